@@ -1,0 +1,1 @@
+"""The pure cores: state machines that decide everything and perform nothing."""

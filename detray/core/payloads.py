@@ -1,0 +1,94 @@
+"""Which bytes travel with which message: the one place that knows the order of a frame's payload.
+
+The driver keeps payload bytes in a dict by key. `incoming` says under which keys the slices of a
+received frame go, `outgoing` whose bytes are appended to a frame that is sent. A size of 0 means no
+payload at all. Incoming bytes never replace bytes that are there (PROTOCOL N6: live values are never
+replaced); a return of a later attempt arrives under a key of its own and the core orders a
+`CopyPayload` when it accepts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from detray.core.effects import INLINE, DefineFunction, DefineTemplate, GetAnswered, RunTask
+from detray.core.stimuli import (
+    FunctionExported,
+    ObjectPut,
+    RunFailed,
+    RunFinished,
+    TaskSubmitted,
+    TemplateDefined,
+)
+from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
+
+Keys = list[tuple[bytes, int]]
+
+
+def template_number(client: ClientID, template: TemplateID) -> int:
+    """The node-wide number of a client's template; fits in 63 bits."""
+    sender = client * 2 if client >= 0 else -client * 2 - 1
+    return sender << 32 | template
+
+
+def template_key(number: int) -> bytes:
+    """Where the pickled exception classes of a template are kept."""
+    return b"T" + number.to_bytes(8, "big")
+
+
+def value_key(item: ObjectID, attempt: int) -> bytes:
+    """Where an inline return arrives: under its id at first, apart from it on a later attempt."""
+    return item if attempt == 0 else item + attempt.to_bytes(4, "big")
+
+
+def error_key(task: TaskID, attempt: int) -> bytes:
+    """Where the pickled error of an attempt arrives."""
+    return task + b"E" + attempt.to_bytes(4, "big")
+
+
+def _in_finished(m: RunFinished) -> Keys:
+    return [
+        (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
+        for index, part in enumerate(m.returns)
+        if not part.in_block and part.size_bytes
+    ]
+
+
+def _in_sized(key: bytes, size_bytes: int) -> Keys:
+    return [(key, size_bytes)] if size_bytes else []
+
+
+# Any: each entry takes the message type that is its key.
+INCOMING: dict[type, Callable[[Any], Keys]] = {
+    FunctionExported: lambda m: _in_sized(m.function, m.size_bytes),
+    TemplateDefined: lambda m: _in_sized(
+        template_key(template_number(m.client, m.template)), m.size_bytes
+    ),
+    TaskSubmitted: lambda m: _in_sized(m.task, m.size_bytes),
+    ObjectPut: lambda m: _in_sized(m.object, m.size_bytes),
+    RunFinished: _in_finished,
+    RunFailed: lambda m: _in_sized(error_key(m.task, m.attempt), m.size_bytes),
+}
+"""By type of client message: the keys and sizes of the payload slices it brings, in order."""
+
+
+def _out_run(e: RunTask) -> list[bytes]:
+    keys: list[bytes] = [e.task] if e.size_bytes else []
+    for place in e.args:
+        if place.segment == INLINE and place.size_bytes:
+            keys.append(place.object)
+    return keys
+
+
+def _out_answer(e: GetAnswered) -> list[bytes]:
+    return [p.object for p in e.places if p.segment == INLINE and p.size_bytes]
+
+
+OUTGOING: dict[type, Callable[[Any], list[bytes]]] = {
+    DefineFunction: lambda e: [e.function] if e.size_bytes else [],
+    DefineTemplate: lambda e: [template_key(e.template)] if e.size_bytes else [],
+    RunTask: _out_run,
+    GetAnswered: _out_answer,
+}
+"""By type of message to a client: the keys of the payload bytes to append, in order."""

@@ -1,0 +1,455 @@
+"""Stimuli: facts that reach a core, in the past tense.
+
+Rules
+-----
+- A stimulus is a frozen Struct of integers, bounded strings, ids and tuples of these. The message on
+  the wire, the record in a trace and the literal in a test are the same object.
+- Times are integer nanoseconds of the node's monotonic clock, sizes are bytes, resources are units
+  of 1/10,000 (`detray.core.resources`).
+- What a client sends names the client that sends it; the service drops a connection that lies.
+- Payload bytes (pickled arguments, values, definitions) never come here: a message that brings some
+  says how many (`size_bytes`, `sizes`), and the driver keeps the bytes by id (`payloads.py`).
+- Tags below 100 travel from clients, 100 and up are made by the driver, 200 and up by other cores.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID, TemplateID
+
+# ------------------------------------------------------------------ from clients (wire)
+
+
+class FunctionExported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
+    """A client exported a function; `size_bytes` of pickled definition follow as payload.
+
+    `refs` are the references captured in its closure: the definition holds them until its job ends.
+    """
+
+    client: ClientID
+    function: FunctionID
+    name: str
+    size_bytes: int
+    refs: tuple[ObjectID, ...] = ()
+
+
+class TemplateDefined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
+    """A client fixed the options that many submissions share.
+
+    `demand` is sorted by name, amounts in 1/10,000 units, zero amounts left out; "memory" is bytes
+    times 10,000 like any other. `max_retries` -1 means for ever. `max_calls` 0 means no limit.
+    `size_bytes` of payload (0 = none) are the pickled exception classes of `retry_exceptions`; the
+    worker evaluates them and reports `retryable` (PROTOCOL T18).
+    """
+
+    client: ClientID
+    template: TemplateID
+    function: FunctionID
+    name: str
+    num_returns: int
+    demand: tuple[tuple[str, int], ...]
+    max_retries: int
+    retry_application_errors: bool
+    max_calls: int
+    size_bytes: int = 0
+
+
+class TaskSubmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
+    """A client called a remote function; `size_bytes` of pickled arguments follow as payload.
+
+    `args` are the top-level references in the order of their placeholders: the task waits for them.
+    `refs` are references nested in the arguments: the task holds them and does not wait.
+    If `packed`, the pickled arguments are themselves the object `args[0]` (too large for inline).
+    """
+
+    client: ClientID
+    task: TaskID
+    template: TemplateID
+    parent: TaskID
+    depth: int
+    size_bytes: int
+    args: tuple[ObjectID, ...] = ()
+    refs: tuple[ObjectID, ...] = ()
+    packed: bool = False
+
+
+class ObjectPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
+    """A client put a small value; its `size_bytes` follow as payload, `refs` are inside it."""
+
+    client: ClientID
+    object: ObjectID
+    size_bytes: int
+    refs: tuple[ObjectID, ...] = ()
+
+
+class BlockRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
+    """A client wants `size_bytes` of the store to write object `object` (a put or a return) into."""
+
+    client: ClientID
+    object: ObjectID
+    size_bytes: int
+
+
+class BlockSealed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6):
+    """A client finished writing a put into the block it was granted. (Returns: `RunFinished`.)"""
+
+    client: ClientID
+    object: ObjectID
+    refs: tuple[ObjectID, ...] = ()
+
+
+class BlockAbandoned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
+    """A client gave up on a block that it had asked for, granted already or not."""
+
+    client: ClientID
+    object: ObjectID
+
+
+class GetRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8):
+    """A client waits for objects.
+
+    Answered by `GetAnswered` when `needed` of `objects` are available (a failed object counts), or
+    one failed and `fail_fast`, or `timeout_ns` (-1: never, 0: now) ran out. With `fetch` the answer
+    carries values (grants of inner references and view pins included), else only which are ready.
+    `blocks` names the run whose executing thread stands still meanwhile (b"": none): it gives back
+    its CPU. `objects` are distinct.
+    """
+
+    client: ClientID
+    request: int
+    objects: tuple[ObjectID, ...]
+    needed: int
+    fail_fast: bool
+    fetch: bool
+    timeout_ns: int
+    blocks: TaskID
+
+
+class GetAbandoned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=9):
+    """A client no longer waits (interrupted); an answer under way is ignored by it, grants counted."""
+
+    client: ClientID
+    request: int
+
+
+class RefsDropped(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=10):
+    """A client has no reference to `objects` left; `counts` of grants received are returned."""
+
+    client: ClientID
+    objects: tuple[ObjectID, ...]
+    counts: tuple[int, ...]
+
+
+class ViewsDropped(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
+    """A process has no zero-copy view into `objects` left; `counts` of view pins are returned."""
+
+    client: ClientID
+    objects: tuple[ObjectID, ...]
+    counts: tuple[int, ...]
+
+
+class CancelRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12):
+    """A client wants the producer of `object` cancelled."""
+
+    client: ClientID
+    object: ObjectID
+    force: bool
+    recursive: bool
+
+
+class Return(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One sealed return: inline (its bytes are payload) or in the block granted for it."""
+
+    size_bytes: int
+    in_block: bool = False
+    refs: tuple[ObjectID, ...] = ()
+
+
+class RunFinished(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13):
+    """A worker finished an attempt; `returns` in order of index, inline bytes as payload."""
+
+    client: ClientID
+    task: TaskID
+    attempt: int
+    started_ns: int
+    ended_ns: int
+    returns: tuple[Return, ...]
+
+
+class RunFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=14):
+    """User code raised (or its result could not be stored); the pickled error follows as payload.
+
+    `kind` is an `errors.Failure` value: APPLICATION, CANCELLED (the worker raised the interrupt that
+    was asked for) and so on. `summary` is the error's type and message, at most 200 characters.
+    `retryable` is the worker's verdict on `retry_exceptions`. `refs` are references inside the error.
+    """
+
+    client: ClientID
+    task: TaskID
+    attempt: int
+    started_ns: int
+    ended_ns: int
+    kind: int
+    retryable: bool
+    summary: str
+    size_bytes: int
+    refs: tuple[ObjectID, ...] = ()
+
+
+class RefPinned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=15):
+    """A client pickled a reference by itself: the object is held until the job ends (rule 14)."""
+
+    client: ClientID
+    object: ObjectID
+
+
+class RefClaimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=16):
+    """A client unpickled a reference that no message granted; it counts one grant as received."""
+
+    client: ClientID
+    object: ObjectID
+
+
+class StatusRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=17):
+    """A client asks what the node knows; `topic` is "summary", "tasks", "objects" or "workers"."""
+
+    client: ClientID
+    request: int
+    topic: str
+    limit: int = 1000
+
+
+class WorkerReady(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=18):
+    """A worker process is up and waits for its first run."""
+
+    client: ClientID
+    pid: int
+
+
+# ------------------------------------------------------------------ from the driver of a core
+
+
+class DriverConnected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=100):
+    """A driver program connected; it is welcomed once the head has given its job a number."""
+
+    client: ClientID
+    pid: int
+    namespace: str
+    entrypoint: str
+
+
+class ObserverConnected(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=101):
+    """A process connected that only asks for status."""
+
+    client: ClientID
+    pid: int
+
+
+class ClientLost(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=102):
+    """A driver's or observer's connection ended; its last complete frame was delivered before.
+
+    Its grants end here, its pins and unsealed blocks with `ProcessGone`.
+    """
+
+    client: ClientID
+    reason: str
+
+
+class ProcessGone(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=103):
+    """The kernel says that a client's process and all its forks are gone: its pins end."""
+
+    client: ClientID
+
+
+class WorkerStartFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=104):
+    """A worker that was ordered could not be started. Answers `StartWorker`."""
+
+    client: ClientID
+    reason: str
+
+
+class WorkerLost(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=105):
+    """A worker's process ended; everything it said was delivered before.
+
+    `unclaimed` is how many of the runs sent to it, counted from the last, it provably never began.
+    `expected`: it had been told to exit. `reason` tells how it died ("killed by signal SIGSEGV").
+    """
+
+    client: ClientID
+    unclaimed: int
+    expected: bool
+    reason: str
+
+
+class RunsRetracted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=106):
+    """`count` runs, counted from the last sent, were taken back unbegun. Answers `RetractRuns`."""
+
+    client: ClientID
+    count: int
+
+
+class ObjectMoved(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=107):
+    """An object's bytes were copied to a block in a file segment. Answers `MoveObject`."""
+
+    object: ObjectID
+    segment: int
+    offset: int
+
+
+class ObjectMoveFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=108):
+    """Copying an object's bytes failed (disk full, I/O error). Answers `MoveObject`."""
+
+    object: ObjectID
+    segment: int
+    offset: int
+    reason: str
+
+
+class SegmentOpened(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=109):
+    """A file segment exists and has its full size reserved on disk. Answers `OpenSegment`."""
+
+    segment: int
+
+
+class SegmentFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=110):
+    """A file segment could not be made. Answers `OpenSegment`. `free_bytes`: what the disk has."""
+
+    segment: int
+    reason: str
+    free_bytes: int
+
+
+# ------------------------------------------------------------------ core to core
+# `link_seq` numbers the messages of one ordered link from 1 (PROTOCOL T15).
+
+
+class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
+    """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join."""
+
+    link_seq: int
+    name: str
+    totals: tuple[tuple[str, int], ...]
+
+
+class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
+    """Head to node: joined, under this number and incarnation."""
+
+    link_seq: int
+    node: NodeID
+    incarnation: int
+
+
+class JobRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=202):
+    """Node to head: a driver connected and needs a job number."""
+
+    link_seq: int
+    node: NodeID
+    client: ClientID
+    entrypoint: str
+
+
+class JobAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=203):
+    """Head to node: the driver `client` of that node is job `job`."""
+
+    link_seq: int
+    client: ClientID
+    job: JobNumber
+
+
+class JobEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=204):
+    """Node to head: the job's driver is gone."""
+
+    link_seq: int
+    node: NodeID
+    job: JobNumber
+
+
+class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=205):
+    """Node to head: this attempt cannot run on its own node; where should it run?
+
+    Idempotent by (task, attempt).
+    """
+
+    link_seq: int
+    node: NodeID
+    task: TaskID
+    attempt: int
+    name: str
+    demand: tuple[tuple[str, int], ...]
+
+
+class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):
+    """Node to head: the attempt needs no place any more (cancelled, or its job ended)."""
+
+    link_seq: int
+    node: NodeID
+    task: TaskID
+    attempt: int
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=207):
+    """Head to owner: run this attempt there. The owner takes the first answer per attempt."""
+
+    link_seq: int
+    task: TaskID
+    attempt: int
+    node: NodeID
+    incarnation: int
+
+
+class DemandInfeasible(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=208):
+    """Head to owner: no node of the cluster can ever meet this demand as the cluster stands.
+
+    `offers` lists the largest node's totals, so that the report can say what there is.
+    """
+
+    link_seq: int
+    task: TaskID
+    attempt: int
+    offers: tuple[tuple[str, int], ...]
+
+
+ClientStimulus = (
+    FunctionExported
+    | TemplateDefined
+    | TaskSubmitted
+    | ObjectPut
+    | BlockRequested
+    | BlockSealed
+    | BlockAbandoned
+    | GetRequested
+    | GetAbandoned
+    | RefsDropped
+    | ViewsDropped
+    | CancelRequested
+    | RunFinished
+    | RunFailed
+    | RefPinned
+    | RefClaimed
+    | StatusRequested
+    | WorkerReady
+)
+"""What a connection may say. Anything else on it is garbage and ends the connection."""
+
+DriverStimulus = (
+    DriverConnected
+    | ObserverConnected
+    | ClientLost
+    | ProcessGone
+    | WorkerStartFailed
+    | WorkerLost
+    | RunsRetracted
+    | ObjectMoved
+    | ObjectMoveFailed
+    | SegmentOpened
+    | SegmentFailed
+)
+HeadMessage = NodeAdmitted | JobAdmitted | Placed | DemandInfeasible
+"""From the global scheduler to a node."""
+NodeMessage = NodeJoined | JobRequested | JobEnded | PlacementRequested | PlacementWithdrawn
+"""From a node to the global scheduler."""
+
+LocalStimulus = ClientStimulus | DriverStimulus | HeadMessage
+GlobalStimulus = NodeMessage
+Stimulus = ClientStimulus | DriverStimulus | HeadMessage | NodeMessage

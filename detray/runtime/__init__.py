@@ -1,0 +1,1 @@
+"""The driver for real processes: service, workers, shared memory, sockets."""
