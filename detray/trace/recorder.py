@@ -1,0 +1,256 @@
+"""The recorder: keeps what the cores were told, cheaply enough to be always on.
+
+Rules
+-----
+- Whoever drives the cores calls `step` after each `handle`, before any core handles the next step.
+- Stimuli come as the bytes they were decoded from, effects as the bytes they were encoded to
+  (`core/outbox.py`): nothing is encoded for the recorder.
+- With a path, everything goes to that file, effects included. Without, the last steps are kept in
+  memory (`flight.py`), with the digest of the effects only.
+- A recorder never stops its run: a file that cannot be written is given up, and `problem` says why.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
+from struct import Struct
+from typing import Protocol
+
+import msgspec
+
+from detray.core.config import CORE_REVISION, GlobalConfig, LocalConfig
+from detray.trace.flight import RING_BYTES, Flight, Ring, chunk_of
+from detray.trace.format import (
+    CHUNK_BYTES,
+    CORES,
+    END_FRAME,
+    NO_DIGEST,
+    STEPS_FRAME,
+    End,
+    FrameWriter,
+    Header,
+    SegmentStart,
+)
+
+PIECE_BYTES = 256 << 10
+"""A trace file is written in pieces of at least this much, or once a second (`flush`)."""
+SNAPSHOT_ROWS_MAX = 5_000
+"""Larger states are not encoded between two steps: that would be felt."""
+
+
+class Snapshots(Protocol):
+    """The part of a core that the recorder uses."""
+
+    @property
+    def state_size(self) -> int:
+        """Rows in its tables."""
+
+    def snapshot(self) -> bytes:
+        """Its whole state, encoded."""
+
+
+def new_header(
+    *,
+    local: LocalConfig,
+    head: GlobalConfig,
+    entrypoint: str,
+    wall_ns: int,
+    monotonic_ns: int,
+    detray_version: str,
+) -> Header:
+    """The header of a trace that begins now, by the given clocks."""
+    return Header(
+        core_revision=CORE_REVISION,
+        detray_version=detray_version,
+        python_version=platform.python_version(),
+        entrypoint=entrypoint,
+        wall_ns=wall_ns,
+        monotonic_ns=monotonic_ns,
+        local=local,
+        head=head,
+    )
+
+
+class Recorder:
+    """Records the steps of `cores` (by core number), to the file `path` or in a ring of memory."""
+
+    def __init__(
+        self,
+        header: Header,
+        cores: Sequence[Snapshots],
+        path: str | os.PathLike[str] | None = None,
+        ring_bytes: int = RING_BYTES,
+    ) -> None:
+        """Raises OSError if `path` cannot be opened for writing."""
+        self.header = header
+        self.problem: str | None = None
+        self._cores = tuple(cores)
+        self._digests = [NO_DIGEST] * CORES
+        self._steps: list[bytes] = []
+        self._room = CHUNK_BYTES
+        self._first_step = 0
+        self._ring = Ring(SegmentStart(first_step=0, digests=tuple(self._digests)), ring_bytes)
+        self._file = None if path is None else TraceFile(path, header)
+        self._with_effects = path is not None
+
+    @property
+    def path(self) -> Path | None:
+        """The file being written, None if steps are kept in memory."""
+        return self._file.path if self._file else None
+
+    @property
+    def step_count(self) -> int:
+        """Steps recorded so far, of all cores together."""
+        return self._first_step + len(self._steps)
+
+    def step(
+        self,
+        core: int,
+        now_ns: int,
+        metas: Sequence[bytes | memoryview],
+        groups: Sequence[bytes],
+    ) -> None:
+        """Record one step: what `core` was told at `now_ns`, and what it ordered."""
+        if groups:
+            digest = blake2b(b"".join((self._digests[core], *groups)), digest_size=8).digest()
+            self._digests[core] = digest
+        else:
+            digest = self._digests[core]
+        if self._with_effects:
+            count = len(groups)
+            blobs: Sequence[bytes | memoryview] = (*metas, *groups)
+        else:
+            count = 0
+            blobs = metas
+        pack = (_HEADS.get(len(blobs)) or _head(len(blobs))).pack
+        head = pack(core, 0, len(metas), count, now_ns, digest, *map(len, blobs))
+        step = b"".join((head, *blobs))
+        self._steps.append(step)
+        self._room -= len(step)
+        if self._room <= 0:
+            self._close_chunk()
+
+    def flush(self) -> None:
+        """Hand the file what was recorded; a driver calls it about once a second."""
+        if self._file:
+            self._close_chunk()
+            self._write(piece_bytes=0)
+
+    def freeze(self, reason: str) -> Flight:
+        """What the ring holds now, as a trace that can be written later or in another thread."""
+        self._close_chunk()
+        return Flight(self.header, self._ring.freeze(), End(steps=self._first_step, reason=reason))
+
+    def dump(self, path: str | os.PathLike[str], reason: str) -> Path:
+        """Write out the flight recorder; returns where the trace is. Raises OSError.
+
+        With a trace file of its own the recorder brings that one up to date instead.
+        """
+        if self._file:
+            self.flush()
+            return self._file.path
+        return self.freeze(reason).write(path)
+
+    def read_all(self) -> bytes:
+        """The trace so far, as the bytes of a trace file. Raises OSError."""
+        if self._file:
+            self.flush()
+            return self._file.path.read_bytes()
+        return b"".join(self.freeze("asked for").pieces())
+
+    def close(self, reason: str) -> None:
+        """End the trace in order."""
+        if self._file:
+            self.flush()
+            self._file.end(End(steps=self._first_step, reason=reason))
+            self._note_problem()
+
+    def _close_chunk(self) -> None:
+        if not self._steps:
+            return
+        chunk = chunk_of(self._first_step, len(self._steps), self._steps)
+        self._first_step += len(self._steps)
+        self._steps = []
+        self._room = CHUNK_BYTES
+        if self._file:
+            self._file.append(chunk)
+            self._write(PIECE_BYTES)
+        else:
+            self._ring.append(chunk)
+            self._turn_ring()
+
+    def _turn_ring(self) -> None:
+        is_small = sum(core.state_size for core in self._cores) <= SNAPSHOT_ROWS_MAX
+        if self._ring.wants_start or (self._ring.lacks_snapshot and is_small):
+            self._ring.open_segment(
+                SegmentStart(
+                    first_step=self._first_step,
+                    digests=tuple(self._digests),
+                    snapshots=tuple(core.snapshot() for core in self._cores) if is_small else (),
+                    note="" if is_small else "story only: the state was too large to encode",
+                )
+            )
+
+    def _write(self, piece_bytes: int) -> None:
+        if self._file:
+            self._file.write(piece_bytes)
+            self._note_problem()
+
+    def _note_problem(self) -> None:
+        """A file that failed is given up; the ring takes the steps that follow."""
+        if self._file and self._file.problem:
+            self.problem = f"the trace {self._file.path} ends here: {self._file.problem}"
+            self._file = None
+            self._with_effects = False
+            self._turn_ring()
+
+
+class TraceFile:
+    """A trace file that grows. Once `problem` is set it takes nothing any more."""
+
+    def __init__(self, path: str | os.PathLike[str], header: Header) -> None:
+        """Raises OSError."""
+        self.path = Path(path).absolute()
+        self.problem: str | None = None
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._frames = FrameWriter()
+        self._buffer = [self._frames.opening(header)]
+        self._buffered = len(self._buffer[0])
+
+    def append(self, chunk: bytes) -> None:
+        """Add a steps frame."""
+        self._buffer += (self._frames.head(STEPS_FRAME, chunk), chunk)
+        self._buffered += len(chunk)
+
+    def write(self, piece_bytes: int) -> None:
+        """Write what is buffered if it is at least `piece_bytes`."""
+        if self._buffered and self._buffered >= piece_bytes and not self.problem:
+            rest = memoryview(b"".join(self._buffer))
+            self._buffer, self._buffered = [], 0
+            try:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+            except OSError as error:
+                self.problem = str(error)
+                os.close(self._fd)
+
+    def end(self, end: End) -> None:
+        """Write the end frame and close."""
+        self._buffer.append(self._frames.frame(END_FRAME, msgspec.msgpack.encode(end)))
+        self._buffered += 1
+        self.write(0)
+        if not self.problem:
+            os.close(self._fd)
+
+
+_HEADS: dict[int, Struct] = {}
+"""The layout of a step's head by its number of blobs; grows to the few numbers that occur."""
+
+
+def _head(blobs: int) -> Struct:
+    layout = _HEADS[blobs] = Struct(f"<BBHHQ8s{blobs}I")
+    return layout
