@@ -1,0 +1,73 @@
+# Everything a fresh machine needs is Python 3.11 or later and make: each target first makes the
+# virtual environment it runs in. `make demo` and `make test` are the two commands to know.
+#
+#   make demo         the main job: an index of Python's own standard library, checked
+#   make test         the whole test suite
+#   make test-quick   without the tests marked slow
+#   make lint fmt     ruff, mypy, import-linter / rewrite in place
+#   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
+#   make bench        the table of speeds           (BENCH="--peers all --repeat 5")
+#   make clean        remove what the others made, the environment included
+#
+# PYTHON=python3.12 and VENV=/some/where choose another interpreter and place.
+
+PYTHON ?= python3
+VENV ?= .venv
+SEED ?= 1
+MINUTES ?= 2
+BENCH ?= --peers all
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-quick lint fmt stress bench wheel clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.ready-demo
+	$(python) -m detray.demo $(DEMO)
+
+test: $(VENV)/.ready-dev
+	$(python) -m pytest $(TESTS)
+
+test-quick: $(VENV)/.ready-dev
+	$(python) -m pytest -m "not slow" $(TESTS)
+
+lint: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+fmt: $(VENV)/.ready-dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+stress: $(VENV)/.ready-dev
+	$(python) -m tests.stress --seed $(SEED) --minutes $(MINUTES)
+
+bench: $(VENV)/.ready-dev
+	$(python) -m detray.bench $(BENCH)
+
+wheel: $(VENV)/.ready-dev
+	$(pip) wheel --no-deps --wheel-dir dist .
+
+$(VENV)/.ready:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "detray needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1)." \
+	            "Name another one: make PYTHON=python3.12"; exit 1; }
+	@test -x $(python) || $(PYTHON) -m venv $(VENV) \
+	  || { echo "$(PYTHON) cannot make virtual environments (on Debian: install python3-venv)."; exit 1; }
+	@touch $@
+
+$(VENV)/.ready-demo: pyproject.toml | $(VENV)/.ready
+	$(pip) install --editable '.[graph,cli]'
+	@touch $@
+
+$(VENV)/.ready-dev: pyproject.toml | $(VENV)/.ready
+	$(pip) install --editable '.[dev]'
+	@touch $@ $(VENV)/.ready-demo
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find detray sim tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
