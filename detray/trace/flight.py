@@ -1,9 +1,9 @@
 """The flight recorder: the last steps of a run in bounded memory, ready to be written out.
 
-The ring holds segments. Each opens with what is needed to replay from there: the cores' digests and,
-if their state is small enough to encode between two steps, their snapshots (PROTOCOL N18). When the
-ring is full the oldest segment goes. A segment that had to open without snapshots is followed by a
-new one as soon as the state has become small.
+The ring holds segments. Each opens with what is needed to replay from there: the cores' digests
+and, if their state is small enough to encode between two steps, their snapshots (PROTOCOL N18).
+When the ring is full the oldest segment goes. A segment that had to open without snapshots is
+followed by a new one as soon as the state has become small.
 """
 
 from __future__ import annotations

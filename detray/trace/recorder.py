@@ -29,7 +29,9 @@ from detray.trace.format import (
     CORES,
     END_FRAME,
     NO_DIGEST,
+    RAISED,
     STEPS_FRAME,
+    WITH_EFFECTS,
     End,
     FrameWriter,
     Header,
@@ -121,18 +123,16 @@ class Recorder:
         else:
             digest = self._digests[core]
         if self._with_effects:
-            count = len(groups)
-            blobs: Sequence[bytes | memoryview] = (*metas, *groups)
+            self._append(core, WITH_EFFECTS, now_ns, digest, metas, groups)
         else:
-            count = 0
-            blobs = metas
-        pack = (_HEADS.get(len(blobs)) or _head(len(blobs))).pack
-        head = pack(core, 0, len(metas), count, now_ns, digest, *map(len, blobs))
-        step = b"".join((head, *blobs))
-        self._steps.append(step)
-        self._room -= len(step)
-        if self._room <= 0:
-            self._close_chunk()
+            self._append(core, 0, now_ns, digest, metas, ())
+
+    def step_raised(
+        self, core: int, now_ns: int, metas: Sequence[bytes | memoryview], error: str
+    ) -> None:
+        """Record the step in which `core` raised: a bug, and the last that a replay will see."""
+        digest = self._digests[core]
+        self._append(core, RAISED, now_ns, digest, metas, (error.encode(errors="replace"),))
 
     def flush(self) -> None:
         """Hand the file what was recorded; a driver calls it about once a second."""
@@ -169,6 +169,25 @@ class Recorder:
             self._file.end(End(steps=self._first_step, reason=reason))
             self._note_problem()
 
+    def _append(
+        self,
+        core: int,
+        flags: int,
+        now_ns: int,
+        digest: bytes,
+        metas: Sequence[bytes | memoryview],
+        groups: Sequence[bytes],
+    ) -> None:
+        blobs = (*metas, *groups)
+        layout = _HEADS.get(len(blobs)) or _head(len(blobs))
+        sizes = map(len, blobs)
+        head = layout.pack(core, flags, len(metas), len(groups), now_ns, digest, *sizes)
+        step = b"".join((head, *blobs))
+        self._steps.append(step)
+        self._room -= len(step)
+        if self._room <= 0:
+            self._close_chunk()
+
     def _close_chunk(self) -> None:
         if not self._steps:
             return
@@ -184,16 +203,23 @@ class Recorder:
             self._turn_ring()
 
     def _turn_ring(self) -> None:
-        is_small = sum(core.state_size for core in self._cores) <= SNAPSHOT_ROWS_MAX
-        if self._ring.wants_start or (self._ring.lacks_snapshot and is_small):
-            self._ring.open_segment(
-                SegmentStart(
-                    first_step=self._first_step,
-                    digests=tuple(self._digests),
-                    snapshots=tuple(core.snapshot() for core in self._cores) if is_small else (),
-                    note="" if is_small else "story only: the state was too large to encode",
-                )
-            )
+        if self._ring.wants_start or (self._ring.lacks_snapshot and self._is_small()):
+            self._ring.open_segment(self._start())
+
+    def _is_small(self) -> bool:
+        return sum(core.state_size for core in self._cores) <= SNAPSHOT_ROWS_MAX
+
+    def _start(self) -> SegmentStart:
+        if self._is_small():
+            snapshots, note = tuple(core.snapshot() for core in self._cores), ""
+        else:
+            snapshots, note = (), "the state was too large to be encoded between two steps"
+        return SegmentStart(
+            first_step=self._first_step,
+            digests=tuple(self._digests),
+            snapshots=snapshots,
+            note=note,
+        )
 
     def _write(self, piece_bytes: int) -> None:
         if self._file:
@@ -206,7 +232,7 @@ class Recorder:
             self.problem = f"the trace {self._file.path} ends here: {self._file.problem}"
             self._file = None
             self._with_effects = False
-            self._turn_ring()
+            self._ring = Ring(self._start(), self._ring.bytes_max)
 
 
 class TraceFile:

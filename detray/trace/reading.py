@@ -1,0 +1,289 @@
+"""Reading traces: check the frames, then hand out the steps one by one.
+
+Rules
+-----
+- Opening reads and checks every frame, decoding none but the header: what is damaged is refused
+  before anything is shown, what was cut off by a crash is readable up to the cut.
+- Nothing here unpickles, and no input makes it raise anything but `TraceError` (or OSError).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from detray.core.effects import Effect
+from detray.core.stimuli import Stimulus
+from detray.trace.format import (
+    CHUNK_HEAD,
+    CORES,
+    END_FRAME,
+    FORMAT_VERSION,
+    FRAME_HEAD,
+    HEADER_FRAME,
+    MAGIC,
+    NO_DIGEST,
+    OPTIONAL_FRAMES,
+    PREAMBLE,
+    RAISED,
+    SEGMENT_FRAME,
+    STEP_HEAD,
+    STEPS_FRAME,
+    WITH_EFFECTS,
+    End,
+    Header,
+    SegmentStart,
+    TraceError,
+    head_check,
+)
+
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """One `handle` of one core, as recorded.
+
+    `groups` are the encoded effects, None if only their digest was kept. `error` is what the core
+    raised instead of returning, "" as a rule.
+    """
+
+    number: int
+    core: int
+    now_ns: int
+    digest: bytes
+    metas: tuple[bytes, ...]
+    groups: tuple[bytes, ...] | None
+    error: str
+
+    def stimuli(self) -> list[Stimulus]:
+        """What the core was told. Raises TraceError."""
+        return [item for meta in self.metas for item in _decode(_STIMULI, meta, self.number)]
+
+    def effects(self) -> list[Effect] | None:
+        """What the core ordered, sorted by destination; None if not kept. Raises TraceError."""
+        if self.groups is None:
+            return None
+        return [item for group in self.groups for item in _decode(_EFFECTS, group, self.number)]
+
+
+class Chunk(NamedTuple):
+    """A steps frame, its steps not yet taken apart."""
+
+    first_step: int
+    steps: int
+    data: memoryview
+
+
+class Trace:
+    """An open trace: `header`, `starts` (where it may be replayed from) and the steps.
+
+    `complete` is False if recording did not end in order; `note` then says where the trace is cut
+    and how much of the file could not be read. `reason` tells why it was written.
+    """
+
+    def __init__(self, data: bytes, name: str = "trace", salvage: bool = False) -> None:
+        """Raises TraceError; with `salvage`, damage only ends the trace instead."""
+        self.name = name
+        self.complete = False
+        self.note = ""
+        self.reason = ""
+        self.starts: list[SegmentStart] = []
+        self._chunks: list[Chunk] = []
+        self._next_step: int | None = None
+        self.header = self._read(memoryview(data), salvage)
+        if not self.starts or (self._chunks and self.starts[0].first_step != self.first_step):
+            self.starts.insert(0, SegmentStart(first_step=0, digests=(NO_DIGEST,) * CORES))
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first step held; above 0 if a flight recorder let earlier ones go."""
+        return self._chunks[0].first_step if self._chunks else 0
+
+    @property
+    def step_count(self) -> int:
+        """How many steps are held."""
+        return sum(chunk.steps for chunk in self._chunks)
+
+    def steps(self) -> Iterator[Step]:
+        """The steps in the order in which they happened. Raises TraceError."""
+        for chunk in self._chunks:
+            try:
+                yield from _steps_of(chunk)
+            except (struct.error, IndexError) as error:
+                raise TraceError(
+                    f"{self.name}: the steps from {chunk.first_step} on make no sense: {error}"
+                ) from None
+
+    def _read(self, data: memoryview, salvage: bool) -> Header:
+        _check_preamble(data, self.name)
+        frames = _frames(data)
+        header: Header | None = None
+        try:
+            for kind, payload in frames:
+                if header is None:
+                    header = _header(kind, payload)
+                elif self.complete:
+                    raise _Damage("frames follow the end of the trace")
+                else:
+                    self._take(kind, payload)
+        except _Cut as cut:
+            self.note = f"cut off: {cut}"
+        except _Damage as damage:
+            if not salvage or header is None:
+                hint = "" if header is None else "; --salvage reads what precedes it"
+                raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
+            self.complete = False
+            self.note = f"damaged: {damage}"
+        if header is None:
+            raise TraceError(f"{self.name} holds no header: {self.note or 'it is empty'}")
+        if not self.complete and not self.note:
+            self.note = "cut off: no end frame, so the recording process died or still runs"
+        return header
+
+    def _take(self, kind: int, payload: memoryview) -> None:
+        if kind == STEPS_FRAME:
+            self._take_steps(payload)
+        elif kind == SEGMENT_FRAME:
+            self._take_start(_convert(payload, SegmentStart))
+        elif kind == END_FRAME:
+            end = _convert(payload, End)
+            if end.steps != (self._next_step or 0):
+                raise _Damage(f"it ends at step {self._next_step}, its last frame says {end.steps}")
+            self.complete, self.reason = True, end.reason
+        elif kind < OPTIONAL_FRAMES:
+            raise _Damage(f"unknown frame kind {kind}")
+
+    def _take_steps(self, payload: memoryview) -> None:
+        if len(payload) < CHUNK_HEAD.size:
+            raise _Damage("a steps frame is too short")
+        first, count = CHUNK_HEAD.unpack_from(payload)
+        if first != (self._next_step or 0):
+            raise _Damage(f"steps from {first} follow where {self._next_step or 0} is due")
+        self._next_step = first + count
+        self._chunks.append(Chunk(first, count, payload[CHUNK_HEAD.size :]))
+
+    def _take_start(self, start: SegmentStart) -> None:
+        if len(start.digests) != CORES or len(start.snapshots) not in (0, CORES):
+            raise _Damage("a segment does not open with the state of all cores")
+        if self._next_step is None:
+            self._next_step = start.first_step
+        elif self._next_step != start.first_step:
+            raise _Damage(f"a segment at {start.first_step} follows where {self._next_step} is due")
+        self.starts.append(start)
+
+
+def open_trace(path: str | os.PathLike[str], salvage: bool = False) -> Trace:
+    """Read a trace file. Raises OSError, TraceError; with `salvage`, damage only ends it."""
+    return Trace(Path(path).read_bytes(), str(path), salvage)
+
+
+class _Cut(Exception):
+    """The bytes end within a frame."""
+
+
+class _Damage(Exception):
+    """A frame is there and wrong."""
+
+
+def _check_preamble(data: memoryview, name: str) -> None:
+    if data[: len(MAGIC)] != MAGIC:
+        if len(data) < PREAMBLE.size and MAGIC.startswith(data):
+            raise TraceError(f"{name} is empty or was cut off before its first frame")
+        raise TraceError(f"{name} is not a detray trace: it does not begin with {MAGIC!r}")
+    if len(data) < PREAMBLE.size:
+        raise TraceError(f"{name} was cut off before its first frame")
+    version = PREAMBLE.unpack_from(data)[1]
+    if version > FORMAT_VERSION or version < 1:
+        raise TraceError(
+            f"{name} has trace format {version}; this detray reads 1 to {FORMAT_VERSION}. "
+            "Read it with the detray that wrote it, or a later one"
+        )
+
+
+def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    at, check, index = PREAMBLE.size, 0, 0
+    while at < len(data):
+        rest = len(data) - at
+        if rest < FRAME_HEAD.size or (data[at] == 0 and not any(data[at:])):
+            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
+        kind, size, number, before, after = FRAME_HEAD.unpack_from(data, at)
+        if number != index or before != head_check(check, kind, size, index):
+            raise _Damage(f"the head of frame {index} at byte {at} is wrong")
+        start = at + FRAME_HEAD.size
+        if start + size > len(data):
+            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
+        payload = data[start : start + size]
+        check = crc32(payload, before)
+        if check != after:
+            raise _Damage(f"frame {index} at byte {at} is not what was written")
+        yield kind, payload
+        at, index = start + size, index + 1
+
+
+def _header(kind: int, payload: memoryview) -> Header:
+    if kind != HEADER_FRAME:
+        raise _Damage("the first frame is no header")
+    return _convert(payload, Header)
+
+
+def _convert(payload: memoryview, kind: type) -> T:
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _Damage(f"a {kind.__name__} frame makes no sense: {error}") from None
+
+
+_STIMULI = msgspec.msgpack.Decoder(list[Stimulus])
+_EFFECTS = msgspec.msgpack.Decoder(list[Effect])
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[list], blob: bytes, number: int) -> list:
+    try:
+        return decoder.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TraceError(f"step {number} holds a message that makes no sense: {error}") from None
+
+
+@lru_cache(maxsize=256)
+def _sizes(count: int) -> struct.Struct:
+    return struct.Struct(f"<{count}I")
+
+
+def _steps_of(chunk: Chunk) -> Iterator[Step]:
+    data, at = chunk.data, 0
+    for number in range(chunk.first_step, chunk.first_step + chunk.steps):
+        core, flags, stimuli, groups, now_ns, digest = STEP_HEAD.unpack_from(data, at)
+        layout = _sizes(stimuli + groups)
+        sizes = layout.unpack_from(data, at + STEP_HEAD.size)
+        at += STEP_HEAD.size + layout.size
+        if core >= CORES or flags & ~(WITH_EFFECTS | RAISED) or at + sum(sizes) > len(data):
+            raise IndexError(f"step {number} of core {core} is not laid out as it should be")
+        blobs = []
+        for size in sizes:
+            blobs.append(bytes(data[at : at + size]))
+            at += size
+        yield _step(number, core, flags, now_ns, digest, blobs, stimuli)
+    if at != len(data):
+        raise IndexError("bytes follow the last step")
+
+
+def _step(
+    number: int,
+    core: int,
+    flags: int,
+    now_ns: int,
+    digest: bytes,
+    blobs: list[bytes],
+    stimuli: int,
+) -> Step:
+    metas, rest = tuple(blobs[:stimuli]), tuple(blobs[stimuli:])
+    error = b"".join(rest).decode(errors="replace") if flags & RAISED else ""
+    groups = rest if flags & WITH_EFFECTS and not flags & RAISED else None
+    return Step(number, core, now_ns, digest, metas, groups, error)
