@@ -1,0 +1,22 @@
+"""The functions that the measured tasks run: as little as possible, so that the engine shows."""
+
+from __future__ import annotations
+
+
+def nothing() -> None:
+    """The empty task."""
+
+
+def echo(value: object) -> object:
+    """Return the argument: a link of a chain, a small result."""
+    return value
+
+
+def count(*values: object) -> int:
+    """Take many results, as the last task of a fan-in does."""
+    return len(values)
+
+
+def count_list(values: list[object]) -> int:
+    """The same for engines that resolve references inside a list."""
+    return len(values)
