@@ -31,6 +31,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Workers starting at the same time."""
     workers_max: int = 4096
     infeasible_grace_ns: int = 2_000 * MS
+    deadlock_check_ns: int = 1_000 * MS
+    """Blocked runs are searched for cycles this often while others go on."""
     starvation_passes: int = 1_000
     """A demand passed over this often reserves what it needs (PROTOCOL T11)."""
     retraction_off: bool = False

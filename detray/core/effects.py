@@ -5,6 +5,8 @@ Rules
 - Frozen Structs with the same field types as stimuli; nothing mutable is shared.
 - Effects with a first field `client` and a tag below 100 are messages: the driver encodes them
   into that client's next frame, appending the payload bytes that `payloads.py` lists for it.
+- Within one step the driver performs `CopyPayload` first, then messages, then the other orders in
+  the order given (so payloads are dropped and runs retracted after the messages are on their way).
 - Each other effect names the stimuli that can answer it, failure included (PROTOCOL N22).
 """
 

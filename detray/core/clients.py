@@ -1,0 +1,255 @@
+"""Clients: joining and leaving, what they export, the references and views they return."""
+
+from __future__ import annotations
+
+from detray.core import dispatch, objects, resources, runs
+from detray.core.effects import FailRequest, KillWorker, StopNode, Welcome
+from detray.core.gets import leave
+from detray.core.payloads import template_key, template_number
+from detray.core.states import Inline
+from detray.core.step import Step
+from detray.core.stimuli import (
+    ClientLost,
+    DriverConnected,
+    FunctionExported,
+    JobAdmitted,
+    JobEnded,
+    JobRequested,
+    NodeAdmitted,
+    NodeJoined,
+    ObjectPut,
+    ObserverConnected,
+    ProcessGone,
+    RefClaimed,
+    RefPinned,
+    RefsDropped,
+    TemplateDefined,
+    ViewsDropped,
+)
+from detray.core.tables import DRIVER, OBSERVER, Client, Function, Object, Shape, Template
+from detray.core.tasks import fail_task
+from detray.errors import Failure
+from detray.ids import ClientID, JobNumber, ObjectID, job_of
+
+
+# ------------------------------------------------------------------ joining
+
+
+def on_driver_connected(s: Step, m: DriverConnected) -> None:
+    """Enter a driver and ask the head for a job number; the first one makes this node join."""
+    t = s.t
+    t.clients[m.client] = Client(m.client, DRIVER, m.pid, entrypoint=m.entrypoint)
+    if t.node >= 0:
+        _request_job(s, t.clients[m.client])
+    elif not t.link_seq:
+        totals = resources.totals_of(t.pool)
+        s.to_head(NodeJoined(s.next_link_seq(), t.config.node_name, totals))
+
+
+def on_node_admitted(s: Step, m: NodeAdmitted) -> None:
+    """This node has a number; the drivers that wait can have their jobs."""
+    s.t.node, s.t.incarnation = m.node, m.incarnation
+    for client in s.t.clients.values():
+        if client.kind == DRIVER and not client.job and client.connected:
+            _request_job(s, client)
+
+
+def _request_job(s: Step, client: Client) -> None:
+    s.to_head(JobRequested(s.next_link_seq(), s.t.node, client.id, client.entrypoint))
+
+
+def on_job_admitted(s: Step, m: JobAdmitted) -> None:
+    """Welcome the driver and start the workers that it will surely need."""
+    t = s.t
+    client = t.clients.get(m.client)
+    if client is None or not client.connected:
+        s.to_head(JobEnded(s.next_link_seq(), t.node, m.job))
+        return
+    client.job = m.job
+    policy = t.config.policy
+    s.out.append(
+        Welcome(
+            m.client, m.job, t.node, t.incarnation, policy.inline_bytes_max, t.config.arena_bytes
+        )
+    )
+    for _ in range(min(t.config.prestart_workers, policy.worker_starts_max)):
+        dispatch.start_worker(s, m.job << 1)
+
+
+def on_observer_connected(s: Step, m: ObserverConnected) -> None:
+    """Somebody looks on."""
+    s.t.clients[m.client] = Client(m.client, OBSERVER, m.pid)
+
+
+# ------------------------------------------------------------------ leaving
+
+
+def on_client_lost(s: Step, m: ClientLost) -> None:
+    """A driver or observer is gone: end its waits and grants, and with a driver its job."""
+    t = s.t
+    client = t.clients.get(m.client)
+    if client is None or not client.connected:
+        s.count("stale")
+        return
+    client.connected = False
+    for get in list(client.gets.values()):
+        leave(s, get)
+    if client.kind == OBSERVER:
+        del t.clients[m.client]
+        return
+    for row in list(t.objects.values()):
+        objects.end_grants(s, row, m.client)
+    if client.job:
+        _end_job(s, client.job)
+        s.to_head(JobEnded(s.next_link_seq(), t.node, client.job))
+    drivers = any(c.kind == DRIVER and c.connected for c in t.clients.values())
+    if not drivers and t.config.stop_with_last_driver:
+        s.out.append(StopNode(f"its last driver is gone: {m.reason}"))
+
+
+def _end_job(s: Step, job: JobNumber) -> None:
+    """Everything that belonged to the job ends (PROTOCOL N15)."""
+    t = s.t
+    for task in list(t.tasks.values()):
+        if job_of(task.spec.task) == job and task.spec.task in t.tasks:
+            fail_task(s, task, Failure.OWNER_DIED, "its driver is gone")
+    for worker in list(t.workers.values()):
+        if dispatch.job_of_lane(worker.lane) == job:
+            worker.leaving = True
+            worker.runs.clear()
+            worker.expected_ns = 0
+            if worker.id in t.idle_since:
+                del t.idle_since[worker.id]
+                t.idle[worker.lane].remove(worker.id)
+            s.out.append(KillWorker(worker.id))
+    for function in [f for f in t.functions.values() if job_of(f.id) == job]:
+        del t.functions[function.id]
+        objects.drop_contained(s, function.refs)
+        s.drops.append(function.id)
+    for item in [item for item, owner in t.job_pins.items() if owner == job]:
+        del t.job_pins[item]
+        objects.drop_contained(s, (item,))
+
+
+def on_process_gone(s: Step, m: ProcessGone) -> None:
+    """The kernel says that the process and its forks are gone."""
+    client = s.t.clients.get(m.client)
+    if client is None:
+        s.count("stale")
+        return
+    runs.release_process(s, m.client)
+    del s.t.clients[m.client]
+    if client.kind == DRIVER:
+        for number in [n for n in s.t.templates if n >> 32 == -m.client * 2 - 1]:
+            _forget_template(s, number)
+
+
+def _forget_template(s: Step, number: int) -> None:
+    if s.t.templates.pop(number).size_bytes:
+        s.drops.append(template_key(number))
+
+
+# ------------------------------------------------------------------ exports
+
+
+def on_function_exported(s: Step, m: FunctionExported) -> None:
+    """Keep a definition, and what its closure refers to, until its job ends."""
+    if m.function in s.t.functions:
+        s.count("stale")
+        return
+    refs = objects.hold_contained(s, m.refs)
+    s.t.functions[m.function] = Function(m.function, m.name, m.size_bytes, refs)
+
+
+def on_template_defined(s: Step, m: TemplateDefined) -> None:
+    """Enter what many submissions share, and the shape they compete under."""
+    t = s.t
+    number = template_number(m.client, m.template)
+    reason = ""
+    if number in t.templates:
+        reason = "defined twice"
+    elif m.function not in t.functions:
+        reason = f"no function {m.function.hex()}"
+    elif any(amount <= 0 for _, amount in m.demand) or m.num_returns < 0:
+        reason = "amounts must be positive"
+    if reason:
+        s.out.append(FailRequest(m.client, f"TemplateDefined {m.template}", reason))
+        return
+    lane = t.clients[m.client].job << 1 | any(name == "GPU" for name, _ in m.demand)
+    t.templates[number] = Template(
+        number, m.function, m.name, m.num_returns, m.demand, _shape_of(s, lane, m.demand),
+        m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes,
+    )  # fmt: skip
+
+
+def _shape_of(s: Step, lane: int, demand: resources.Demand) -> int:
+    t = s.t
+    key = f"{lane} {demand}"
+    if key in t.shape_numbers:
+        return t.shape_numbers[key]
+    t.shape_numbers[key] = len(t.shapes)
+    amounts, feasible = resources.compile_demand(t.pool, demand)
+    t.shapes.append(Shape(len(t.shapes), lane, demand, amounts, feasible))
+    return len(t.shapes) - 1
+
+
+# ------------------------------------------------------------------ values and references
+
+
+def on_object_put(s: Step, m: ObjectPut) -> None:
+    """A small value: there at once."""
+    if m.object in s.t.objects:
+        s.out.append(FailRequest(m.client, f"ObjectPut {m.object.hex()}", "it is already there"))
+        return
+    row = objects.create(s, m.object, m.client)
+    objects.seal(s, row, Inline(m.size_bytes), m.refs)
+
+
+def on_refs_dropped(s: Step, m: RefsDropped) -> None:
+    """The client returns grants."""
+    rows = s.t.objects
+    client = m.client
+    for item, count in zip(m.objects, m.counts, strict=False):
+        row = rows.get(item)
+        if row is None:
+            continue
+        if row.holder == client and row.granted == count and client < 0:
+            # What nearly every drop of a driver is: the last grant of its only holder.
+            row.granted = 0
+            if not (row.uses or row.containers or row.others):
+                s.suspects.append(item)
+        else:
+            objects.return_grants(s, row, client, count)
+
+
+def on_views_dropped(s: Step, m: ViewsDropped) -> None:
+    """The client returns view pins."""
+    for item, count in zip(m.objects, m.counts, strict=False):
+        row = s.t.objects.get(item)
+        if row is not None:
+            objects.unpin(s, row, m.client, count)
+
+
+def on_ref_pinned(s: Step, m: RefPinned) -> None:
+    """A reference left the system by the user's own pickling: hold it for the job."""
+    row: Object | None = s.t.objects.get(m.object)
+    if row is not None and m.object not in s.t.job_pins:
+        s.t.job_pins[m.object] = s.t.clients[m.client].job
+        row.containers += 1
+
+
+def on_ref_claimed(s: Step, m: RefClaimed) -> None:
+    """A reference came back from outside; the client counted one grant already."""
+    row = s.t.objects.get(m.object)
+    if row is not None:
+        objects.grant(s, row, m.client)
+
+
+def held_by(s: Step, client: ClientID) -> list[ObjectID]:
+    """Objects in which the client has grants (a scan; for tests and status)."""
+    return [
+        row.id
+        for row in s.t.objects.values()
+        if (row.holder == client and row.granted) or client in (row.others or {})
+    ]
+

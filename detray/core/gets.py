@@ -1,0 +1,247 @@
+"""Gets and waits: registered at the objects they miss, answered once, blocking runs or not.
+
+Rules (PROTOCOL N10, D 34)
+--------------------------
+- Whatever can be answered in the same step is answered at once and blocks nobody.
+- A get on a run's executing thread blocks the run: it gives back CPU and process slot, and the runs
+  pre-sent to its worker are taken back. When its objects are there it stands before all ready tasks
+  for its CPU; the answer is sent when it has one.
+- A timeout and an abandoned wait go on at once and may overcommit the CPU: a timeout is a promise
+  about time.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+
+from detray.core import objects, resources
+from detray.core.effects import INLINE, GetAnswered, Place, RetractRuns
+from detray.core.states import PENDING, Failed
+from detray.core.step import Step
+from detray.core.stimuli import GetAbandoned, GetRequested
+from detray.core.tables import Get, GetKey, Worker
+from detray.errors import Failure
+from detray.ids import ClientID, ObjectID
+
+
+def on_get_requested(s: Step, m: GetRequested) -> None:
+    """Answer at once, or register at every object that is missing."""
+    rows = s.t.objects
+    available = 0
+    failed = False
+    missing = []
+    for item in m.objects:
+        row = rows.get(item)
+        if row is not None and row.state is PENDING:
+            missing.append(row)
+        else:
+            available += 1
+            failed = failed or row is None or type(row.state) is Failed
+    get = Get(
+        m.client, m.request, s.next_number(), m.objects, m.needed, m.needed - available,
+        m.fail_fast, m.fetch, -1, ClientID(0), failed,
+    )  # fmt: skip
+    if get.remaining <= 0 or (failed and m.fail_fast):
+        _answer(s, get, timed_out=False)
+        return
+    if m.timeout_ns == 0:
+        _answer(s, get, timed_out=True)
+        return
+    key = (m.client, m.request)
+    shared = (key,)
+    for row in missing:
+        row.getters = row.getters + shared if row.getters else shared
+    s.t.clients[m.client].gets[m.request] = get
+    if m.timeout_ns > 0:
+        get.deadline_ns = s.t.now_ns + m.timeout_ns
+        heappush(s.t.timers, (get.deadline_ns, get.number, m.client, m.request))
+        _compact_timers(s)
+    if m.blocks:
+        _block(s, get, m)
+
+
+def _block(s: Step, get: Get, m: GetRequested) -> None:
+    """The run's executing thread stands still: give back its CPU and what was pre-sent behind it."""
+    worker = s.t.workers.get(m.client)
+    if worker is None or not worker.runs or worker.runs[0].task != m.blocks or worker.blocked:
+        return
+    get.worker = worker.id
+    worker.blocked = m.request
+    s.t.blocked_count += 1
+    resources.release_cpu(s.t.pool, s.t.shapes[worker.shape].amounts)
+    if len(worker.runs) > 1:
+        retract(s, worker, len(worker.runs) - 1)
+
+
+def retract(s: Step, worker: Worker, count: int) -> None:
+    """Ask the kernel's arbiter for up to `count` runs back."""
+    if not worker.retracting and not s.t.config.policy.retraction_off:
+        worker.retracting = True
+        s.out.append(RetractRuns(worker.id, count))
+
+
+def wake_getters(s: Step, item: ObjectID) -> None:
+    """An object became available: tell the gets that wait for it."""
+    row = s.t.objects.get(item)
+    if row is None or not row.getters:
+        return
+    getters, row.getters = row.getters, ()
+    failed = type(row.state) is Failed
+    clients = s.t.clients
+    for client, request in getters:
+        get = clients[client].gets.get(request)
+        if get is None:
+            continue
+        get.remaining -= 1
+        get.failed = get.failed or failed
+        if get.remaining <= 0 or (failed and get.fail_fast):
+            complete(s, get)
+
+
+def complete(s: Step, get: Get) -> None:
+    """The get can be answered: now, or when its blocked run has its CPU back."""
+    if get.worker:
+        key = (get.client, get.request)
+        if key not in s.t.resuming:
+            s.t.resuming.append(key)
+        return
+    _finish(s, get, timed_out=False)
+
+
+def resume_blocked(s: Step) -> None:
+    """Let answered runs go on, oldest first, while there is CPU for them."""
+    t = s.t
+    while t.resuming:
+        client, request = t.resuming[0]
+        worker = t.workers[client]
+        amounts = t.shapes[worker.shape].amounts
+        if not resources.has_cpu(t.pool, amounts):
+            return
+        del t.resuming[0]
+        unblock(s, worker)
+        _finish(s, t.clients[client].gets[request], timed_out=False)
+
+
+def unblock(s: Step, worker: Worker) -> None:
+    """The worker's run goes on with its CPU, overcommitted if need be."""
+    worker.blocked = 0
+    worker.progress_ns = s.t.now_ns
+    s.t.blocked_count -= 1
+    resources.retake_cpu(s.t.pool, s.t.shapes[worker.shape].amounts)
+
+
+def on_get_abandoned(s: Step, m: GetAbandoned) -> None:
+    """The client goes on without an answer."""
+    get = s.t.clients[m.client].gets.get(m.request)
+    if get is None:
+        s.count("stale")
+        return
+    leave(s, get)
+    _unblock_at_once(s, get)
+
+
+def expire_gets(s: Step) -> None:
+    """Answer the gets whose time has run out."""
+    timers = s.t.timers
+    while timers and timers[0][0] <= s.t.now_ns:
+        _, number, client, request = heappop(timers)
+        row = s.t.clients.get(client)
+        get = row.gets.get(request) if row else None
+        if get is None or get.number != number:
+            continue
+        _unblock_at_once(s, get)
+        _finish(s, get, timed_out=not is_satisfied(get))
+
+
+def _unblock_at_once(s: Step, get: Get) -> None:
+    if get.worker:
+        key = (get.client, get.request)
+        if key in s.t.resuming:
+            s.t.resuming.remove(key)
+        unblock(s, s.t.workers[get.worker])
+
+
+def is_satisfied(get: Get) -> bool:
+    """True if nothing but CPU is missing."""
+    return get.remaining <= 0 or (get.failed and get.fail_fast)
+
+
+def fail_get(s: Step, get: Get, failure: Failure, text: str) -> None:
+    """Answer a blocked get with a failure of its own (a deadlock)."""
+    _unblock_at_once(s, get)
+    leave(s, get)
+    place = Place(get.objects[0], failure, 0, text=text)
+    s.out.append(GetAnswered(get.client, get.request, False, False, (place,)))
+
+
+def _finish(s: Step, get: Get, *, timed_out: bool) -> None:
+    leave(s, get)
+    _answer(s, get, timed_out=timed_out)
+
+
+def leave(s: Step, get: Get) -> None:
+    """Take the get out of all tables."""
+    key: GetKey = (get.client, get.request)
+    for item in get.objects if get.remaining > 0 or get.failed or not get.fail_fast else ():
+        row = s.t.objects.get(item)
+        if row is not None and row.getters:
+            row.getters = tuple(other for other in row.getters if other != key)
+    s.t.clients[get.client].gets.pop(get.request, None)
+
+
+def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
+    """Tell the client what is there; a get that failed hears of its first failure only."""
+    places = []
+    payload = 0
+    limit = s.t.config.policy.answer_bytes_max
+    for item in _worth_telling(s, get, timed_out=timed_out):
+        place = objects.place_of(s, item, get.client, fetch=get.fetch)
+        places.append(place)
+        if place.segment == INLINE:
+            payload += place.size_bytes
+            if payload > limit:
+                s.out.append(
+                    GetAnswered(get.client, get.request, timed_out, True, tuple(places))
+                )
+                places, payload = [], 0
+    s.out.append(GetAnswered(get.client, get.request, timed_out, False, tuple(places)))
+
+
+def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tuple[ObjectID, ...]:
+    rows = s.t.objects
+    if get.fail_fast:
+        if not get.failed:
+            return () if timed_out else get.objects
+        return [_first_failed(s, get)]
+    ready = []
+    for item in get.objects:
+        row = rows.get(item)
+        if row is None or row.state is not PENDING:
+            ready.append(item)
+            if len(ready) == get.needed:
+                break
+    return ready
+
+
+def _first_failed(s: Step, get: Get) -> ObjectID:
+    for item in get.objects:
+        row = s.t.objects.get(item)
+        if row is None or type(row.state) is Failed:
+            return item
+    raise AssertionError("a get failed without a failed object")
+
+
+def _compact_timers(s: Step) -> None:
+    """Forget timers of gets that were answered, when they are most of the heap."""
+    timers = s.t.timers
+    if len(timers) < 1024 or len(timers) & 1023:
+        return
+    clients = s.t.clients
+
+    def is_live(timer: tuple[int, int, ClientID, int]) -> bool:
+        row = clients.get(timer[2])
+        get = row.gets.get(timer[3]) if row else None
+        return get is not None and get.number == timer[1]
+
+    timers[:] = [timer for timer in timers if is_live(timer)]
+    heapify(timers)

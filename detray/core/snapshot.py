@@ -1,0 +1,34 @@
+"""The tables as bytes and back: msgpack in table order, so that what continues is what was.
+
+Order that matters is kept because dicts are written and read in their order (PROTOCOL T13). States
+without fields are shared instances; reading puts the shared ones back.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from detray.core.states import PENDING, READY, WAITING, Pending, Ready, Waiting
+from detray.core.tables import Tables
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Tables)
+
+
+def encode_tables(tables: Tables) -> bytes:
+    """All rows, in table order."""
+    return _ENCODER.encode(tables)
+
+
+def decode_tables(data: bytes) -> Tables:
+    """The tables that `encode_tables` wrote. Raises msgspec.DecodeError on other bytes."""
+    tables = _DECODER.decode(data)
+    for task in tables.tasks.values():
+        if type(task.state) is Waiting:
+            task.state = WAITING
+        elif type(task.state) is Ready:
+            task.state = READY
+    for item in tables.objects.values():
+        if type(item.state) is Pending:
+            item.state = PENDING
+    return tables

@@ -1,0 +1,50 @@
+"""What one `handle` call works with: the tables, and lists that are empty between steps."""
+
+from __future__ import annotations
+
+from detray.core.effects import Effect, Notify, SendToHead
+from detray.core.stimuli import NodeMessage
+from detray.core.tables import DRIVER, Tables
+from detray.ids import JobNumber, ObjectID
+
+
+class Step:
+    """`out` collects effects; the other lists feed the fixed point (`LocalScheduler._settle`)."""
+
+    __slots__ = ("available", "drops", "out", "suspects", "t")
+
+    def __init__(self, tables: Tables) -> None:
+        self.t = tables
+        self.out: list[Effect] = []
+        self.available: list[ObjectID] = []
+        """Objects that got a value or failed, and somebody waits for."""
+        self.suspects: list[ObjectID] = []
+        """Objects that may have lost their last hold or pin."""
+        self.drops: list[bytes] = []
+        """Payload keys nobody needs any more; one effect at the end of the step."""
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a total that status and invariants report."""
+        counts = self.t.counts
+        counts[name] = counts.get(name, 0) + by
+
+    def next_number(self) -> int:
+        """The next number in the order of arrival."""
+        number = self.t.next_number
+        self.t.next_number = number + 1
+        return number
+
+    def notify(self, job: JobNumber, level: str, kind: str, text: str) -> None:
+        """Tell the drivers of a job."""
+        for client in self.t.clients.values():
+            if client.kind == DRIVER and client.job == job and client.connected:
+                self.out.append(Notify(client.id, level, kind, text))
+
+    def to_head(self, message: NodeMessage) -> None:
+        """Send on the ordered link to the head; `message.link_seq` is `next_link_seq()`."""
+        self.out.append(SendToHead(message))
+
+    def next_link_seq(self) -> int:
+        """The number of the next message to the head."""
+        self.t.link_seq += 1
+        return self.t.link_seq

@@ -1,0 +1,288 @@
+"""The tables of a local scheduler: plain data, ids instead of pointers.
+
+Everything a node knows is in one `Tables` struct that msgpack can write and read back
+(`snapshot.py`); order that matters is the order of a list or a number in a row. Only `core/`
+writes here, and a derived index changes in the function that changes what it derives from.
+
+=============== ======================= =========================================================
+table           rows                    derived indexes
+=============== ======================= =========================================================
+clients         Client                  Client.held, Client.pins (of workers), Client.gets
+functions       Function
+templates       Template
+shapes          Shape                   ready queues in Shape.ready
+tasks           Task                    Task.children, Object.takers, Object.uses
+objects         Object                  Object.getters, inline_order, arena_order
+workers         Worker                  idle (by lane), starting, Shape.open
+segments        Segment                 filling (the one that spilled objects go to)
+=============== ======================= =========================================================
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from detray.core.arena import Arena
+from detray.core.config import LocalConfig
+from detray.core.resources import Amounts, Demand, Pool, Units
+from detray.core.states import ObjectState, TaskState
+from detray.core.stimuli import TaskSubmitted
+from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID
+
+GetKey = tuple[ClientID, int]
+DRIVER, WORKER, OBSERVER = "driver", "worker", "observer"
+
+
+class Get(msgspec.Struct, gc=False):
+    """A client's wait for objects (`GetRequested`), until it is answered.
+
+    `remaining` of `objects` must still become available. `worker`: the worker whose executing
+    thread stands still (0: nobody's). `answered`: only a CPU to go on is missing.
+    """
+
+    client: ClientID
+    request: int
+    number: int
+    objects: tuple[ObjectID, ...]
+    needed: int
+    remaining: int
+    fail_fast: bool
+    fetch: bool
+    deadline_ns: int
+    worker: ClientID
+    failed: bool = False
+
+
+class Client(msgspec.Struct):
+    """A process that talks to this service, until the kernel says that it is gone.
+
+    `held` counts nothing: it lists the objects in whose `Object` row this client has grants; only
+    workers have it (a lost driver is rare enough for a scan, a lost worker is not).
+    `pins` counts zero-copy views by object. `blocks` are asked for or granted, and unsealed.
+    """
+
+    id: ClientID
+    kind: str
+    pid: int = 0
+    job: JobNumber = JobNumber(0)
+    connected: bool = True
+    entrypoint: str = ""
+    held: dict[ObjectID, None] | None = None
+    pins: dict[ObjectID, int] = {}
+    blocks: dict[ObjectID, Block] = {}
+    gets: dict[int, Get] = {}
+
+
+class Block(msgspec.Struct, gc=False):
+    """A block being written; `segment` is -1 while there is no room for it yet."""
+
+    size_bytes: int
+    segment: int = -1
+    offset: int = 0
+
+
+class Function(msgspec.Struct, gc=False):
+    """An exported definition: it and the references in its closure live as long as its job."""
+
+    id: FunctionID
+    name: str
+    size_bytes: int
+    refs: tuple[ObjectID, ...]
+
+
+class Template(msgspec.Struct, gc=False):
+    """What many submissions share; `duration_ns` is a moving mean of run times, -1 if unknown."""
+
+    number: int
+    function: FunctionID
+    name: str
+    num_returns: int
+    demand: Demand
+    shape: int
+    max_retries: int
+    retry_application_errors: bool
+    max_calls: int
+    size_bytes: int
+    duration_ns: int = -1
+
+
+class Shape(msgspec.Struct):
+    """Submissions that compete for the same: equal demand, job and kind of worker.
+
+    `ready` holds task ids by depth, oldest first; stale entries (cancelled tasks) are skipped when
+    they come up. `count` of entries are real. `open` lists busy workers that may get more runs.
+    """
+
+    number: int
+    lane: int
+    demand: Demand
+    amounts: Amounts
+    feasible: bool
+    ready: dict[int, list[TaskID]] = {}
+    heads: dict[int, int] = {}
+    """By depth, how many entries at the front of its list are taken already."""
+    count: int = 0
+    passed_over: int = 0
+
+
+class Task(msgspec.Struct, gc=False):
+    """A task owned by this node, until it is done."""
+
+    spec: TaskSubmitted
+    template: int
+    number: int
+    state: TaskState
+    retries: int
+    missing: int = 0
+    attempt: int = 0
+    cancelled: bool = False
+    cancelled_below: bool = False
+    """Cancelled recursively: what it still submits is born cancelled (PROTOCOL T3)."""
+    forced: bool = False
+    children: list[TaskID] | None = None
+
+
+class Object(msgspec.Struct, gc=False):
+    """An object owned by this node, while somebody can reach it (or its producer is unfinished).
+
+    Holds: `granted` to `holder` (and `others`), `uses` by unfinished tasks, `containers` (values,
+    definitions and job-long pins that hold it). `pins`: views and transfers that read its block.
+    """
+
+    id: ObjectID
+    state: ObjectState
+    holder: ClientID
+    granted: int
+    others: dict[ClientID, int] | None = None
+    uses: int = 0
+    containers: int = 0
+    pins: int = 0
+    moving: bool = False
+    refs: tuple[ObjectID, ...] = ()
+    takers: tuple[TaskID, ...] = ()
+    getters: tuple[GetKey, ...] = ()
+
+
+class Run(msgspec.Struct, gc=False):
+    """One attempt of a task at a worker."""
+
+    task: TaskID
+    attempt: int
+    template: int
+    expected_ns: int
+    interrupted: bool = False
+
+
+class Worker(msgspec.Struct):
+    """A worker process. `runs` were sent to it, oldest first; the first may have begun.
+
+    It holds one allocation, `shape` (-1: none), which passes from run to run while pre-sent runs of
+    that shape follow. `blocked` names the request its executing thread waits in (0: none).
+    """
+
+    id: ClientID
+    lane: int
+    ready: bool = False
+    leaving: bool = False
+    runs: list[Run] = []
+    shape: int = -1
+    units: Units = ()
+    expected_ns: int = 0
+    blocked: int = 0
+    retracting: bool = False
+    is_open: bool = False
+    """Listed in `Tables.open_workers` under its shape."""
+    stalled: bool = False
+    """Gave back its queue and has finished nothing since: gets no more for now."""
+    spent: bool = False
+    """Was sent the last run that some template's `max_calls` allows it."""
+    progress_ns: int = 0
+    functions: dict[FunctionID, None] = {}
+    templates: dict[int, int] = {}
+    """Templates the worker knows, with how many runs of each it was sent."""
+
+
+class Segment(msgspec.Struct, gc=False):
+    """A file of blocks. `top`: bytes given out so far; `live`: bytes still in use.
+
+    `waiting` names (client, object) of a direct block, or nothing for a segment of spilled objects.
+    """
+
+    number: int
+    size_bytes: int
+    is_open: bool = False
+    top: int = 0
+    live: int = 0
+    client: ClientID = ClientID(0)
+    object: ObjectID = ObjectID(b"")
+
+
+class Move(msgspec.Struct, gc=False):
+    """An object's way to disk; `offset` -1 until its segment is open."""
+
+    size_bytes: int
+    segment: int
+    offset: int = -1
+
+
+class Tables(msgspec.Struct):
+    """All state of a `LocalScheduler` between two steps."""
+
+    config: LocalConfig
+    pool: Pool
+    arena: Arena
+    now_ns: int = 0
+    node: NodeID = NodeID(-1)
+    incarnation: int = 0
+    link_seq: int = 0
+    """Messages sent to the head."""
+    head_seq: int = 0
+    """Messages received from it."""
+    next_number: int = 1
+    """Submissions and gets, in order of arrival; ties and 'youngest' are decided by it."""
+    next_worker: int = 1
+    next_segment: int = 1
+
+    clients: dict[ClientID, Client] = {}
+    functions: dict[FunctionID, Function] = {}
+    templates: dict[int, Template] = {}
+    shapes: list[Shape] = []
+    shape_numbers: dict[str, int] = {}
+    tasks: dict[TaskID, Task] = {}
+    objects: dict[ObjectID, Object] = {}
+    workers: dict[ClientID, Worker] = {}
+    idle: dict[int, list[ClientID]] = {}
+    """By lane, idle workers; the last to become idle is the first to be used (warm caches)."""
+    idle_since: dict[ClientID, int] = {}
+    starting: dict[ClientID, None] = {}
+    open_workers: dict[int, list[ClientID]] = {}
+    """By shape, busy workers to try next for pre-sending, round robin."""
+    resuming: list[GetKey] = []
+    """Answered gets of blocked runs that wait for their CPU, oldest first."""
+    blocked_count: int = 0
+    job_pins: dict[ObjectID, JobNumber] = {}
+
+    block_queue: list[tuple[ClientID, ObjectID]] = []
+    """Requests for blocks that found no room yet, oldest first."""
+    segments: dict[int, Segment] = {}
+    filling: int = 0
+    moves: dict[ObjectID, Move] = {}
+    """Copies to disk under way, and those that wait for their segment."""
+    arena_order: dict[ObjectID, None] = {}
+    """Sealed arena objects, oldest first: the order of spilling."""
+    inline_order: dict[ObjectID, None] = {}
+    inline_bytes: int = 0
+
+    timers: list[tuple[int, int, ClientID, int]] = []
+    """Heap of (deadline, get number, client, request) of gets with a timeout."""
+    stall_ns: int = 0
+    idle_ns: int = 0
+    infeasible_ns: int = 0
+    deadlock_ns: int = 0
+    start_retry_ns: int = 0
+    start_failures: int = 0
+    start_reason: str = ""
+    placing: dict[TaskID, None] = {}
+    reported: list[tuple[JobNumber, Demand]] = []
+    counts: dict[str, int] = {}
+    """Totals since the start: finished, failed, retried, stale reports, spilled bytes..."""
