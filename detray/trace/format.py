@@ -22,6 +22,8 @@ the core raised instead of returning, g is 1, and the blob is the error in UTF-8
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from hashlib import blake2b
 from zlib import crc32
 
 import msgspec
@@ -96,6 +98,13 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 class TraceError(Exception):
     """A file is no trace, or not one that can be read: which, where, and why."""
+
+
+def chained(before: bytes, groups: Sequence[bytes]) -> bytes:
+    """The digest of a step with these effects, after a step of the same core with `before`."""
+    if not groups:
+        return before
+    return blake2b(b"".join((before, *groups)), digest_size=8).digest()
 
 
 class FrameWriter:

@@ -233,7 +233,7 @@ def _header(kind: int, payload: memoryview) -> Header:
     return _convert(payload, Header)
 
 
-def _convert(payload: memoryview, kind: type) -> T:
+def _convert(payload: memoryview, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -244,7 +244,7 @@ _STIMULI = msgspec.msgpack.Decoder(list[Stimulus])
 _EFFECTS = msgspec.msgpack.Decoder(list[Effect])
 
 
-def _decode(decoder: msgspec.msgpack.Decoder[list], blob: bytes, number: int) -> list:
+def _decode(decoder: msgspec.msgpack.Decoder[list[T]], blob: bytes, number: int) -> list[T]:
     try:
         return decoder.decode(blob)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
-from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
 from typing import Protocol
@@ -36,6 +35,7 @@ from detray.trace.format import (
     FrameWriter,
     Header,
     SegmentStart,
+    chained,
 )
 
 PIECE_BYTES = 256 << 10
@@ -117,11 +117,7 @@ class Recorder:
         groups: Sequence[bytes],
     ) -> None:
         """Record one step: what `core` was told at `now_ns`, and what it ordered."""
-        if groups:
-            digest = blake2b(b"".join((self._digests[core], *groups)), digest_size=8).digest()
-            self._digests[core] = digest
-        else:
-            digest = self._digests[core]
+        self._digests[core] = digest = chained(self._digests[core], groups)
         if self._with_effects:
             self._append(core, WITH_EFFECTS, now_ns, digest, metas, groups)
         else:

@@ -1,0 +1,192 @@
+"""The computation graph of a trace, as a networkx multigraph that users can work on.
+
+Nodes are named by the ids in hexadecimal (`ObjectRef.hex()`), tasks and objects alike; attributes
+are strings, integers and booleans only, so every exporter of networkx takes them. Times are the
+node's monotonic nanoseconds, -1 where not known; sizes are bytes, -1 where there is no value.
+
+======  ===========================================================================================
+node    attributes
+======  ===========================================================================================
+task    kind="task", label, name, state, attempts, worker, node, job, is_root, submitted_ns,
+        sent_ns, started_ns, ended_ns, error
+object  kind="object", label, state ("ready", "pending", "failed"), is_put, size_bytes, created_ns
+======  ===========================================================================================
+
+=========  ===============  ======================================================================
+edge kind  from, to         meaning (edge key = kind, attribute size_bytes on data edges)
+=========  ===============  ======================================================================
+launched   task, task       the first submitted the second
+produces   task, object     returned or put it
+consumes   object, task     a top-level argument: the task waits for it
+nested     object, task     a reference within the arguments: the task does not wait
+contains   object, object   the first holds a reference to the second
+=========  ===============  ======================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from detray.ids import TASK_ID_BYTES, ObjectID, TaskID, is_put, job_of, return_object, task_of
+from detray.trace.history import history_of
+from detray.trace.lives import CANCELLED, FAILED, FINISHED, SENT, TaskLife
+from detray.trace.play import Makers, schedulers
+
+if TYPE_CHECKING:
+    import networkx
+
+    from detray.trace.history import History
+    from detray.trace.reading import Trace
+
+
+def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
+    """The graph of everything in `trace`. Raises TraceError, ImportError without networkx."""
+    return graph_of(
+        history_of(trace, makers), trace.header.entrypoint, trace.header.local.node_name
+    )
+
+
+def graph_of(history: History, entrypoint: str, node: str) -> networkx.MultiDiGraph:
+    """The graph of a history; programs that it does not know are labelled by `entrypoint`."""
+    import networkx
+
+    graph = networkx.MultiDiGraph(entrypoint=entrypoint)
+    entrypoints = {program.job: program.entrypoint for program in history.programs.values()}
+    jobs = sorted({job_of(task) for task in history.tasks} | set(entrypoints) - {0})
+    for job in jobs:
+        _add_root(graph, job, entrypoints.get(job) or entrypoint, node)
+    for life in history.tasks.values():
+        _add_task(graph, life, node)
+        for index in range(life.num_returns):
+            _add_return(graph, history, life, return_object(life.id, index))
+    for item in history.objects.values():
+        if item.is_put:
+            _add_object(graph, item.id, "ready", item.size_bytes, item.created_ns)
+            if item.producer:
+                _add_data(graph, item.producer.hex(), item.id.hex(), "produces", item.size_bytes)
+    _add_uses(graph, history)
+    return graph
+
+
+def _add_root(graph: networkx.MultiDiGraph, job: int, entrypoint: str, node: str) -> None:
+    name = os.path.basename(entrypoint) or "program"
+    graph.add_node(
+        (job.to_bytes(4, "big") + bytes(TASK_ID_BYTES - 4)).hex(),
+        kind="task",
+        label=f"root\n{name}",
+        name=entrypoint,
+        state=SENT,
+        is_root=True,
+        job=job,
+        node=node,
+        attempts=1,
+    )
+
+
+def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, node: str) -> None:
+    last = life.last
+    graph.add_node(
+        life.id.hex(),
+        kind="task",
+        label=life.name,
+        name=life.name,
+        state=life.state,
+        is_root=False,
+        job=job_of(life.id),
+        node=node,
+        attempts=len(life.attempts),
+        worker=last.worker if last else 0,
+        submitted_ns=life.submitted_ns,
+        sent_ns=last.sent_ns if last else -1,
+        started_ns=last.started_ns if last else -1,
+        ended_ns=last.ended_ns if last else -1,
+        error=life.error,
+    )
+    if life.parent:
+        graph.add_edge(life.parent.hex(), life.id.hex(), key="launched", kind="launched")
+        if graph.nodes[life.parent.hex()].get("kind") is None:
+            _add_unknown(graph, life.parent)
+
+
+def _add_unknown(graph: networkx.MultiDiGraph, item: bytes) -> None:
+    """A task or object from before the beginning of the trace."""
+    kind = "task" if len(item) == TASK_ID_BYTES else "object"
+    graph.add_node(item.hex(), kind=kind, label="(before the trace)", state="unknown")
+
+
+def _add_return(
+    graph: networkx.MultiDiGraph, history: History, life: TaskLife, item: ObjectID
+) -> None:
+    known = history.objects.get(item)
+    if known is not None:
+        _add_object(graph, item, "ready", known.size_bytes, known.created_ns)
+    else:
+        is_lost = life.state in (FAILED, CANCELLED)
+        _add_object(graph, item, "failed" if is_lost else "pending", -1, -1)
+    _add_data(graph, life.id.hex(), item.hex(), "produces", known.size_bytes if known else -1)
+
+
+def _add_object(
+    graph: networkx.MultiDiGraph, item: ObjectID, state: str, size_bytes: int, created_ns: int
+) -> None:
+    graph.add_node(
+        item.hex(),
+        kind="object",
+        label=size_text(size_bytes) if size_bytes >= 0 else state,
+        state=state,
+        is_put=is_put(item),
+        size_bytes=size_bytes,
+        created_ns=created_ns,
+    )
+
+
+def _add_data(
+    graph: networkx.MultiDiGraph, source: str, target: str, kind: str, size_bytes: int
+) -> None:
+    graph.add_edge(source, target, key=kind, kind=kind, size_bytes=size_bytes)
+
+
+def _add_uses(graph: networkx.MultiDiGraph, history: History) -> None:
+    for life in history.tasks.values():
+        for kind, items in (("consumes", life.args), ("nested", life.refs)):
+            for item in items:
+                _need(graph, history, item)
+                size = graph.nodes[item.hex()].get("size_bytes", -1)
+                _add_data(graph, item.hex(), life.id.hex(), kind, size)
+    for holder in history.objects.values():
+        for item in holder.refs:
+            _need(graph, history, item)
+            _add_data(graph, holder.id.hex(), item.hex(), "contains", -1)
+
+
+def _need(graph: networkx.MultiDiGraph, history: History, item: ObjectID) -> None:
+    """Add an object that is only known by being used: packed arguments, values from before."""
+    if item.hex() in graph:
+        return
+    known = history.objects.get(item)
+    if known is None:
+        _add_unknown(graph, item)
+    else:
+        _add_object(graph, item, "ready", known.size_bytes, known.created_ns)
+    producer = TaskID(task_of(item))
+    if not is_put(item) and producer.hex() in graph:
+        _add_data(graph, producer.hex(), item.hex(), "produces", -1)
+
+
+def size_text(size_bytes: int) -> str:
+    """A number of bytes for people."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    size = float(size_bytes)
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+    return f"{size / 1000:.3g} TB"
+
+
+def state_of(graph: networkx.MultiDiGraph, node: str) -> str:
+    """The state of a node for colouring: finished tasks and ready objects are the plain ones."""
+    state = str(graph.nodes[node].get("state", "unknown"))
+    return "plain" if state in (FINISHED, "ready") else state

@@ -1,0 +1,64 @@
+"""Short names for ids, and finding what a user means by one.
+
+A task is shown as `job.parent.index` (`1.9f3a12.3`: child 3 of one stream of one parent), the
+program itself as `1.root`; a return adds its index (`1.9f3a12.3/0`), a put says `1.9f3a12.3/put`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ObjectID, is_put
+
+HASH_HEX = 6
+"""Hexadecimal digits of a parent's hash that are shown."""
+
+
+def short(item: bytes) -> str:
+    """The short name of a task, function or object id; other bytes by their hex or length."""
+    if len(item) == TASK_ID_BYTES:
+        return _task(item)
+    if len(item) == OBJECT_ID_BYTES:
+        if is_put(ObjectID(item)):
+            return f"{_task(item)}/put"
+        return f"{_task(item)}/{int.from_bytes(item[16:20], 'big')}"
+    return item.hex() if len(item) <= 2 * OBJECT_ID_BYTES else f"<{len(item)} bytes>"
+
+
+def _task(item: bytes) -> str:
+    job = int.from_bytes(item[:4], "big")
+    if not any(item[4:16]):
+        return f"{job}.root"
+    return f"{job}.{item[4:12].hex()[:HASH_HEX]}.{int.from_bytes(item[12:16], 'big')}"
+
+
+def describe(value: Any) -> str:  # Any: whatever a message's field may be
+    """A message, or a part of one, on one line with short names for its ids."""
+    if isinstance(value, msgspec.Struct):
+        fields = value.__struct_fields__
+        inside = ", ".join(f"{name}={describe(getattr(value, name))}" for name in fields)
+        return f"{type(value).__name__}({inside})"
+    if isinstance(value, bytes):
+        return short(value) if value else "none"
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(describe, value))})"
+    return repr(value)
+
+
+def ids_in(value: Any) -> set[bytes]:  # Any: as above
+    """All task, function and object ids in a message or a part of one."""
+    if isinstance(value, bytes):
+        return {value} if len(value) in (TASK_ID_BYTES, OBJECT_ID_BYTES) else set()
+    if isinstance(value, msgspec.Struct):
+        value = [getattr(value, name) for name in value.__struct_fields__]
+    if isinstance(value, tuple | list):
+        return {item for part in value for item in ids_in(part)}
+    return set()
+
+
+def matches(item: bytes, wanted: str) -> bool:
+    """True if a user who types `wanted` may mean this id: its short name, or a start of its hex."""
+    text = wanted.strip().lower()
+    return short(item) == text or (len(text) >= 8 and item.hex().startswith(text))
