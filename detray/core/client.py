@@ -2,14 +2,14 @@
 
 Theory of operation
 -------------------
-A client (a driver or a worker process) has one `Books`. Calls of the program append stimuli to `out`;
-whoever drives it (`runtime/connection.py`, or the simulator) calls `take` for what to send and
-`receive` with what came. `Books` knows no socket, no lock and no clock: its driver calls it under a
-lock of its own, except for the append-only queues of `Grants`.
+A client (a driver or a worker process) has one `Books`. Calls of the program append stimuli to
+`out`; whoever drives it (`runtime/connection.py`, or the simulator) calls `take` for what to send
+and `receive` with what came. `Books` knows no socket, no lock and no clock: its driver calls it
+under a lock of its own, except for the append-only queues of `Grants`.
 
-A value that came inline and holds no reference is kept in `values` while the process has a reference
-to the object, so that reading it again costs no message. Values with references inside and values in
-blocks are not: each reading needs a grant, or a pin, of its own.
+A value that came inline and holds no reference is kept in `values` while the process has a
+reference to the object, so that reading it again costs no message. Values with references inside
+and values in blocks are not: each reading needs a grant, or a pin, of its own.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Outgoing = ClientStimulus | tuple[Any, ...]  # Any: (message, payload, payload..
 
 
 class Stream:
-    """Counters of what one thread of one attempt creates; the ids follow from them (`detray.ids`)."""
+    """Counters of what one thread of one attempt creates; ids follow from them (`detray.ids`)."""
 
     __slots__ = ("attempt", "depth", "exports", "number", "parent", "prefix", "puts", "tasks")
 
@@ -66,9 +66,9 @@ class Stream:
 class Ticket:
     """Something awaited from the service: the answer to a get, to a wish for a block or for status.
 
-    `found` has, per object answered so far, its bytes, or (place, bytes) if it needs more than that:
-    a failure, a block, references inside. It owns the grants and pins in it until somebody takes
-    them out. `done` is set when nothing more will come, `answer` by the others than gets.
+    `found` has, per object answered so far, its bytes, or (place, bytes) if it needs more than
+    that: a failure, a block, references inside. It owns the grants and pins in it until somebody
+    takes them out. `done` is set when nothing more will come, `answer` by the others than gets.
     """
 
     __slots__ = ("answer", "done", "found", "objects", "timed_out")
@@ -235,7 +235,7 @@ class Books:
         """Give back the grants and pins that nobody took out of a ticket."""
         for entry in ticket.found.values():
             if type(entry) is tuple:
-                self._release(entry[0])
+                self.release(entry[0])
         ticket.found.clear()
 
     # -------------------------------------------------------------- what is sent
@@ -304,7 +304,7 @@ class Books:
         """A run's arguments will not be built: give back what carried them."""
         self.references.release(run.message.refs)
         for place in run.message.args:
-            self._release(place)
+            self.release(place)
 
     def fail(self) -> list[Ticket]:
         """The service is gone: all tickets, done without an answer. Nothing is at hand any more."""
@@ -319,7 +319,8 @@ class Books:
             ticket.done = True
         return tickets
 
-    def _release(self, place: Place) -> None:
+    def release(self, place: Place) -> None:
+        """Give back the grants and the pin that came with a place nobody will read."""
         self.references.release(place.refs)
         if place.segment != INLINE:
             self.pins.dropped.append(place.object)
@@ -359,7 +360,7 @@ class Books:
             if ticket is not None:
                 ticket.found[place.object] = (place, data)
             else:  # Abandoned meanwhile: counted as received, and given back.
-                self._release(place)
+                self.release(place)
         if not message.more and ticket is not None:
             del self._requests[message.request]
             ticket.timed_out = message.timed_out

@@ -3,11 +3,11 @@
 Rules
 -----
 - Every message that brings a reference (or a view pin) grants one. The process counts the grants it
-  received per object and gives all of them back at once when nothing in it uses the object any more.
-  The sender's count ends when everything it granted came back, so a drop that crosses a newer grant
-  on the wire returns too little to end it (PROTOCOL N3).
-- A *use* is a Python reference, or a carrier: bytes not yet unpickled, a run that waits in the inbox.
-  For pins it is an exporter of views.
+  received per object and gives all of them back at once when nothing in it uses the object any
+  more. The sender's count ends when everything it granted came back, so a drop that crosses a newer
+  grant on the wire returns too little to end it (PROTOCOL N3).
+- A *use* is a Python reference, or a carrier: bytes not yet unpickled, a run that waits in the
+  inbox. For pins it is an exporter of views.
 - `created` and `dropped` may be appended to at any moment by any thread, also from `__del__` in the
   middle of any other line of this process. Everything else is the owner's, under its lock.
 - A use always comes from another one (a copy, an unpickled carrier) or from a new name, and is

@@ -2,9 +2,10 @@
 
 A worker begins the run at the front only with a token from its pipe. The service may take unbegun
 runs back, always the last ones, by reading tokens itself; it then sends a marker after the runs it
-sent before, and numbers the tokens it writes later with the next generation. A token of a generation
-that the worker has not seen the marker of may stand for a run that is not received yet, while the
-front run is one that was taken back: the worker receives first (docs/architecture.md, "Tokens").
+sent before, and numbers the tokens it writes later with the next generation. A token of a
+generation that the worker has not seen the marker of may stand for a run that is not received yet,
+while the front run is one that was taken back: the worker receives first (docs/architecture.md,
+"Tokens").
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ INTERRUPTS_MAX = 1_024
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run and its payload: pickled arguments (b"": none), then bytes per entry of `message.args`."""
+    """A run and its payload: pickled arguments (b"": none), then bytes per place of `args`."""
 
     message: RunTask
     blob: bytes

@@ -1,0 +1,304 @@
+"""One run in a worker: load the function, build the arguments, call, store the returns, report.
+
+Rules
+-----
+- Whatever user code raises becomes a report; the worker survives everything but what ends
+  processes: SystemExit, and exceptions beyond `Exception` that are not KeyboardInterrupt (as in
+  Ray).
+- An interrupt names its attempt and is raised only while that attempt's user code is on the stack
+  (PROTOCOL T3). `Interrupts.exposed` says so, and raising takes it back: one raise per run.
+- Before the report goes out nothing of the run is referenced any more: arguments, locals,
+  traceback. So its drops follow in the same frame as the report.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from time import monotonic_ns
+from typing import Any, NoReturn
+
+from detray.core.effects import DefineTemplate
+from detray.core.inbox import Run
+from detray.core.stimuli import Return, RunFailed, RunFinished
+from detray.errors import DetrayError, Failure, ObjectStoreFullError, OutOfDiskError
+from detray.ids import FunctionID, TaskID, return_object
+from detray.runtime.calls import Arguments, Keywords, decode_call
+from detray.runtime.client import Client, Context
+from detray.runtime.failures import serialize_error, summarize
+from detray.runtime.interrupts import Interrupts
+from detray.runtime.output import Outputs
+from detray.runtime.serialization import Serialized, deserialize, serialize
+
+_UNIT = 10_000
+"""Resource amounts are in 1/10,000."""
+
+Report = tuple[Any, ...]  # Any: (message, payload, payload...), as `Books.send` takes them.
+
+
+class Execution:
+    """Runs attempts, one after the other, on the main thread."""
+
+    def __init__(self, client: Client, interrupts: Interrupts, outputs: Outputs) -> None:
+        self._client = client
+        self._inbox = client.books.inbox
+        self._interrupts = interrupts
+        self._outputs = outputs
+        self._functions: dict[FunctionID, Any] = {}
+        self._retryable: dict[int, tuple[type[BaseException], ...]] = {}
+        self._environment = Environment()
+
+    def run(self, run: Run) -> None:
+        """Run an attempt and send its report."""
+        message = run.message
+        template = self._inbox.templates[message.template][0]
+        self._client.current = Context(
+            message.task, message.attempt, message.depth, template.name, message.units
+        )
+        self._environment.prepare(template.num_cpus, message.units)
+        self._outputs.name = template.name
+        report = self._attempt(run, template)
+        with self._client.lock:
+            self._client.books.send(*report)
+        self._client.connection.flush()
+        self._outputs.flush()
+
+    def _attempt(self, run: Run, template: DefineTemplate) -> Report:
+        """Everything but sending: the report, all else of the run forgotten."""
+        key = (run.message.task, run.message.attempt)
+        started_ns = monotonic_ns()
+        phase = Failure.SERIALIZATION
+        try:
+            function, args, kwargs = self._load(run, template)
+            phase = Failure.APPLICATION
+            try:
+                self._interrupts.expose(key)
+                value = function(*args, **kwargs)
+            finally:
+                self._interrupts.cover()
+            del args, kwargs
+            phase = Failure.SERIALIZATION
+            returns, payloads = self._store(run.message.task, value, template)
+        except (SystemExit, GeneratorExit) as error:
+            self._leave(error)
+        except BaseException as error:
+            report = self._failure(run, template, started_ns, phase, error)
+            _forget_frames(error)
+            return report
+        finally:
+            self._inbox.forget_interrupt(*key)
+        ended_ns = monotonic_ns()
+        message = RunFinished(self._client.books.client, *key, started_ns, ended_ns, returns)
+        return message, *payloads
+
+    # -------------------------------------------------------------- before
+
+    def _load(self, run: Run, template: DefineTemplate) -> tuple[Any, Arguments, Keywords]:
+        """The function and its arguments; the run's carriers are given back."""
+        books = self._client.books
+        message = run.message
+        taken = 0
+        try:
+            function = self._functions.get(template.function)
+            if function is None:
+                function = self._load_function(template)
+            values: list[Any] = []
+            for place, data in zip(message.args, run.values, strict=True):
+                taken += 1
+                values.append(self._client.read_place(place, data))
+            blob = values.pop(0) if message.packed else run.blob
+            args, kwargs = decode_call(blob, values)
+            return function, args, kwargs
+        finally:
+            books.references.release(message.refs)
+            for place in message.args[taken:]:
+                books.release(place)
+
+    def _load_function(self, template: DefineTemplate) -> Any:
+        definition, data = self._inbox.definitions[template.function]
+        try:
+            function = deserialize(data)
+        except Exception as problem:
+            raise ImportError(
+                f"the function {definition.name!r} of task {template.name!r} cannot be loaded in "
+                f"worker process {os.getpid()}: {type(problem).__name__}: {problem}. Workers see "
+                "the driver's sys.path and working directory as they were at detray.init()"
+            ) from problem
+        self._functions[template.function] = function
+        self._client.books.references.release(definition.refs)
+        return function
+
+    # -------------------------------------------------------------- after
+
+    def _store(
+        self, task: TaskID, value: Any, template: DefineTemplate
+    ) -> tuple[tuple[Return, ...], list[bytes]]:
+        """Pickle the returns, large ones into blocks. On failure no block stays behind."""
+        parts = [_pickle(part) for part in _split(value, template)]
+        client = self._client
+        returns: list[Return] = []
+        payloads: list[bytes] = []
+        try:
+            for index, part in enumerate(parts):
+                in_block = part.size_bytes > client.inline_bytes_max
+                if in_block:
+                    client.write_block(return_object(task, index), part)
+                else:
+                    payloads.append(part.to_bytes())
+                returns.append(Return(part.size_bytes, in_block, part.refs))
+        except BaseException:
+            with client.lock:
+                for index, done in enumerate(returns):
+                    if done.in_block:
+                        client.books.abandon_block(return_object(task, index))
+            raise
+        return tuple(returns), payloads
+
+    def _failure(
+        self,
+        run: Run,
+        template: DefineTemplate,
+        started_ns: int,
+        phase: Failure,
+        error: BaseException,
+    ) -> Report:
+        message, client = run.message, self._client.books.client
+        if isinstance(error, KeyboardInterrupt):
+            text = f"task {template.name!r} was cancelled while it ran"
+            ended = monotonic_ns()
+            return (
+                RunFailed(
+                    client, message.task, message.attempt, started_ns, ended, Failure.CANCELLED,
+                    False, text, 0,
+                ),
+            )  # fmt: skip
+        if not isinstance(error, Exception):
+            self._leave(error)
+        kind = phase
+        if phase is Failure.SERIALIZATION and isinstance(error, ObjectStoreFullError):
+            kind = Failure.STORE_FULL
+        elif phase is Failure.SERIALIZATION and isinstance(error, OutOfDiskError):
+            kind = Failure.OUT_OF_DISK
+        payload, summary = self._pickle_error(error, template)
+        retryable = phase is Failure.APPLICATION and self._is_retryable(message.template, error)
+        failed = RunFailed(
+            client,
+            message.task,
+            message.attempt,
+            started_ns,
+            monotonic_ns(),
+            kind,
+            retryable,
+            summary,
+            payload.size_bytes,
+            payload.refs,
+        )
+        return failed, payload.to_bytes()
+
+    def _pickle_error(
+        self, error: BaseException, template: DefineTemplate
+    ) -> tuple[Serialized, str]:
+        try:
+            return serialize_error(error, function_name=template.name, pid=os.getpid())
+        except Exception as problem:  # a user's __reduce__ or __str__, and nothing helped
+            substitute = RuntimeError(
+                f"{type(error).__name__}, which cannot be described: {type(problem).__name__}"
+            )
+            return (
+                serialize_error(substitute, function_name=template.name, pid=os.getpid())[0],
+                summarize(substitute),
+            )
+
+    def _is_retryable(self, number: int, error: BaseException) -> bool:
+        """The template's verdict: all exceptions, or some classes, of this one or of its cause."""
+        template, pickled = self._inbox.templates[number]
+        if not template.retry_application_errors:
+            return False
+        if not pickled:
+            return True
+        classes = self._retryable.get(number)
+        if classes is None:
+            try:
+                classes = tuple(deserialize(pickled))  # type: ignore[arg-type]  # the surface checked
+            except Exception:
+                traceback.print_exc()
+                classes = ()
+            self._retryable[number] = classes
+        return isinstance(error, classes) or isinstance(getattr(error, "cause", None), classes)
+
+    def _leave(self, error: BaseException) -> NoReturn:
+        """User code ended the process."""
+        status: object = 1
+        if isinstance(error, SystemExit):
+            status = error.code
+            if status is not None and not isinstance(status, int):
+                print(status, file=sys.stderr)
+                status = 1
+        else:
+            traceback.print_exception(error)
+        self._outputs.flush()
+        os._exit(int(status or 0) & 0xFF)  # type: ignore[call-overload]  # int or None by now
+
+
+class Environment:
+    """The variables that a run's resources decide; set when they change."""
+
+    def __init__(self) -> None:
+        self._user_threads = "OMP_NUM_THREADS" in os.environ
+        self._cpus = -1
+        self._gpus: tuple[int, ...] | None = None
+
+    def prepare(self, num_cpus: int, units: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
+        """Set OMP_NUM_THREADS (`num_cpus` in 1/10,000) and CUDA_VISIBLE_DEVICES."""
+        if num_cpus != self._cpus:
+            self._cpus = num_cpus
+            if not self._user_threads:
+                os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus // _UNIT))
+        gpus = dict(units).get("GPU", ()) if units else ()
+        if gpus != self._gpus:
+            self._gpus = gpus
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+
+
+def _split(value: Any, template: DefineTemplate) -> list[Any]:
+    """The returned value as the values of the task's returns. Raises ValueError."""
+    wanted = template.num_returns
+    if wanted == 1:
+        return [value]
+    if wanted == 0:
+        return []
+    try:
+        parts = list(value)
+    except TypeError:
+        raise ValueError(
+            f"task {template.name!r} has num_returns={wanted} and returned a "
+            f"{type(value).__name__}, which cannot be split"
+        ) from None
+    if len(parts) != wanted:
+        raise ValueError(
+            f"task {template.name!r} has num_returns={wanted} and returned {len(parts)} values"
+        )
+    return parts
+
+
+def _pickle(value: Any) -> Serialized:
+    try:
+        return serialize(value)
+    except DetrayError:
+        raise
+    except Exception as problem:
+        from detray.serializability import offending_member
+
+        what = offending_member(value, "return value") or f"{type(problem).__name__}: {problem}"
+        raise TypeError(f"Could not serialize the return value: {what}") from problem
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """Let go of what the frames of a traceback, and those of its causes, hold."""
+    seen = 0
+    while error is not None and seen < 100:
+        traceback.clear_frames(error.__traceback__)
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
+        seen += 1

@@ -1,0 +1,77 @@
+"""Interrupts in a worker: which attempt a SIGINT is for, and whether it may be raised now.
+
+The service writes task (16 bytes) and attempt (4 bytes, big endian) into the worker's pipe and
+sends SIGINT. The handler runs on the main thread, between any two bytecodes; see `execution.py` for
+what it may hit.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+from detray.core.inbox import Inbox
+from detray.ids import TASK_ID_BYTES, TaskID
+from detray.runtime.shield import Shield
+
+_ENTRY_BYTES = TASK_ID_BYTES + 4
+
+Key = tuple[TaskID, int]
+
+
+class TaskInterrupted(KeyboardInterrupt):
+    """detray.cancel() asked this run to stop. User code may catch it, as it may Ctrl-C."""
+
+
+class Interrupts:
+    """Raises `TaskInterrupted` in the attempt that is meant, or remembers it until it begins."""
+
+    def __init__(self, pipe_fd: int, inbox: Inbox, shield: Shield) -> None:
+        os.set_blocking(pipe_fd, False)
+        self._pipe_fd = pipe_fd
+        self._inbox = inbox
+        self._shield = shield
+        self._exposed: Key | None = None
+        self._rest = b""
+        signal.signal(signal.SIGINT, self._on_signal)
+
+    def expose(self, key: Key) -> None:
+        """From here on this attempt may be interrupted. Raises if it was to be cancelled before."""
+        self._exposed = key
+        if self._inbox.interrupts and self._inbox.forget_interrupt(*key):
+            self._raise()
+
+    def cover(self) -> None:
+        """User code is off the stack."""
+        self._exposed = None
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._drain()
+        if self._exposed is None or self._exposed not in self._inbox.interrupts:
+            return
+        if self._shield.holds_back:
+            self._shield.note(self._raise_if_meant)
+        else:
+            self._raise_if_meant()
+
+    def _raise_if_meant(self) -> None:
+        key = self._exposed
+        if key is not None and self._inbox.forget_interrupt(*key):
+            self._raise()
+
+    def _raise(self) -> None:
+        self._exposed = None
+        raise TaskInterrupted
+
+    def _drain(self) -> None:
+        """Note every attempt named in the pipe."""
+        try:
+            data = self._rest + os.read(self._pipe_fd, 1 << 16)
+        except BlockingIOError:
+            return
+        while len(data) >= _ENTRY_BYTES:
+            entry, data = data[:_ENTRY_BYTES], data[_ENTRY_BYTES:]
+            attempt = int.from_bytes(entry[TASK_ID_BYTES:], "big")
+            self._inbox.interrupt(TaskID(entry[:TASK_ID_BYTES]), attempt)
+        self._rest = data

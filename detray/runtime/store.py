@@ -1,0 +1,95 @@
+"""The store as one process sees it: blocks to write, and read-only views of blocks.
+
+The arena (segment 0) is mapped twice: writable for the serializer alone, read-only for views, so
+that no stray write of user code reaches a sealed value (PROTOCOL T19). File segments are mapped
+block by block, for as long as somebody looks.
+
+A view is exported by an object whose finalizer returns the pin: every memoryview, array or slice
+made from it keeps it alive, whoever holds them. Python 3.11 lets only C types export a buffer, so
+it is an instance of a ctypes array laid over the block (1 us). ctypes is imported with the first
+block.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from typing import Any
+
+from detray.core.effects import ARENA
+from detray.ids import ObjectID
+
+_PAGE = mmap.PAGESIZE
+
+
+class Store:
+    """Maps blocks. `dropped` gets an object's id once per `view` whose last user is gone."""
+
+    def __init__(
+        self, arena_fd: int, arena_bytes: int, session_dir: str, dropped: deque[ObjectID]
+    ) -> None:
+        self._arena_fd = arena_fd
+        self._arena_bytes = arena_bytes
+        self._session_dir = session_dir
+        self._dropped = dropped
+        self._writable: memoryview | None = None
+        self._exporter: Any = None  # Any: a ctypes class made at run time
+        self._address = 0
+
+    def block(self, segment: int, offset: int, size_bytes: int) -> memoryview:
+        """A block to write: it was granted to us and nobody else can see it yet.
+
+        Release the view when it is written.
+        """
+        if segment == ARENA:
+            if self._writable is None:
+                self._writable = memoryview(mmap.mmap(self._arena_fd, self._arena_bytes))
+            return self._writable[offset : offset + size_bytes]
+        fd = os.open(self._path(segment), os.O_RDWR)
+        try:
+            start = offset & -_PAGE
+            mapped = mmap.mmap(fd, offset + size_bytes - start, offset=start)
+        finally:
+            os.close(fd)
+        return memoryview(mapped)[offset - start :]
+
+    def view(self, item: ObjectID, segment: int, offset: int, size_bytes: int) -> memoryview:
+        """A sealed value's bytes, read-only. Takes over one pin of `item`.
+
+        Raises OSError if a file segment cannot be mapped; the pin is returned then, too.
+        """
+        if segment == ARENA:
+            if self._exporter is None:
+                self._map_arena()
+            exporter = self._exporter.from_address(self._address)
+            exporter.item = item
+            return memoryview(exporter).cast("B")[offset : offset + size_bytes].toreadonly()
+        try:
+            start = offset & -_PAGE
+            exporter = self._map_file(segment, start, offset + size_bytes - start)
+        except BaseException:
+            self._dropped.append(item)
+            raise
+        exporter.item = item
+        return memoryview(exporter).cast("B")[offset - start :].toreadonly()
+
+    def _map_arena(self) -> None:
+        from detray.runtime import readonly
+
+        self._address = readonly.map_fd(self._arena_fd, 0, self._arena_bytes)
+        self._exporter = readonly.exporter_class(self._arena_bytes, self._dropped)
+
+    def _map_file(self, segment: int, start: int, size_bytes: int) -> Any:  # Any: as _exporter
+        from detray.runtime import readonly
+
+        fd = os.open(self._path(segment), os.O_RDONLY)
+        try:
+            address = readonly.map_fd(fd, start, size_bytes)
+        finally:
+            os.close(fd)
+        kind = readonly.exporter_class(size_bytes, self._dropped, unmap=True)
+        return kind.from_address(address)
+
+    def _path(self, segment: int) -> str:
+        return os.path.join(self._session_dir, f"segment-{segment}")
