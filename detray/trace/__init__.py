@@ -1,1 +1,33 @@
-"""What was decided: recording, replaying and drawing it."""
+"""What was decided: recording, replaying, telling and drawing it (docs/traces.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detray.trace.drawing import draw as draw
+    from detray.trace.format import TraceError as TraceError
+    from detray.trace.reading import Trace as Trace
+    from detray.trace.reading import open_trace as open
+    from detray.trace.replaying import ReplayReport as ReplayReport
+    from detray.trace.replaying import replay as replay
+
+_HOMES = {
+    "draw": ("drawing", "draw"),
+    "open": ("reading", "open_trace"),
+    "replay": ("replaying", "replay"),
+    "ReplayReport": ("replaying", "ReplayReport"),
+    "Trace": ("reading", "Trace"),
+    "TraceError": ("format", "TraceError"),
+}
+__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay"]
+
+
+def __getattr__(name: str) -> Any:  # Any: a module attribute
+    """Found when asked for: a service records, and loads nothing of the rest."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _HOMES[name]
+    return getattr(import_module(f"{__name__}.{module}"), attribute)

@@ -1,9 +1,10 @@
 """Large graphs made small enough to look at: equals drawn as one.
 
-Tasks of one function at one depth become one box, the objects they make one oval; edges between
-groups say how many they stand for. If that is still too much, depth no longer tells groups apart,
-and a chain of a function's tasks becomes one box that feeds itself. The node attribute `count` and
-the edge attributes `count` and `size_bytes` are sums; a label ends in "x 1000".
+First, tasks of one function, one parent and one depth that launched nothing themselves become one
+box, and the objects they make one oval. If that is not enough, all tasks of one function at one
+depth do; then all of one function (a chain of its tasks becomes one box that feeds itself); then
+the rarest functions are put together as "others". Edges between groups say how many they stand for:
+the node attribute `count` and the edge attributes `count` and `size_bytes` are sums.
 """
 
 from __future__ import annotations
@@ -17,47 +18,57 @@ from detray.trace.layout import levels
 if TYPE_CHECKING:
     import networkx
 
-NODES_MAX = 150
+NODES_MAX = 80
 """More than this are not read any more, only looked at."""
+DEPTH_MAX = 24
+"""Deeper drawings are not read either: chains are drawn as one box that feeds itself."""
 
-Group = tuple[Any, ...]  # Any: kind, name and maybe a level; a key, nothing else
+Group = tuple[Any, ...]  # Any: strings and numbers; a key, nothing else
 
 
 def collapse(graph: networkx.MultiDiGraph, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
     """The graph itself if it is small, else one of groups with at most about `nodes_max` nodes."""
     if len(graph) <= nodes_max:
         return graph
-    level = levels(list(graph), ((a, b) for a, b in graph.edges() if a != b))
-    for key in (
-        lambda node, name: (name, level[node]),
-        lambda node, name: (name,),
-    ):
-        groups = _groups(graph, key)
-        if len(set(groups.values())) <= nodes_max:
-            break
-    else:
-        groups = _keep_largest(groups, nodes_max)
-    return _merge(graph, groups)
+    families = {node: _family(graph, node) for node in graph}
+    depth = levels(list(graph), ((a, b) for a, b in graph.edges() if a != b))
+    deepest = max(depth.values())
+    groups: dict[str, Group] = {}
+    for is_family, is_depth in ((True, True), (False, True), (False, False)):
+        groups = {
+            node: (
+                graph.nodes[node].get("kind"),
+                name,
+                parent if is_family else "",
+                depth[node] if is_depth else 0,
+            )
+            for node, (name, parent) in families.items()
+        }
+        if len(set(groups.values())) <= nodes_max and (not is_depth or deepest <= DEPTH_MAX):
+            return _merge(graph, groups)
+    return _merge(graph, _keep_largest(groups, nodes_max))
 
 
-def _groups(graph: networkx.MultiDiGraph, key: Any) -> dict[str, Group]:  # Any: see its two callers
-    names = {node: _name(graph, node) for node in graph}
-    return {node: (graph.nodes[node].get("kind"), *key(node, names[node])) for node in graph}
-
-
-def _name(graph: networkx.MultiDiGraph, node: str) -> str:
-    """The function of a task, for an object that of its producer."""
+def _family(graph: networkx.MultiDiGraph, node: str) -> tuple[str, str]:
+    """The function and the parent of a task (itself, if it is one), of an object its producer's."""
     data = graph.nodes[node]
-    if data.get("kind") == "task":
-        return node if data.get("is_root") else str(data.get("label"))
-    producers = [source for source, _ in graph.in_edges(node)]
-    return _name(graph, producers[0]) if producers and producers[0] != node else "?"
+    if data.get("kind") != "task":
+        producers = [a for a, _, kind in graph.in_edges(node, keys=True) if kind == "produces"]
+        return _family(graph, producers[0]) if producers else ("?", "?")
+    if data.get("is_root"):
+        return node, node
+    name = str(data.get("label"))
+    if any(kind == "launched" for _, _, kind in graph.out_edges(node, keys=True)):
+        return name, node
+    parents = [a for a, _, kind in graph.in_edges(node, keys=True) if kind == "launched"]
+    return name, parents[0] if parents else "?"
 
 
 def _keep_largest(groups: dict[str, Group], nodes_max: int) -> dict[str, Group]:
     kept = {group for group, _ in Counter(groups.values()).most_common(nodes_max)}
     return {
-        node: group if group in kept else (group[0], "others") for node, group in groups.items()
+        node: group if group in kept else (group[0], "others", "", 0)
+        for node, group in groups.items()
     }
 
 

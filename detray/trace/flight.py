@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
@@ -115,24 +114,30 @@ class Flight:
                 yield chunk
         yield writer.frame(END_FRAME, msgspec.msgpack.encode(self._end))
 
-    def write(self, path: str | os.PathLike[str]) -> Path:
+    def write(self, path: str | os.PathLike[str]) -> str:
         """Write the trace to `path`, all of it or nothing. Raises OSError.
 
         It may run in a thread of its own: nothing here changes any more.
         """
-        target = Path(path)
-        partial = target.with_name(f"{target.name}.part")
+        target = os.fspath(path)
+        partial = f"{target}.part"
         try:
-            with os.fdopen(
-                os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-            ) as f:
+            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
                 for piece in self.pieces():
-                    f.write(piece)
-            partial.replace(target)
+                    file.write(piece)
+            os.replace(partial, target)
         except OSError:
-            partial.unlink(missing_ok=True)
+            _remove(partial)
             raise
         return target
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def chunk_of(first_step: int, count: int, steps: list[bytes]) -> bytes:

@@ -29,6 +29,7 @@ from zlib import crc32
 import msgspec
 
 from detray.core.config import GlobalConfig, LocalConfig
+from detray.errors import DetrayError
 
 MAGIC = b"\x89detray\n"
 FORMAT_VERSION = 1
@@ -96,7 +97,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class TraceError(Exception):
+class TraceError(DetrayError):
     """A file is no trace, or not one that can be read: which, where, and why."""
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import NamedTuple
 
-SWEEPS = 12
+SWEEPS = 13
+"""Odd: the last goes down, so that children stand in the order of their parents."""
 PULLS = 24
 NODE_GAP = 18.0
 LAYER_GAP = 46.0
@@ -121,14 +122,15 @@ def _order(rows: list[list[str]], above: dict[str, list[str]], below: dict[str, 
         neighbours = above if is_down else below
         ordered = rows if is_down else rows[::-1]
         for fixed, row in pairwise(ordered):
-            place = {node: index for index, node in enumerate(fixed)}
-            keys = {
-                node: sum(place[other] for other in neighbours[node]) / len(neighbours[node])
-                if neighbours[node]
-                else float(index)
-                for index, node in enumerate(row)
-            }
+            place = _fractions(fixed)
+            own = _fractions(row)
+            keys = {node: _mean(place, neighbours[node], own[node]) for node in row}
             row.sort(key=keys.__getitem__)
+
+
+def _fractions(row: list[str]) -> dict[str, float]:
+    """Positions in a row between 0 and 1, to compare with those of other rows."""
+    return {node: (index + 0.5) / len(row) for index, node in enumerate(row)}
 
 
 def _spread(

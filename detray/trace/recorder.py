@@ -13,9 +13,8 @@ Rules
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from collections.abc import Sequence
-from pathlib import Path
 from struct import Struct
 from typing import Protocol
 
@@ -68,7 +67,7 @@ def new_header(
     return Header(
         core_revision=CORE_REVISION,
         detray_version=detray_version,
-        python_version=platform.python_version(),
+        python_version="{}.{}.{}".format(*sys.version_info),
         entrypoint=entrypoint,
         wall_ns=wall_ns,
         monotonic_ns=monotonic_ns,
@@ -100,7 +99,7 @@ class Recorder:
         self._with_effects = path is not None
 
     @property
-    def path(self) -> Path | None:
+    def path(self) -> str | None:
         """The file being written, None if steps are kept in memory."""
         return self._file.path if self._file else None
 
@@ -141,7 +140,7 @@ class Recorder:
         self._close_chunk()
         return Flight(self.header, self._ring.freeze(), End(steps=self._first_step, reason=reason))
 
-    def dump(self, path: str | os.PathLike[str], reason: str) -> Path:
+    def dump(self, path: str | os.PathLike[str], reason: str) -> str:
         """Write out the flight recorder; returns where the trace is. Raises OSError.
 
         With a trace file of its own the recorder brings that one up to date instead.
@@ -155,7 +154,8 @@ class Recorder:
         """The trace so far, as the bytes of a trace file. Raises OSError."""
         if self._file:
             self.flush()
-            return self._file.path.read_bytes()
+            with open(self._file.path, "rb") as file:
+                return file.read()
         return b"".join(self.freeze("asked for").pieces())
 
     def close(self, reason: str) -> None:
@@ -236,7 +236,7 @@ class TraceFile:
 
     def __init__(self, path: str | os.PathLike[str], header: Header) -> None:
         """Raises OSError."""
-        self.path = Path(path).absolute()
+        self.path = os.path.abspath(path)
         self.problem: str | None = None
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._frames = FrameWriter()
