@@ -3,8 +3,8 @@
     files --chunks--> map --one part for each reducer--> reduce --> index
 
 *map* reads a chunk of files and finds the words; *shuffle* gives each word to one reducer, chosen
-by a checksum of the word; *reduce* joins the postings of its words. The serial run calls the very same
-functions one after the other.
+by a checksum of the word; *reduce* joins the postings of its words. The serial run calls the very
+same functions one after the other.
 """
 
 from __future__ import annotations
