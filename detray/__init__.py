@@ -1,1 +1,98 @@
-"""detray: distributed execution for Python, every decision made by a pure state machine."""
+"""detray: distributed execution for Python, every decision made by a pure state machine.
+
+Names are loaded when they are used: a service or worker process that imports `detray.runtime` does
+not pay for what only programs call.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detray import errors, exceptions, util
+    from detray.api import (
+        available_resources,
+        cancel,
+        cluster_resources,
+        get,
+        get_actor,
+        graph,
+        kill,
+        nodes,
+        put,
+        timeline,
+        wait,
+    )
+    from detray.errors import DetrayError, TaskError
+    from detray.object_ref import ObjectRef
+    from detray.object_ref import ObjectRef as ObjectID
+    from detray.remote_function import RemoteFunction, remote
+    from detray.runtime_context import get_gpu_ids, get_runtime_context
+    from detray.startup import Context, init, is_initialized, shutdown
+
+__version__ = "0.1.0"
+__commit__ = ""
+SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
+"""Ray's names for kinds of processes."""
+
+_HOMES = {
+    "api": "available_resources cancel cluster_resources get get_actor graph kill nodes put"
+    " timeline wait",
+    "errors": "DetrayError TaskError",
+    "object_ref": "ObjectRef",
+    "remote_function": "RemoteFunction remote",
+    "runtime_context": "get_gpu_ids get_runtime_context",
+    "startup": "Context init is_initialized shutdown",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+_MODULES = ("errors", "exceptions", "util")
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"detray.{name}")  # From now on an attribute of the package.
+    if name == "ObjectID":  # Ray's first name for it
+        return __getattr__("ObjectRef")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'detray' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"detray.{home}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_MODULES, "ObjectID"})
+
+
+__all__ = [
+    "Context",
+    "DetrayError",
+    "LOCAL_MODE",
+    "ObjectID",
+    "ObjectRef",
+    "RemoteFunction",
+    "SCRIPT_MODE",
+    "TaskError",
+    "WORKER_MODE",
+    "__commit__",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "errors",
+    "exceptions",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "graph",
+    "init",
+    "is_initialized",
+    "kill",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "timeline",
+    "util",
+    "wait",
+]

@@ -133,8 +133,8 @@ def _pickled(definition: Definition) -> Any:  # Any: `Serialized`, which loads l
 
         what = offending_member(definition.function, definition.name) or str(problem)
         raise SerializationError(
-            f"Could not serialize the function {definition.name!r}: {what}. Make such things inside "
-            "of the function, or pass what they can be made from"
+            f"Could not serialize the function {definition.name!r}: {what}. Make such things "
+            "inside of the function, or pass what they can be made from"
         ) from problem
     if whole.size_bytes > MAX_BYTES:
         raise ValueError(_size_text(definition.name, whole.size_bytes, "is too large"))

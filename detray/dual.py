@@ -22,7 +22,7 @@ def as_instance_of_cause(error: TaskError) -> TaskError:
     kind = type(cause)
     try:
         dual = _dual_class(kind)
-        # The builtin part of an exception is filled in by __new__ (groups) or __init__ (OSError ...),
+        # The builtin part of an exception is filled in by __new__ (groups) or __init__ (OSError),
         # which the user's own __init__ may hide: called on the builtin class, with what it stored.
         instance: TaskError = dual.__new__(dual, *cause.args)
         _builtin_base(kind).__init__(instance, *cause.args)
@@ -103,7 +103,7 @@ _KEPT = frozenset(
 
 
 def _copy_slots(source: BaseException, target: BaseException) -> None:
-    """Copy what neither `__dict__` nor `args` holds: `errno`, `name` of ImportError, `__slots__`."""
+    """Copy what neither `__dict__` nor `args` holds: `errno`, ImportError's `name`, `__slots__`."""
     for base in type(source).__mro__:
         for name, member in vars(base).items():
             if name in _KEPT or not isinstance(member, MemberDescriptorType | GetSetDescriptorType):

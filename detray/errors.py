@@ -10,7 +10,7 @@
     │   ├── SerializationError          (TypeError) a value cannot be pickled
     │   ├── RuntimeEnvSetupError        an environment that cannot be made
     │   ├── StaleRefError               a reference of an earlier session
-    │   └── OutOfBandRefError           a reference in the user's own pickle, where that is forbidden
+    │   └── OutOfBandRefError           a reference in a pickle of the user's, if that is forbidden
     ├── WorldError ────────────────── a process, a machine, memory or a disk gave out
     │   ├── WorkerCrashedError          the process that ran the task died
     │   ├── OutOfMemoryError            ... because memory ran out
@@ -30,8 +30,9 @@
         ├── NotStartedError             no session, and automatic start is off
         └── ServiceDiedError            the node's service process ended
 
-`detray.exceptions` has the same classes under Ray's names, and Ray's names for what detray has no use
-for. `Failure` is what the cores know of all this; `runtime/failures.py` turns one into the other.
+`detray.exceptions` has the same classes under Ray's names, and Ray's names for what detray has no
+use for. `Failure` is what the cores know of all this; `runtime/failures.py` turns one into the
+other.
 """
 
 from __future__ import annotations

@@ -69,19 +69,19 @@ class ActorUnschedulableError(DetrayError):
     """No node can ever host the actor."""
 
 
-class ActorPlacementGroupRemoved(DetrayError):  # noqa: N818  # Ray's name
+class ActorPlacementGroupRemoved(DetrayError):  # Ray's name
     """The placement group that the actor lived in was removed."""
 
 
-class TaskPlacementGroupRemoved(DetrayError):  # noqa: N818  # Ray's name
+class TaskPlacementGroupRemoved(DetrayError):  # Ray's name
     """The placement group that the task asked for was removed."""
 
 
-class PendingCallsLimitExceeded(DetrayError):  # noqa: N818  # Ray's name
+class PendingCallsLimitExceeded(DetrayError):  # Ray's name
     """An actor has more calls waiting than it allows."""
 
 
-class AsyncioActorExit(DetrayError):  # noqa: N818  # Ray's name
+class AsyncioActorExit(DetrayError):  # Ray's name
     """An asynchronous actor left by itself."""
 
 
@@ -89,11 +89,11 @@ class RpcError(DetrayError):
     """A message to another process failed."""
 
 
-class PlasmaObjectNotAvailable(DetrayError):  # noqa: N818  # Ray's name
+class PlasmaObjectNotAvailable(DetrayError):  # Ray's name
     """A value is not in this node's store."""
 
 
-class UnserializableException(DetrayError):  # noqa: N818  # Ray's name
+class UnserializableException(DetrayError):  # Ray's name
     """An exception could not be rebuilt where it was read."""
 
 
@@ -113,8 +113,61 @@ class RayChannelTimeoutError(RayChannelError, TimeoutError):
     """A channel of a compiled graph timed out (detray has none)."""
 
 
-class RayCgraphCapacityExceeded(EngineError):  # noqa: N818  # Ray's name
+class RayCgraphCapacityExceeded(EngineError):  # Ray's name
     """A compiled graph has too many calls in flight (detray has none)."""
 
 
-__all__ = [name for name in dir() if name[0].isupper()]
+__all__ = [
+    "ActorDiedError",
+    "ActorHandleNotFoundError",
+    "ActorPlacementGroupRemoved",
+    "ActorUnavailableError",
+    "ActorUnschedulableError",
+    "AsyncioActorExit",
+    "CrossLanguageError",
+    "DeadlockError",
+    "DetrayError",
+    "EngineError",
+    "GetTimeoutError",
+    "LocalRayletDiedError",
+    "NodeDiedError",
+    "NotStartedError",
+    "ObjectFetchTimedOutError",
+    "ObjectFreedError",
+    "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectReconstructionFailedLineageEvictedError",
+    "ObjectReconstructionFailedMaxAttemptsExceededError",
+    "ObjectRefStreamEndOfStreamError",
+    "ObjectStoreFullError",
+    "OufOfBandObjectRefSerializationException",
+    "OutOfBandRefError",
+    "OutOfDiskError",
+    "OutOfMemoryError",
+    "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "PlasmaObjectNotAvailable",
+    "RayActorError",
+    "RayCgraphCapacityExceeded",
+    "RayChannelError",
+    "RayChannelTimeoutError",
+    "RayError",
+    "RaySystemError",
+    "RayTaskError",
+    "ReferenceCountingAssertionError",
+    "RpcError",
+    "RuntimeEnvSetupError",
+    "SerializationError",
+    "ServiceDiedError",
+    "StaleRefError",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskPlacementGroupRemoved",
+    "TaskUnschedulableError",
+    "UnserializableException",
+    "UserCodeException",
+    "UserError",
+    "WorkerCrashedError",
+    "WorkerStartError",
+    "WorldError",
+]

@@ -7,9 +7,9 @@ new references report to that client, `unbind()` ends it. A reference remembers 
 own end (`_drop`, the client's append-only queue), so references that outlive their session can
 neither confuse a later one nor be used in it.
 
-Pickling: the serializer of detray (`runtime/pickling.py`) meets references itself and lists them, so
-that the message that carries the bytes grants them. Any other pickler gets `__reduce__` below: nobody
-then knows how many copies of the bytes there are, so the object is kept until the job ends.
+Pickling: the serializer of detray (`runtime/pickling.py`) meets references itself and lists them,
+so that the message that carries the bytes grants them. Any other pickler gets `__reduce__` below:
+nobody then knows how many copies of the bytes there are, so the object is kept until the job ends.
 
 This module stands below the runtime and imports nothing of detray but names and errors.
 """
@@ -81,8 +81,8 @@ def bound() -> Any:
 class ObjectRef(Generic[T_co]):
     """A reference to an immutable value that exists already or will, somewhere in the cluster.
 
-    `detray.get(ref)` waits for the value; passed to a remote function as an argument of its own it is
-    replaced by its value, inside another value it stays a reference. While any reference to an
+    `detray.get(ref)` waits for the value; passed to a remote function as an argument of its own it
+    is replaced by its value, inside another value it stays a reference. While any reference to an
     object exists in any process, the object is kept.
     """
 
@@ -101,7 +101,7 @@ class ObjectRef(Generic[T_co]):
         return hash(self._id)
 
     def __eq__(self, other: object) -> bool:
-        return other.__class__ is ObjectRef and self._id == other._id  # type: ignore[attr-defined]  # the class was just checked
+        return other.__class__ is ObjectRef and self._id == other._id
 
     def __repr__(self) -> str:
         return f"ObjectRef({self._id.hex()})"
@@ -234,8 +234,8 @@ def claim_ref(item: ObjectID) -> ObjectRef[Any]:
     """Rebuild a reference from bytes that the user's own pickling made."""
     if _session is None:
         raise NotStartedError(
-            f"a pickle contains ObjectRef({item.hex()}), but detray is not running in this process: "
-            "call detray.init() first, in the job that the reference belongs to"
+            f"a pickle contains ObjectRef({item.hex()}), but detray is not running in this "
+            "process: call detray.init() first, in the job that the reference belongs to"
         )
     _session.claim(item)
     return ObjectRef(item)

@@ -35,9 +35,9 @@ class TaskOptions(NamedTuple):
 def check(options: Mapping[str, Any], *, in_options: bool = False) -> Options:
     """The options given, validated one by one.
 
-    Raises ValueError for an unknown name or a value out of range, TypeError for one of a wrong type,
-    NotImplementedError for what this version of detray cannot do. `in_options`: they were given to
-    `.options()`, where `max_calls` is not allowed.
+    Raises ValueError for an unknown name or a value out of range, TypeError for one of a wrong
+    type, NotImplementedError for what this version of detray cannot do. `in_options`: they were
+    given to `.options()`, where `max_calls` is not allowed.
     """
     for name, value in options.items():
         validate = _CHECKS.get(name)
@@ -49,8 +49,8 @@ def check(options: Mapping[str, Any], *, in_options: bool = False) -> Options:
         validate(name, value)
     if in_options and options.get("max_calls") is not None:
         raise ValueError(
-            "Setting 'max_calls' is not supported in '.options()': it counts the calls of a function "
-            "in a worker process, whoever makes them. Give it to @detray.remote"
+            "Setting 'max_calls' is not supported in '.options()': it counts the calls of a "
+            "function in a worker process, whoever makes them. Give it to @detray.remote"
         )
     return dict(options)
 
@@ -74,7 +74,7 @@ def resolve(options: Options, function_name: str) -> TaskOptions:
 
 
 def units(name: str, amount: float) -> int:
-    """An amount of resource `name` in 1/10,000 units. Raises ValueError if it is finer than that."""
+    """An amount of resource `name` in 1/10,000 units. ValueError if it is finer than that."""
     exact = amount * UNIT
     whole = round(exact)
     if abs(exact - whole) > 1e-6 * max(1.0, abs(exact) * 1e-9):
@@ -177,7 +177,7 @@ def _retries(name: str, value: Any) -> None:
     _typed(name, value, int)
     if value < -1:
         raise ValueError(
-            f"The keyword '{name}' only accepts 0, a positive integer, or -1 (for ever), not {value}"
+            f"The keyword '{name}' only accepts 0 or more, or -1 (for ever), not {value}"
         )
 
 

@@ -2,10 +2,11 @@
 
 Theory of operation
 -------------------
-A `RemoteFunction` is a `Definition` (`detray/definition.py`) with options. It remembers the *template*
-(function and options) that the session knows it by: a call then costs a check of its arguments, their
-pickling and one submission. A function is exported at its first call, with what its globals and
-closure hold then. Inside of messages it travels as its id, to other picklers by value.
+A `RemoteFunction` is a `Definition` (`detray/definition.py`) with options. It remembers the
+*template* (function and options) that the session knows it by: a call then costs a check of its
+arguments, their pickling and one submission. A function is exported at its first call, with what
+its globals and closure hold then. Inside of messages it travels as its id, to other picklers by
+value.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 class RemoteFunction(Generic[P, R]):
-    """A function whose calls are tasks: `f.remote(...)` returns a reference to the result at once."""
+    """A function whose calls are tasks: `f.remote(...)` returns a reference to the result."""
 
     __wrapped__: Callable[P, R]
     __name__: str
@@ -87,8 +88,8 @@ class RemoteFunction(Generic[P, R]):
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Lazy task graphs are not in this version."""
         raise NotImplementedError(
-            "bind() and lazy task graphs come with a later version of detray. Call .remote(): tasks "
-            "that take each other's references already form a graph, which detray.graph() shows"
+            "bind() and lazy task graphs come with a later version of detray. Call .remote(): "
+            "tasks that take each other's references form a graph, which detray.graph() shows"
         )
 
     def _remote(
@@ -103,8 +104,8 @@ class RemoteFunction(Generic[P, R]):
         function = self._definition.function
         if function is None:
             raise AttributeError(
-                f"the plain function of {self.__name__!r} is not in this process: inside of messages "
-                "a remote function travels as an id. Pass the plain function as well to call it"
+                f"the plain function of {self.__name__!r} is not in this process: inside of "
+                "messages a remote function travels as an id. Pass the plain function, too"
             )
         return function
 
@@ -138,8 +139,8 @@ class RemoteFunction(Generic[P, R]):
         function = self._definition.function
         if function is not None and function.__code__.co_flags & _GENERATOR:
             raise NotImplementedError(
-                f"{self.__name__!r} is a generator function: generator tasks come with a later version "
-                "of detray. Return a list, or several values with num_returns"
+                f"{self.__name__!r} is a generator function: generator tasks come with a later "
+                "version of detray. Return a list, or several values with num_returns"
             )
         client = require()
         self._template = self._definition.template(client, self._settings)
@@ -169,8 +170,8 @@ def remote_function(function: Any, given: Options) -> RemoteFunction[Any, Any]:
     """A plain function as a remote one. Raises TypeError, ValueError, NotImplementedError."""
     if isinstance(function, type):
         raise NotImplementedError(
-            f"@detray.remote on the class {function.__qualname__!r}: actors come with a later version "
-            "of detray. Until then make it functions that take and return the state"
+            f"@detray.remote on the class {function.__qualname__!r}: actors come with a later "
+            "version of detray. Until then make it functions that take and return the state"
         )
     if isinstance(function, RemoteFunction):
         raise TypeError(f"{function.__name__!r} is a remote function already")
@@ -211,8 +212,8 @@ def remote(*args: Any, **given: Any) -> Any:
     """Make a function remote: `@detray.remote`, or with options, `@detray.remote(num_cpus=2)`.
 
     Options: num_cpus, num_gpus, resources, memory, num_returns, max_retries, retry_exceptions,
-    max_calls, name, scheduling_strategy (docs/options.md lists all). Raises ValueError or TypeError for options
-    that cannot be, NotImplementedError for what this version of detray does not do.
+    max_calls, name, scheduling_strategy (docs/options.md lists all). Raises ValueError or TypeError
+    for options that cannot be, NotImplementedError for what this version of detray does not do.
     """
     if len(args) == 1 and not given and callable(args[0]):
         return remote_function(args[0], {})

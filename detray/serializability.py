@@ -134,6 +134,11 @@ def _members(value: Any) -> Iterator[tuple[str, object]]:
         yield from _instance_members(value)
 
 
+def _pickles_by_state(value: Any) -> bool:
+    kind: Any = type(value)
+    return kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+
+
 def _function_members(function: FunctionType) -> Iterator[tuple[str, object]]:
     wrapped = function.__closure__ or ()
     for name, cell in zip(function.__code__.co_freevars, wrapped, strict=False):
@@ -162,7 +167,7 @@ def _instance_members(value: Any) -> Iterator[tuple[str, object]]:
         for index, item in enumerate(value.args):
             yield f"args[{index}]", item
     try:
-        state = value.__getstate__() if type(value).__reduce_ex__ is object.__reduce_ex__ else None
+        state = value.__getstate__() if _pickles_by_state(value) else None
     except Exception:
         state = None
     parts = state if isinstance(state, tuple) else (state, getattr(value, "__dict__", None))

@@ -69,7 +69,9 @@ class Signature(NamedTuple):
         ]
         if missing:
             raise TypeError(f"{self.name}() missing {_listed(missing, 'positional')}")
-        absent = [name for name in self.keyword_only if name in self.required_keywords - set(kwargs)]
+        absent = [
+            name for name in self.keyword_only if name in self.required_keywords - set(kwargs)
+        ]
         if absent:
             raise TypeError(f"{self.name}() missing {_listed(absent, 'keyword-only')}")
 

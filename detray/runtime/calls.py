@@ -3,13 +3,13 @@
 Rules
 -----
 - Top-level references, positional or by keyword, are replaced by their values before the task runs:
-  they leave the pickled arguments and become `args`, in order (positional first). The same reference
-  given twice is listed twice; each place gets its value.
+  they leave the pickled arguments and become `args`, in order (positional first). The same
+  reference given twice is listed twice; each place gets its value.
 - References inside other arguments stay references (`refs`): the task does not wait for them.
 - No arguments, or nothing but positional references: no bytes at all.
 
-The bytes hold `args` (a tuple), or `[args, kwargs]`, or `[args, kwargs, slots]` where `slots` are the
-positions and keywords of the references, whose places in `args` hold None.
+The bytes hold `args` (a tuple), or `[args, kwargs]`, or `[args, kwargs, slots]` where `slots` are
+the positions and keywords of the references, whose places in `args` hold None.
 """
 
 from __future__ import annotations

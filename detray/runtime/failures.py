@@ -2,11 +2,12 @@
 
 Theory of operation
 -------------------
-The worker pickles `(function name, pid, traceback text, cause, note)`, the cause apart from the rest
-so that the text can be read where the cause cannot. The reader rebuilds a `TaskError` from it and
-makes it an instance of the cause's class as well (`detray/dual.py`). An exception that Python cannot
-rebuild from its `args` (its `__init__` takes others) is rebuilt without `__init__`; one that cannot be
-pickled, or whose class cannot have subclasses, is a plain `TaskError` with a note that says why.
+The worker pickles `(function name, pid, traceback text, cause, note)`, the cause apart from the
+rest so that the text can be read where the cause cannot. The reader rebuilds a `TaskError` from it
+and makes it an instance of the cause's class as well (`detray/dual.py`). An exception that Python
+cannot rebuild from its `args` (its `__init__` takes others) is rebuilt without `__init__`; one that
+cannot be pickled, or whose class cannot have subclasses, is a plain `TaskError` with a note that
+says why.
 """
 
 from __future__ import annotations
@@ -86,18 +87,18 @@ def summarize(error: BaseException) -> str:
 
 
 def _load_task_error(payload: bytes | memoryview) -> TaskError:
-    function_name, pid, text, pickled, note = deserialize(payload)  # type: ignore[misc]  # ours
+    record: Any = deserialize(payload)  # Any: what serialize_error made
+    function_name, pid, text, pickled, note = record
     cause: BaseException | None = None
     if pickled:
         try:
-            cause = deserialize(pickled)  # type: ignore[assignment]  # checked below
+            loaded = deserialize(pickled)
+            cause = loaded if isinstance(loaded, BaseException) else None
         except Exception as problem:
             note = (
                 f"(detray: the exception itself could not be unpickled here: "
                 f"{type(problem).__name__}: {problem})"
             )
-    if not isinstance(cause, BaseException):
-        cause = None
     error = TaskError(function_name, text, cause, pid)
     if note:
         error.add_note(note)
@@ -131,7 +132,7 @@ def _comes_back(pickled: Serialized, cause: BaseException) -> bool:
 
 
 class _Rebuild:
-    """Pickles an exception by class, `args` and attributes, for one whose `__init__` takes others."""
+    """Pickles an exception by class, `args` and attributes: its `__init__` takes others."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error

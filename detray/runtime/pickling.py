@@ -1,8 +1,9 @@
 """The pickler for values that the C pickler cannot be trusted with.
 
-It is cloudpickle's (functions, lambdas and classes by value where they cannot be imported), and three
-things more: it lists the references it meets, it keeps arrays read-only, and it asks the serializers
-that the user registered. Importing this module costs about 30 ms, so it is imported at first need.
+It is cloudpickle's (functions, lambdas and classes by value where they cannot be imported), and
+three things more: it lists the references it meets, it keeps arrays read-only, and it asks the
+serializers that the user registered. Importing this module costs about 30 ms, so it is imported at
+first need.
 """
 
 from __future__ import annotations

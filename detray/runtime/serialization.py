@@ -16,7 +16,8 @@ then       the pickle stream, then the buffers, each aligned to 64 bytes
 
 Rules
 -----
-- Exact builtin values (numbers, strings, bytes, None and small containers of these) go through the C
+- Exact builtin values (numbers, strings, bytes, None and small containers of these) go through the
+  C
   pickler alone (0.3 us); all else through `runtime/pickling.py`, which knows references, arrays,
   functions and classes, and is imported at first need.
 - Every buffer of an array goes out of band, however small: in band it would come back writable, and
@@ -27,9 +28,8 @@ Rules
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pickle import PickleBuffer, dumps, loads
-
 from typing import Any
 
 from detray.ids import ObjectID
@@ -44,7 +44,7 @@ _CONTAINER_MAX = 32
 _NESTING_MAX = 4
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
-_SEQUENCES = frozenset((tuple, list, set, frozenset))
+_CONTAINERS = frozenset((tuple, list, dict, set, frozenset))
 
 reducers: dict[type, Callable[[Any], Any]] = {}
 """How to pickle instances of exactly these types, in the form of `__reduce__`. (Any: theirs.)"""
@@ -53,14 +53,17 @@ reducers: dict[type, Callable[[Any], Any]] = {}
 class Serialized:
     """A value's bytes before they are put together, and the references met inside.
 
-    `size_bytes` is what `to_bytes` returns and `write_into` needs. `refs` are distinct, in the order
-    in which the pickler met them.
+    `size_bytes` is what `to_bytes` returns and `write_into` needs. `refs` are distinct, in the
+    order in which the pickler met them.
     """
 
     __slots__ = ("_buffers", "_stream", "refs", "size_bytes")
 
     def __init__(
-        self, stream: bytes, buffers: list[memoryview] | None = None, refs: tuple[ObjectID, ...] = ()
+        self,
+        stream: bytes,
+        buffers: list[memoryview] | None = None,
+        refs: tuple[ObjectID, ...] = (),
     ) -> None:
         self._stream = stream
         self._buffers = buffers
@@ -95,7 +98,7 @@ class Serialized:
             entry += _ENTRY.size
 
 
-def serialize(value: object) -> Serialized:
+def serialize(value: Any) -> Serialized:
     """Take `value` as it is now. Raises what its pickling raises, unchanged.
 
     Buffers are not copied before `to_bytes` or `write_into`: call one of them before the caller can
@@ -103,8 +106,8 @@ def serialize(value: object) -> Serialized:
     """
     kind = type(value)
     if kind in _ATOMS:
-        if kind is bytes and len(value) >= _BYTES_OUT_OF_BAND:  # type: ignore[arg-type]  # is bytes
-            return _serialize_bytes(value)  # type: ignore[arg-type]  # is bytes
+        if kind is bytes and len(value) >= _BYTES_OUT_OF_BAND:
+            return _serialize_bytes(value)
         return Serialized(dumps(value, _PROTOCOL))
     if is_plain(value):
         return Serialized(dumps(value, _PROTOCOL))
@@ -130,24 +133,19 @@ def deserialize(data: bytes | memoryview) -> object:
     return loads(view[start : start + stream_bytes], buffers=buffers)
 
 
-def is_plain(value: object, nesting: int = _NESTING_MAX) -> bool:
+def is_plain(value: Any, nesting: int = _NESTING_MAX) -> bool:
     """True if `value` is a small structure of exact builtin types that any pickler treats alike."""
     kind = type(value)
     if kind in _ATOMS:
         return True
-    if kind is dict:
-        return (
-            len(value) <= _CONTAINER_MAX  # type: ignore[arg-type]  # is a dict
-            and nesting > 0
-            and _are_plain(value, nesting - 1)  # type: ignore[arg-type]  # is a dict
-            and _are_plain(value.values(), nesting - 1)  # type: ignore[attr-defined]  # is a dict
-        )
-    if kind not in _SEQUENCES:
+    if nesting == 0 or kind not in _CONTAINERS or len(value) > _CONTAINER_MAX:
         return False
-    return len(value) <= _CONTAINER_MAX and nesting > 0 and _are_plain(value, nesting - 1)  # type: ignore[arg-type]  # is a sequence
+    if kind is dict and not _are_plain(value.values(), nesting - 1):
+        return False
+    return _are_plain(value, nesting - 1)
 
 
-def _are_plain(values, nesting: int) -> bool:  # type: ignore[no-untyped-def]  # any iterable
+def _are_plain(values: Iterable[Any], nesting: int) -> bool:
     if _ATOMS.issuperset(map(type, values)):
         return True
     return all(is_plain(value, nesting) for value in values)

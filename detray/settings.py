@@ -1,0 +1,212 @@
+"""The keywords of `init`: which there are, what they may be, and the boot order made of them.
+
+Programs written for Ray pass many: each has a meaning, is accepted because nothing follows from it
+here, or is refused by an error that names it and says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from detray import machine, options
+
+if TYPE_CHECKING:
+    from detray.runtime.boot import BootConfig
+
+DEFAULTS: dict[str, Any] = {
+    "num_cpus": None,
+    "num_gpus": None,
+    "resources": None,
+    "labels": None,
+    "memory": None,
+    "object_store_memory": None,
+    "namespace": None,
+    "log_to_driver": None,
+    "ignore_reinit_error": False,
+    "infeasible": "wait",
+    "record": None,
+    "record_payloads": False,
+    "engine": None,
+    "local_mode": False,
+    "runtime_env": None,
+    "configure_logging": True,
+    "logging_level": None,
+    "logging_format": None,
+    "logging_config": None,
+    "include_dashboard": None,
+    "dashboard_host": "127.0.0.1",
+    "dashboard_port": None,
+    "job_config": None,
+    "enable_resource_isolation": False,
+    "object_spilling_directory": None,
+    "_temp_dir": None,
+    "_memory": None,
+    "_node_name": None,
+    "_node_ip_address": None,
+    "_system_config": None,
+    "_driver_object_store_memory": None,
+    "_enable_object_reconstruction": False,
+    "_metrics_export_port": None,
+    "_redis_password": None,
+    "_redis_username": None,
+    "_tracing_startup_hook": None,
+    "_plasma_directory": None,
+}
+"""Every keyword and its default; None: found out, or nothing."""
+
+
+class Settings:
+    """What `init` was told, checked, with the machine's facts filled in."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self.ignore_reinit_error: bool = values["ignore_reinit_error"]
+        self.namespace: str = values["namespace"] or ""
+        self.infeasible: str = values["infeasible"]
+        self.record: str = os.fspath(values["record"]) if values["record"] else ""
+        self.log_to_driver = _log_to_driver(values["log_to_driver"])
+        self.node_name: str = values["_node_name"] or "127.0.0.1"
+        self._values = values
+
+    def totals(self) -> tuple[tuple[str, int], ...]:
+        """The node's resources in 1/10,000 units, sorted by name."""
+        values = self._values
+        total = machine.memory_bytes()
+        cpus, gpus = values["num_cpus"], values["num_gpus"]
+        amounts: dict[str, float] = dict(values["resources"] or {})
+        amounts["CPU"] = machine.count_cpus() if cpus is None else cpus
+        amounts["GPU"] = machine.count_gpus() if gpus is None else gpus
+        memory = values["memory"] or values["_memory"]
+        amounts["memory"] = int(memory) if memory else max(0, total - self.store_bytes())
+        amounts["node:127.0.0.1"] = amounts["node:__internal_head__"] = 1
+        return tuple(
+            sorted(
+                (name, options.units(name, amount)) for name, amount in amounts.items() if amount
+            )
+        )
+
+    def store_bytes(self) -> int:
+        """Size of the object store, in bytes: whole pages."""
+        wanted = self._values["object_store_memory"]
+        if wanted is None:
+            return machine.default_store_bytes(machine.memory_bytes())
+        return int(wanted) & -4096
+
+    def boot_config(self) -> BootConfig:
+        """The order that starts a service."""
+        from detray.core.config import LocalConfig
+        from detray.runtime.boot import BootConfig
+
+        return BootConfig(
+            sys_path=[os.path.abspath(path) if path else os.getcwd() for path in sys.path],
+            cwd=os.getcwd(),
+            argv=list(sys.argv),
+            local=LocalConfig(
+                node_name=self.node_name,
+                totals=self.totals(),
+                arena_bytes=self.store_bytes(),
+                infeasible=self.infeasible,
+                prestart_workers=min(machine.count_cpus(), self.whole_cpus()),
+            ),
+            record=self.record,
+            namespace=self.namespace,
+            entrypoint=" ".join(sys.argv)[:1000],
+            log_to_driver=self.log_to_driver,
+        )
+
+    def whole_cpus(self) -> int:
+        """How many tasks of one CPU may run at once."""
+        return dict(self.totals()).get("CPU", 0) // options.UNIT
+
+
+def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
+    """Check what `init` was called with. Raises as `init` says."""
+    unknown = sorted(set(given) - set(DEFAULTS))
+    if unknown:
+        raise RuntimeError(
+            f"Unknown keyword argument(s): {', '.join(unknown)}. Valid ones are {sorted(DEFAULTS)}"
+        )
+    _check_address(address)
+    values = {**DEFAULTS, **given}
+    for name, refuse in _REFUSED.items():
+        refuse(name, values[name])
+    for name in ("num_cpus", "num_gpus", "memory", "_memory", "object_store_memory"):
+        _check_amount(name, values[name])
+    if values["resources"] is not None:
+        options.check_resources(values["resources"])
+    store = values["object_store_memory"]
+    if store is not None and store < machine.STORE_MIN_BYTES:
+        raise ValueError(
+            f"object_store_memory={store} is too small: the least is {machine.STORE_MIN_BYTES} "
+            "bytes (75 MiB)"
+        )
+    if values["namespace"] is not None and not isinstance(values["namespace"], str):
+        raise TypeError(f"namespace must be a str, not {values['namespace']!r}")
+    if values["infeasible"] not in ("wait", "raise"):
+        raise ValueError(f"infeasible must be 'wait' or 'raise', not {values['infeasible']!r}")
+    return Settings(values)
+
+
+def _check_address(address: str | None) -> None:
+    if address is None:
+        address = os.environ.get("DETRAY_ADDRESS") or "local"
+    if address != "local":
+        raise NotImplementedError(
+            f"address={address!r}: this version of detray runs on one machine. Leave the address "
+            "out (or say 'local') to start a session of your own; joining clusters comes later"
+        )
+
+
+def _check_amount(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not 0 <= value < 1 << 50:
+        raise ValueError(f"{name} must be 0 or more, not {value!r}")
+    if name in ("num_cpus", "num_gpus") and value != int(value):
+        raise ValueError(f"{name} must be whole: the node has {name[4:]} or has not, not {value!r}")
+
+
+def _log_to_driver(value: bool | None) -> bool:
+    if value is not None:
+        return bool(value)
+    for name in ("DETRAY_LOG_TO_DRIVER", "RAY_LOG_TO_DRIVER"):
+        if name in os.environ:
+            return os.environ[name] not in ("0", "false", "False", "")
+    return True
+
+
+def _later(what: str) -> Callable[[str, Any], None]:
+    def refuse(name: str, value: Any) -> None:
+        if value:
+            raise NotImplementedError(f"init({name}={value!r}): {what}")
+
+    return refuse
+
+
+_REFUSED: dict[str, Callable[[str, Any], None]] = {
+    "local_mode": _later(
+        "running everything in one process is not in this version of detray (Ray has removed it, "
+        "too). Call f._function(...) to run a task's function here, under a debugger for example"
+    ),
+    "engine": _later(
+        "other engines, the simulator among them, come with a later version of detray"
+    ),
+    "record_payloads": _later(
+        "recording arguments and values beside the trace comes with a later version of detray. "
+        "record=PATH alone records every decision"
+    ),
+    "runtime_env": _later(
+        "runtime environments come with a later version of detray. Set environment variables and "
+        "sys.path before detray.init(): workers inherit both"
+    ),
+    "labels": _later("labels of nodes come with clusters, in a later version of detray"),
+    "include_dashboard": _later(
+        "there is no dashboard. `detray status` in another terminal, detray.timeline() and "
+        "detray.graph() show what happens"
+    ),
+    "enable_resource_isolation": _later("cgroups are not used by this version of detray"),
+}
