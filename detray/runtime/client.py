@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from typing import Any
 import msgspec
 
 from detray.core import stimuli
-from detray.core.client import Books, Stream, Ticket
-from detray.core.effects import INLINE, Place, ReportStatus, Welcome
+from detray.core.client import Books
+from detray.core.effects import INLINE, FailRequest, Notify, Place, ReportStatus, Welcome
+from detray.core.streams import RunContext, Stream
+from detray.core.tickets import Ticket, TicketGroup
 from detray.errors import EngineError, GetTimeoutError, ServiceDiedError
 from detray.ids import (
     NO_TASK,
@@ -28,7 +31,6 @@ from detray.ids import (
     JobNumber,
     NodeID,
     ObjectID,
-    TaskID,
     TemplateID,
     root_task,
 )
@@ -44,40 +46,6 @@ SEND_MESSAGES = 50
 SEND_BYTES = 256 << 10
 ANSWER_GRACE_S = 1.0
 """The core keeps the time of a get. Beyond it by this much, the service must be stuck."""
-
-
-class Context:
-    """What runs in this process: the driver's own program, or a worker's current run."""
-
-    __slots__ = ("attempt", "depth", "executing", "name", "streams", "task", "units")
-
-    def __init__(
-        self,
-        task: TaskID,
-        attempt: int,
-        depth: int,
-        name: str,
-        units: tuple[tuple[str, tuple[int, ...]], ...] = (),
-    ) -> None:
-        self.task = task
-        self.attempt = attempt
-        self.depth = depth
-        self.name = name
-        self.units = units
-        """Assigned device numbers by resource name, "GPU" for one."""
-        self.executing = main_thread().ident
-        self.streams: dict[int, Stream] = {}
-        """By thread. The executing thread is stream 0; others follow in order of first use."""
-
-    def open_stream(self, thread: int) -> Stream:
-        """The stream of a thread that creates something here for the first time."""
-        if thread == self.executing:
-            number = 0
-        else:
-            others = len(self.streams) - (self.executing in self.streams)
-            number = others + 1
-        stream = self.streams[thread] = Stream(self.task, self.attempt, number, self.depth + 1)
-        return stream
 
 
 class Client:
@@ -100,12 +68,12 @@ class Client:
         self.job = job
         self.node = node
         self.inline_bytes_max = inline_bytes_max
-        self.books = Books(client, job)
-        self.current = Context(root_task(job), 0, 0, "")
+        self.books = Books(client)
+        self.current = RunContext(root_task(job), 0, 0, "", _main_thread())
         self.is_worker = client > 0
         self._on_end = on_end
         self.connection = Connection(
-            sock, self.books, shield or DriverShield(), self._note_end, reader
+            sock, self.books, shield or DriverShield(), self._note_end, self._tell, reader
         )
         self.lock = self.connection.lock
         self.export_lock = RLock()
@@ -116,6 +84,9 @@ class Client:
         self._flusher = Flusher(self.connection)
         self._completions = Completions(self)
         self._ended = ""
+        """Why nothing can be done any more."""
+        self._fault = ""
+        """What the service refused; the next call that waits raises it. A bug of ours."""
         _open_clients.add(self)
 
     # -------------------------------------------------------------- references
@@ -143,7 +114,7 @@ class Client:
     def reserve_function(self) -> FunctionID:
         """A name for a function that will be exported."""
         with self._changing():
-            return self.books.name_export(self._stream())
+            return self._stream().next_export()
 
     def export_function(
         self, function: FunctionID, definition: bytes, name: str, refs: tuple[ObjectID, ...]
@@ -192,7 +163,8 @@ class Client:
         args: tuple[ObjectID, ...] = (),
     ) -> list[ObjectID]:
         """Submit a call; the ids of its returns, each to be made a reference at once."""
-        data, refs = b"", ()
+        data = b""
+        refs: tuple[ObjectID, ...] = ()
         if blob is not None:
             if blob.size_bytes > self.inline_bytes_max:
                 return self._submit_packed(template, num_returns, blob, args)
@@ -223,7 +195,7 @@ class Client:
             with self.lock:
                 stream = self._stream()
                 return self.books.submit(
-                    stream, template, num_returns, b"", (item, *args), (), packed=True
+                    stream, template, num_returns, b"", (item, *args), (), True
                 )
         finally:
             self.dropped(item)
@@ -235,7 +207,7 @@ class Client:
         """Store a value; its id, to be made a reference at once. Raises ObjectStoreFullError."""
         if value.size_bytes > self.inline_bytes_max:
             with self._changing():
-                item = self.books.name_put(self._stream())
+                item = self._stream().next_put()
             self.write_block(item, value)
             with self.lock:
                 self.books.seal_put(item, value.refs)
@@ -270,42 +242,74 @@ class Client:
                 self._sent()
             raise
 
-    def get_one(self, item: ObjectID, timeout: float | None = None) -> Any:
-        """The value of one object; see `get_many`."""
-        data = self._values.get(item)
-        if data is None:
-            return self.get_many([item], timeout)[0]
-        try:
-            return deserialize(data)
-        except Exception as problem:
-            raise _unreadable(item, problem) from problem
-
     def get_many(self, items: Sequence[ObjectID], timeout: float | None = None) -> list[Any]:
         """The values of `items`, in order. (Any: they are the user's.)
 
         Raises the exception of the first that failed, as soon as one has; GetTimeoutError if
         `timeout` seconds were not enough.
         """
-        values = self._values
-        at_hand = {item: data for item in items if (data := values.get(item)) is not None}
-        missing = [item for item in dict.fromkeys(items) if item not in at_hand]
-        if not missing:
-            return [self._read(item, at_hand[item]) for item in items]
-        ticket = self._request(missing, len(missing), timeout, fetch=True)
+        at_hand = list(map(self._values.get, items))
+        if None in at_hand:
+            return self._fetch(items, at_hand, timeout)
+        values: list[Any] = []
         try:
-            self._check_answer(ticket, missing, timeout)
-            loaded: dict[ObjectID, Any] = {}
-            for item in missing:
+            for data in at_hand:
+                values.append(deserialize(data))  # type: ignore[arg-type]  # None was looked for
+        except Exception as problem:
+            raise _unreadable(items[len(values)], problem) from problem
+        return values
+
+    def get_one(self, item: ObjectID, timeout: float | None = None) -> Any:
+        """The value of one object; see `get_many`."""
+        data = self._values.get(item)
+        if data is None:
+            return self._fetch([item], [None], timeout)[0]
+        return self._read(item, data)
+
+    def begin_get(self, item: ObjectID, group: TicketGroup) -> Ticket:
+        """Ask for an object without waiting; `finish_get` when the ticket is done."""
+        with self._changing():
+            ticket = self.books.request(
+                (item,), 1, fail_fast=True, fetch=True, timeout_ns=-1, blocks=NO_TASK, group=group
+            )
+        self.connection.flush()
+        return ticket
+
+    def finish_get(self, ticket: Ticket, item: ObjectID) -> Any:
+        """The value that a ticket of `begin_get` brought; raises as `get_many` does."""
+        if ticket.answer is None:
+            raise self._error()
+        values, loaded = self._load(ticket, [item], None)
+        return loaded[item] if item in loaded else self._read(item, values[item])
+
+    def _fetch(
+        self, items: Sequence[ObjectID], at_hand: list[bytes | None], timeout: float | None
+    ) -> list[Any]:
+        """`get_many` if not all values are at hand."""
+        here = {item: data for item, data in zip(items, at_hand, strict=True) if data is not None}
+        missing = [item for item in dict.fromkeys(items) if item not in here]
+        ticket = self._request(missing, len(missing), timeout, fetch=True)
+        came, loaded = self._load(ticket, missing, timeout)
+        here.update(came)
+        return [self._read(item, here[item]) if item in here else loaded[item] for item in items]
+
+    def _load(
+        self, ticket: Ticket, items: list[ObjectID], timeout: float | None
+    ) -> tuple[dict[ObjectID, bytes], dict[ObjectID, Any]]:
+        """What a get brought: plain bytes, and the values of what had to be unpickled at once."""
+        came: dict[ObjectID, bytes] = {}
+        loaded: dict[ObjectID, Any] = {}
+        try:
+            self._check_answer(ticket, items, timeout)
+            for item in items:
                 entry = ticket.found.pop(item)
-                if type(entry) is bytes:
-                    at_hand[item] = entry
+                if isinstance(entry, bytes):
+                    came[item] = entry
                 else:
-                    loaded[item] = self.read_place(*entry)  # type: ignore[misc]  # not bytes
+                    loaded[item] = self.read_place(*entry)
         finally:
             self._discard(ticket)
-        return [
-            self._read(item, at_hand[item]) if item in at_hand else loaded[item] for item in items
-        ]
+        return came, loaded
 
     def wait(
         self, items: Sequence[ObjectID], num_returns: int, timeout: float | None, fetch_local: bool
@@ -372,6 +376,13 @@ class Client:
 
     # -------------------------------------------------------------- inside
 
+    def _tell(self, notice: Notify | FailRequest) -> None:
+        """Pass on what the service wants the user to know."""
+        if isinstance(notice, Notify):
+            print(f"(detray) {notice.level}: {notice.text}", file=sys.stderr)
+        else:
+            self._fault = f"the service refused {notice.what}: {notice.text}"
+
     def _changing(self) -> Any:  # Any: the lock's own type is private
         """The lock of the books, if the session still lives."""
         if self._ended:
@@ -403,6 +414,9 @@ class Client:
             raise EngineError(f"the service did not answer within {timeout_s} s")
         if ticket.answer is None:
             raise self._error()
+        if self._fault:
+            fault, self._fault = self._fault, ""
+            raise EngineError(fault)
 
     def _request(
         self, items: list[ObjectID], needed: int, timeout: float | None, *, fetch: bool
@@ -438,21 +452,21 @@ class Client:
 
     def _check_answer(self, ticket: Ticket, items: list[ObjectID], timeout: float | None) -> None:
         """Raise what a get has to raise instead of returning values."""
-        from detray.runtime.failures import error_from
-
+        found = ticket.found
         for item in items:
-            entry = ticket.found.get(item)
-            if type(entry) is tuple and entry[0].failure:
-                place, payload = ticket.found.pop(item)  # type: ignore[misc]  # was checked
-                try:
-                    raise error_from(place.failure, place.text, payload, item)
-                finally:
-                    self.books.references.release(place.refs)
-        if ticket.timed_out or len(ticket.found) < len(items):
-            late = next((item for item in items if item not in ticket.found), items[0])
+            entry = found.get(item)
+            if isinstance(entry, tuple) and entry[0].failure:
+                from detray.runtime.failures import error_from
+
+                place, payload = entry
+                # The error's references are counted as it is unpickled, before its carrier goes
+                # (`_discard`).
+                raise error_from(place.failure, place.text, payload, item)
+        if len(found) < len(items):
+            late = next(item for item in items if item not in found)
             raise GetTimeoutError(
-                f"{len(items) - len(ticket.found)} of {len(items)} objects were not available "
-                f"within {timeout} s; the first is ObjectRef({late.hex()})"
+                f"{len(items) - len(found)} of {len(items)} objects were not available within "
+                f"{timeout} s; the first of them is ObjectRef({late.hex()})"
             )
 
     def _read(self, item: ObjectID, data: bytes | memoryview) -> Any:
@@ -506,6 +520,10 @@ def _unreadable(item: ObjectID, problem: Exception) -> EngineError:
     return EngineError(
         f"ObjectRef({item.hex()}) cannot be unpickled here: {type(problem).__name__}: {problem}"
     )
+
+
+def _main_thread() -> int:
+    return main_thread().ident or 0
 
 
 def _ignore(item: ObjectID) -> None:

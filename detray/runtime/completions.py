@@ -1,16 +1,17 @@
 """Callbacks for objects that become available: futures and `await`.
 
-One thread, started with the first callback, waits on behalf of all of them. It reads the socket
-when nobody else does, like any other thread that waits, and calls the callbacks.
+While callbacks are pending, one thread waits on behalf of all of them. It reads the socket when
+nobody else does, like any other thread that waits. It ends when none is left: a thread that waited
+for ever would be the leader for ever, and every `get` would pay for being handed its answer.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock, start_new_thread
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from detray.core.tickets import Ticket, TicketGroup
 from detray.ids import ObjectID
 
 if TYPE_CHECKING:
@@ -24,52 +25,48 @@ class Completions:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._group = TicketGroup()
         self._lock = allocate_lock()
-        self._new: deque[tuple[ObjectID, Callback]] = deque()
+        self._pending: dict[Ticket, tuple[ObjectID, Callback]] = {}
         self._running = False
 
     def add(self, item: ObjectID, callback: Callback) -> None:
         """Call `callback(value)`, or `callback(None, error)`, once `item` is done."""
         with self._lock:
-            self._new.append((item, callback))
+            ticket = self._client.begin_get(item, self._group)
+            self._pending[ticket] = (item, callback)
             if not self._running:
                 self._running = True
                 start_new_thread(self._run, ())
 
     def _run(self) -> None:
-        waiting: dict[ObjectID, list[Callback]] = {}
+        client = self._client
         while True:
+            client.connection.wait(self._group)
+            with client.lock:
+                finished = self._group.take()
+            for ticket in finished:
+                with self._lock:
+                    item, callback = self._pending.pop(ticket)
+                self._deliver(ticket, item, callback)
             with self._lock:
-                while self._new:
-                    item, callback = self._new.popleft()
-                    waiting.setdefault(item, []).append(callback)
-                if not waiting:
+                if not self._pending:
                     self._running = False
                     return
-            for item in self._done_of(list(waiting)):
-                self._deliver(item, waiting.pop(item))
 
-    def _done_of(self, items: list[ObjectID]) -> list[ObjectID]:
-        # A short wait, so that what was added meanwhile joins in.
+    def _deliver(self, ticket: Ticket, item: ObjectID, callback: Callback) -> None:
+        value: Any = None
+        error: Exception | None = None
         try:
-            ready = self._client.wait(items, 1, 0.02, True)
-        except Exception:
-            return items  # The service is gone: reading each says so to its callback.
-        return [item for item in items if item in ready]
-
-    def _deliver(self, item: ObjectID, callbacks: list[Callback]) -> None:
-        value, error = None, None
-        try:
-            value = self._client.get_one(item)
+            value = self._client.finish_get(ticket, item)
         except Exception as problem:
             error = problem
-        for callback in callbacks:
-            try:
-                if error is None:
-                    callback(value)
-                else:
-                    callback(None, error)
-            except Exception:
-                import traceback
+        try:
+            if error is None:
+                callback(value)
+            else:
+                callback(None, error)
+        except Exception:
+            import traceback
 
-                traceback.print_exc()
+            traceback.print_exc()

@@ -28,8 +28,10 @@ from time import monotonic, sleep
 
 import msgspec
 
-from detray.core.client import Books, Ticket
-from detray.core.effects import ClientMessage
+from detray.core.arrivals import receive, retract
+from detray.core.client import Books
+from detray.core.effects import ClientMessage, FailRequest, Notify
+from detray.core.tickets import Ticket
 from detray.runtime.frames import FrameError, FrameReader, frame
 from detray.runtime.shield import Shield
 from detray.runtime.spin import Spinner
@@ -48,9 +50,10 @@ class Connection:
         books: Books,
         shield: Shield,
         on_end: Callable[[str], None],
+        on_notice: Callable[[Notify | FailRequest], None],
         reader: FrameReader | None = None,
     ) -> None:
-        """`on_end` is called once, by whoever notices the end, with the reason."""
+        """`on_end` is called once, with the reason; `on_notice` by whoever reads one."""
         sock.setblocking(False)
         self.lock = allocate_lock()
         self.books = books
@@ -58,6 +61,7 @@ class Connection:
         self.broken: str | None = None
         self._sock = sock
         self._on_end = on_end
+        self._on_notice = on_notice
         self._sending = allocate_lock()
         self._reading = allocate_lock()
         self._followers: dict[Ticket, LockType] = {}
@@ -115,7 +119,7 @@ class Connection:
                 self.shield.lower()
 
     def arrive(self, ticket: Ticket) -> None:
-        """Register the ticket that whatever comes into the inbox makes done."""
+        """Register the ticket that whatever comes into the queue makes done."""
         with self.lock:
             self.books.arrivals = ticket
 
@@ -146,7 +150,7 @@ class Connection:
             if self.broken is not None:
                 return
             self.broken = reason
-            tickets = self.books.fail()
+            tickets = self.books.end()
         self._wake(tickets)
         self._on_end(reason)
 
@@ -234,13 +238,15 @@ class Connection:
         if meta[:12] == _MARKER:
             count = msgspec.msgpack.decode(meta)[0][1]
             with self.lock:
-                self.books.retract(count)
+                retract(self.books, count)
             return
         messages = self._decode(meta)
         with self.lock:
-            done = self.books.receive(messages, payload)
+            done = receive(self.books, messages, payload)
         if self._followers:
             self._wake(done)
+        while self.books.notices:
+            self._on_notice(self.books.notices.pop(0))
 
     # -------------------------------------------------------------- followers
 

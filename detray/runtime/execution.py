@@ -16,16 +16,18 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from _thread import get_ident
 from time import monotonic_ns
 from typing import Any, NoReturn
 
 from detray.core.effects import DefineTemplate
-from detray.core.inbox import Run
+from detray.core.run_queue import QueuedRun
 from detray.core.stimuli import Return, RunFailed, RunFinished
+from detray.core.streams import RunContext
 from detray.errors import DetrayError, Failure, ObjectStoreFullError, OutOfDiskError
 from detray.ids import FunctionID, TaskID, return_object
 from detray.runtime.calls import Arguments, Keywords, decode_call
-from detray.runtime.client import Client, Context
+from detray.runtime.client import Client
 from detray.runtime.failures import serialize_error, summarize
 from detray.runtime.interrupts import Interrupts
 from detray.runtime.output import Outputs
@@ -42,19 +44,25 @@ class Execution:
 
     def __init__(self, client: Client, interrupts: Interrupts, outputs: Outputs) -> None:
         self._client = client
-        self._inbox = client.books.inbox
+        self._queue = client.books.queue
         self._interrupts = interrupts
         self._outputs = outputs
         self._functions: dict[FunctionID, Any] = {}
         self._retryable: dict[int, tuple[type[BaseException], ...]] = {}
         self._environment = Environment()
+        self._thread = get_ident()
 
-    def run(self, run: Run) -> None:
+    def run(self, run: QueuedRun) -> None:
         """Run an attempt and send its report."""
         message = run.message
-        template = self._inbox.templates[message.template][0]
-        self._client.current = Context(
-            message.task, message.attempt, message.depth, template.name, message.units
+        template = self._queue.templates[message.template][0]
+        self._client.current = RunContext(
+            message.task,
+            message.attempt,
+            message.depth,
+            template.name,
+            self._thread,
+            message.units,
         )
         self._environment.prepare(template.num_cpus, message.units)
         self._outputs.name = template.name
@@ -64,7 +72,7 @@ class Execution:
         self._client.connection.flush()
         self._outputs.flush()
 
-    def _attempt(self, run: Run, template: DefineTemplate) -> Report:
+    def _attempt(self, run: QueuedRun, template: DefineTemplate) -> Report:
         """Everything but sending: the report, all else of the run forgotten."""
         key = (run.message.task, run.message.attempt)
         started_ns = monotonic_ns()
@@ -87,14 +95,14 @@ class Execution:
             _forget_frames(error)
             return report
         finally:
-            self._inbox.forget_interrupt(*key)
+            self._queue.forget_interrupt(*key)
         ended_ns = monotonic_ns()
         message = RunFinished(self._client.books.client, *key, started_ns, ended_ns, returns)
         return message, *payloads
 
     # -------------------------------------------------------------- before
 
-    def _load(self, run: Run, template: DefineTemplate) -> tuple[Any, Arguments, Keywords]:
+    def _load(self, run: QueuedRun, template: DefineTemplate) -> tuple[Any, Arguments, Keywords]:
         """The function and its arguments; the run's carriers are given back."""
         books = self._client.books
         message = run.message
@@ -116,7 +124,7 @@ class Execution:
                 books.release(place)
 
     def _load_function(self, template: DefineTemplate) -> Any:
-        definition, data = self._inbox.definitions[template.function]
+        definition, data = self._queue.definitions[template.function]
         try:
             function = deserialize(data)
         except Exception as problem:
@@ -157,7 +165,7 @@ class Execution:
 
     def _failure(
         self,
-        run: Run,
+        run: QueuedRun,
         template: DefineTemplate,
         started_ns: int,
         phase: Failure,
@@ -212,7 +220,7 @@ class Execution:
 
     def _is_retryable(self, number: int, error: BaseException) -> bool:
         """The template's verdict: all exceptions, or some classes, of this one or of its cause."""
-        template, pickled = self._inbox.templates[number]
+        template, pickled = self._queue.templates[number]
         if not template.retry_application_errors:
             return False
         if not pickled:

@@ -11,7 +11,7 @@ import os
 import signal
 from types import FrameType
 
-from detray.core.inbox import Inbox
+from detray.core.run_queue import RunQueue
 from detray.ids import TASK_ID_BYTES, TaskID
 from detray.runtime.shield import Shield
 
@@ -27,10 +27,10 @@ class TaskInterrupted(KeyboardInterrupt):
 class Interrupts:
     """Raises `TaskInterrupted` in the attempt that is meant, or remembers it until it begins."""
 
-    def __init__(self, pipe_fd: int, inbox: Inbox, shield: Shield) -> None:
+    def __init__(self, pipe_fd: int, queue: RunQueue, shield: Shield) -> None:
         os.set_blocking(pipe_fd, False)
         self._pipe_fd = pipe_fd
-        self._inbox = inbox
+        self._queue = queue
         self._shield = shield
         self._exposed: Key | None = None
         self._rest = b""
@@ -39,7 +39,7 @@ class Interrupts:
     def expose(self, key: Key) -> None:
         """From here on this attempt may be interrupted. Raises if it was to be cancelled before."""
         self._exposed = key
-        if self._inbox.interrupts and self._inbox.forget_interrupt(*key):
+        if self._queue.interrupts and self._queue.forget_interrupt(*key):
             self._raise()
 
     def cover(self) -> None:
@@ -48,7 +48,7 @@ class Interrupts:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._drain()
-        if self._exposed is None or self._exposed not in self._inbox.interrupts:
+        if self._exposed is None or self._exposed not in self._queue.interrupts:
             return
         if self._shield.holds_back:
             self._shield.note(self._raise_if_meant)
@@ -57,7 +57,7 @@ class Interrupts:
 
     def _raise_if_meant(self) -> None:
         key = self._exposed
-        if key is not None and self._inbox.forget_interrupt(*key):
+        if key is not None and self._queue.forget_interrupt(*key):
             self._raise()
 
     def _raise(self) -> None:
@@ -73,5 +73,5 @@ class Interrupts:
         while len(data) >= _ENTRY_BYTES:
             entry, data = data[:_ENTRY_BYTES], data[_ENTRY_BYTES:]
             attempt = int.from_bytes(entry[TASK_ID_BYTES:], "big")
-            self._inbox.interrupt(TaskID(entry[:TASK_ID_BYTES]), attempt)
+            self._queue.interrupt(TaskID(entry[:TASK_ID_BYTES]), attempt)
         self._rest = data

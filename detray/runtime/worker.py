@@ -1,7 +1,8 @@
 """The main loop of a worker process.
 
-The main thread executes. It takes runs from the inbox, each with a token from the pipe (see
-`core/inbox.py`), and reads the socket only when it has nothing to run or a run waits for something.
+The main thread executes. It takes runs from the queue, each with a token from the pipe (see
+`core/run_queue.py`), and reads the socket only when it has nothing to run or a run waits for
+something.
 A second thread watches for the end of the service: user code may compute for hours.
 """
 
@@ -15,9 +16,9 @@ from _thread import start_new_thread
 from typing import NoReturn
 
 from detray import object_ref
-from detray.core.client import Ticket
-from detray.core.inbox import Run
+from detray.core.run_queue import QueuedRun
 from detray.core.stimuli import WorkerReady
+from detray.core.tickets import Ticket
 from detray.ids import ClientID, JobNumber, NodeID
 from detray.runtime.client import Client
 from detray.runtime.execution import Execution
@@ -57,7 +58,7 @@ def main(
         shield=shield,
         on_end=_exit_at_once,
     )
-    interrupts = Interrupts(interrupt_fd, client.books.inbox, shield)
+    interrupts = Interrupts(interrupt_fd, client.books.queue, shield)
     object_ref.bind(client)
     start_new_thread(_watch, (sock.fileno(),))
     loop = Loop(client, token_fd)
@@ -77,17 +78,17 @@ class Loop:
     def __init__(self, client: Client, token_fd: int) -> None:
         os.set_blocking(token_fd, False)
         self._connection = client.connection
-        self._inbox = client.books.inbox
+        self._queue = client.books.queue
         self._token_fd = token_fd
         self._both = select.poll()
         self._both.register(token_fd, select.POLLIN)
         self._both.register(client.connection.fileno, select.POLLIN)
 
-    def next_run(self) -> Run | None:
+    def next_run(self) -> QueuedRun | None:
         """Claim the run at the front, waiting for one if need be; None when told to leave."""
-        inbox = self._inbox
-        while not inbox.leaving:
-            if not inbox.runs:
+        queue = self._queue
+        while not queue.leaving:
+            if not queue.runs:
                 self._wait_for_arrivals()
                 continue
             token = self._read_token()
@@ -96,9 +97,9 @@ class Loop:
                 self._both.poll(_TOKEN_RETRY_MS)
                 self._connection.receive_now()
                 continue
-            while not inbox.is_current(token) or not inbox.runs:
+            while not queue.is_current(token) or not queue.runs:
                 self._wait_for_input()
-            return inbox.runs.popleft()
+            return queue.runs.popleft()
         return None
 
     def _read_token(self) -> int | None:
@@ -113,7 +114,7 @@ class Loop:
         ticket = Ticket()
         self._connection.arrive(ticket)
         # Looked at again: another thread may have received something before we registered.
-        if self._inbox.runs or self._inbox.leaving:
+        if self._queue.runs or self._queue.leaving:
             return
         self._connection.wait(ticket)
 

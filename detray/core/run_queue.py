@@ -1,4 +1,4 @@
-"""Inbox: the runs that were sent to a worker, and which of them it may begin.
+"""RunQueue: the runs that were sent to a worker, and which of them it may begin.
 
 A worker begins the run at the front only with a token from its pipe. The service may take unbegun
 runs back, always the last ones, by reading tokens itself; it then sends a marker after the runs it
@@ -21,7 +21,7 @@ INTERRUPTS_MAX = 1_024
 """Cancellations remembered for runs that have not begun; older ones are forgotten first."""
 
 
-class Run(msgspec.Struct, frozen=True):
+class QueuedRun(msgspec.Struct, frozen=True):
     """A run and its payload: pickled arguments (b"": none), then bytes per place of `args`."""
 
     message: RunTask
@@ -29,7 +29,7 @@ class Run(msgspec.Struct, frozen=True):
     values: tuple[bytes, ...]
 
 
-class Inbox:
+class RunQueue:
     """What a worker was sent and has not used yet.
 
     `markers` counts the retractions seen. `definitions` and `templates` stay until the worker ends:
@@ -39,7 +39,7 @@ class Inbox:
     __slots__ = ("definitions", "interrupts", "leaving", "markers", "runs", "templates")
 
     def __init__(self) -> None:
-        self.runs: deque[Run] = deque()
+        self.runs: deque[QueuedRun] = deque()
         self.markers = 0
         self.definitions: dict[FunctionID, tuple[DefineFunction, bytes]] = {}
         self.templates: dict[int, tuple[DefineTemplate, bytes]] = {}
@@ -53,7 +53,7 @@ class Inbox:
         """
         return (generation - self.markers) & 0xFF == 0 or (generation - self.markers) & 0x80 != 0
 
-    def retract(self, count: int) -> list[Run]:
+    def retract(self, count: int) -> list[QueuedRun]:
         """A marker came: the last `count` runs are the service's again; they are returned."""
         self.markers += 1
         taken = [self.runs.pop() for _ in range(min(count, len(self.runs)))]
