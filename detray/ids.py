@@ -10,7 +10,7 @@ bytes   TaskID  FunctionID                                       ObjectID
 ======  =====  ==========================================================================
 0-3     job number, big endian                                   the same
 4-11    blake2b-8 of (parent path, parent attempt, stream)       the same
-12-15   index of the child within that stream                    the same
+12-15   index of the child within that stream (definitions: top bit) the same
 16-19   (absent)                                                 kind bits and return index
 ======  =====  ==========================================================================
 
@@ -65,8 +65,11 @@ def child_task(prefix: bytes, index: int) -> TaskID:
 
 
 def function_id(prefix: bytes, index: int) -> FunctionID:
-    """The id of the exported definition number `index`; counted apart from tasks and puts."""
-    return FunctionID(prefix + index.to_bytes(4, "big"))
+    """The id of the exported definition number `index`; counted apart from tasks and puts.
+
+    Its highest index bit is set: no task under the same prefix has the same id.
+    """
+    return FunctionID(prefix + (index | 1 << 31).to_bytes(4, "big"))
 
 
 def put_object(prefix: bytes, index: int) -> ObjectID:

@@ -93,24 +93,36 @@ def _fill_pipelines(s: Step, shape: Shape) -> None:
     """Pre-send to busy workers that hold an allocation of this shape, round robin."""
     t = s.t
     queue = t.open_workers.get(shape.number)
-    sent = False
+    sent = 0
     while queue and shape.count:
+        share = shape.count // len(queue) + 1
         worker = t.workers[queue[0]]
+        count = _fill(s, shape, worker, share)
+        sent += count
+        if count == share and len(queue) > 1:
+            queue.append(queue.pop(0))
+        elif shape.count:
+            del queue[0]
+            worker.is_open = False
+    if sent and not t.stall_ns:
+        t.stall_ns = t.now_ns + t.config.policy.stall_check_ns
+
+
+def _fill(s: Step, shape: Shape, worker: Worker, share: int) -> int:
+    """Pre-send up to `share` runs to one worker while it has room; how many."""
+    templates = s.t.templates
+    sent = 0
+    while sent < share:
         task = _peek(s, shape)
         if task is None:
             break
-        template = t.templates[task.template]
+        template = templates[task.template]
         if not _has_room(s, worker, template):
-            del queue[0]
-            worker.is_open = False
-            continue
-        _pop(s, shape)
+            break
+        _advance(shape, task.spec.depth)
         _send(s, worker, task, template)
-        sent = True
-        if len(queue) > 1:
-            queue.append(queue.pop(0))
-    if sent and not t.stall_ns:
-        t.stall_ns = t.now_ns + t.config.policy.stall_check_ns
+        sent += 1
+    return sent
 
 
 def _has_room(s: Step, worker: Worker, template: Template) -> bool:
@@ -145,9 +157,10 @@ def close_for_more(s: Step, worker: Worker) -> None:
 def _peek(s: Step, shape: Shape) -> Task | None:
     """The shape's next task (deepest, then oldest), skipping stale entries; None if there is none."""
     tasks = s.t.tasks
-    while shape.ready:
-        depth = max(shape.ready) if len(shape.ready) > 1 else next(iter(shape.ready))
-        queue, head = shape.ready[depth], shape.heads[depth]
+    ready = shape.ready
+    while ready:
+        depth = max(ready)
+        queue, head = ready[depth], shape.heads[depth]
         while head < len(queue):
             task = tasks.get(queue[head])
             if task is not None and task.state is READY:
@@ -161,15 +174,19 @@ def _peek(s: Step, shape: Shape) -> Task | None:
 def _pop(s: Step, shape: Shape) -> Task | None:
     """Take the task that `_peek` shows."""
     task = _peek(s, shape)
-    if task is None:
-        return None
-    depth = task.spec.depth
-    head = shape.heads[depth] = shape.heads[depth] + 1
+    if task is not None:
+        _advance(shape, task.spec.depth)
+    return task
+
+
+def _advance(shape: Shape, depth: int) -> None:
+    """Step over the task that `_peek` showed."""
+    head = shape.heads[depth] + 1
     if head >= 4096 and head * 2 > len(shape.ready[depth]):
         del shape.ready[depth][:head]
-        shape.heads[depth] = 0
+        head = 0
+    shape.heads[depth] = head
     shape.count -= 1
-    return task
 
 
 def _send(s: Step, worker: Worker, task: Task, template: Template) -> None:

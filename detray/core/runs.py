@@ -20,6 +20,7 @@ from detray.core.states import PENDING, Assigned, Failed, Inline, Stored
 from detray.core.step import Step
 from detray.core.stimuli import (
     CancelRequested,
+    Return,
     RunFailed,
     RunFinished,
     RunsRetracted,
@@ -74,21 +75,24 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         _give_back(s, m)
         fail_task(s, task, Failure.SERIALIZATION, text)
         return
-    client = s.t.clients[m.client]
     for index, part in enumerate(m.returns):
         row = s.t.objects[return_object(m.task, index)]
         if part.in_block:
-            block = client.blocks.pop(row.id, None)
-            if block is None or block.segment < 0:
-                objects.seal(s, row, Failed(Failure.OBJECT_LOST, "sealed without a block"))
-            else:
-                objects.seal(s, row, Stored(block.segment, block.offset, block.size_bytes), part.refs)
+            _seal_block(s, m.client, row, part)
         else:
             if m.attempt:
                 _adopt(s, value_key(row.id, m.attempt), row.id)
             objects.seal(s, row, Inline(part.size_bytes), part.refs)
     end_task(s, task, template)
-    s.t.counts["finished"] = s.t.counts.get("finished", 0) + 1
+    s.t.finished += 1
+
+
+def _seal_block(s: Step, client: ClientID, row: Object, part: Return) -> None:
+    block = s.t.clients[client].blocks.pop(row.id, None)
+    if block is None or block.segment < 0:
+        objects.seal(s, row, Failed(Failure.OBJECT_LOST, "sealed without a block"))
+        return
+    objects.seal(s, row, Stored(block.segment, block.offset, block.size_bytes), part.refs)
 
 
 def on_run_failed(s: Step, m: RunFailed) -> None:

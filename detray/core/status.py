@@ -49,7 +49,7 @@ def summary(s: Step) -> Description:
         "total": dict(totals_of(t.pool)),
         "available": available,
         "tasks": tasks,
-        "totals": t.counts,
+        "totals": {"finished": t.finished, **t.counts},
         "objects": kinds,
         "store": {
             "size_bytes": t.arena.size_bytes,

@@ -284,5 +284,6 @@ class Tables(msgspec.Struct):
     start_reason: str = ""
     placing: dict[TaskID, None] = {}
     reported: list[tuple[JobNumber, Demand]] = []
+    finished: int = 0
     counts: dict[str, int] = {}
-    """Totals since the start: finished, failed, retried, stale reports, spilled bytes..."""
+    """Totals since the start: failed, retried, stale reports, spilled bytes..."""
