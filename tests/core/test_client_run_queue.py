@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detray.core.effects import RunTask
-from detray.core.run_queue import INTERRUPTS_MAX, RunQueue, Run
+from detray.core.run_queue import INTERRUPTS_MAX, QueuedRun, RunQueue
 from detray.ids import ClientID, TaskID
 
 
