@@ -1,0 +1,252 @@
+"""Streams to clients: what they say becomes stimuli, what they are told never blocks the loop.
+
+Rules
+-----
+- A client that sends garbage, a lie about who it is, or more than it may, is cut off (`Garbage`);
+  nothing of the frame in question has any effect.
+- Nothing is unpickled here.
+- A peer that does not read costs memory up to `UNREAD_BYTES_MAX`, then its connection.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+
+import msgspec
+
+from detray.core.payloads import INCOMING
+from detray.core.stimuli import ClientStimulus, LocalStimulus, StatusRequested
+from detray.ids import ClientID
+from detray.runtime.frames import FrameError, FrameReader
+from detray.runtime.tokens import TokenPipe
+from detray.runtime.wakeups import READ, WRITE, Wakeups
+
+FRAME_BYTES_MAX = 1 << 30
+UNREAD_BYTES_MAX = 1 << 30
+_DRAIN_READS_MAX = 1 << 13
+"""A bound for reading a dead peer's socket to its end; the kernel holds far less."""
+
+_decode = msgspec.msgpack.Decoder(list[ClientStimulus]).decode
+
+
+class Garbage(Exception):
+    """What the peer sent cannot be meant for us; the argument says why, in one line."""
+
+
+class Inbox:
+    """What arrived since the last step: client messages first, then facts of our own."""
+
+    __slots__ = ("facts", "metas", "said")
+
+    def __init__(self) -> None:
+        self.metas: list[bytes] = []
+        """The encoded arrays of messages, for the recorder."""
+        self.said: list[ClientStimulus] = []
+        """The same messages, decoded."""
+        self.facts: list[LocalStimulus] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """True if a step would only look at its deadlines."""
+        return not self.said and not self.facts
+
+    def take(self) -> tuple[list[bytes], list[ClientStimulus], list[LocalStimulus]]:
+        """All of it; the inbox is empty afterwards."""
+        taken = self.metas, self.said, self.facts
+        self.metas, self.said, self.facts = [], [], []
+        return taken
+
+
+class _Unsent:
+    """A frame, or what is left of one, and how many runs wait for it to be out in full."""
+
+    __slots__ = ("data", "generation", "runs")
+
+    def __init__(self, data: memoryview, runs: int, generation: int) -> None:
+        self.data = data
+        self.runs = runs
+        self.generation = generation
+
+
+class SendQueue:
+    """Frames on their way to one peer.
+
+    With `tokens` (workers) the token of a run is granted when its frame was written in full, not
+    before: until then the run is `withheld` and can be taken back without asking the kernel.
+    """
+
+    __slots__ = ("_lost_runs", "_sock", "_tokens", "_unsent", "_wakeups", "is_broken", "size_bytes")
+
+    def __init__(
+        self, sock: socket.socket, wakeups: Wakeups, tokens: TokenPipe | None = None
+    ) -> None:
+        self._sock = sock
+        self._wakeups = wakeups
+        self._tokens = tokens
+        self._unsent: deque[_Unsent] = deque()
+        self._lost_runs = 0
+        self.size_bytes = 0
+        """Bytes accepted and not yet taken by the kernel."""
+        self.is_broken = False
+        """True once the peer cannot be reached any more; what is sent then goes nowhere."""
+
+    @property
+    def withheld(self) -> int:
+        """Runs whose tokens were never granted."""
+        return self._lost_runs + sum(item.runs for item in self._unsent)
+
+    def send(self, data: bytes, runs: int = 0) -> None:
+        """Send a frame that carries `runs` runs, now or when the peer reads."""
+        sent = 0
+        if not self._unsent and not self.is_broken:
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.give_up()
+        if sent == len(data):
+            if runs:
+                self._granter.grant(runs, self._granter.generation)
+        elif self.is_broken:
+            self._lost_runs += runs
+        else:
+            self._keep(memoryview(data)[sent:], runs)
+
+    def flush(self) -> None:
+        """Go on sending; to be called when the socket takes bytes again."""
+        unsent = self._unsent
+        while unsent:
+            item = unsent[0]
+            try:
+                sent = self._sock.send(item.data)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.give_up()
+                return
+            self.size_bytes -= sent
+            if sent < len(item.data):
+                item.data = item.data[sent:]
+                return
+            unsent.popleft()
+            if item.runs:
+                self._granter.grant(item.runs, item.generation)
+        self._wakeups.change(self._sock.fileno(), READ)
+
+    def take_back(self, count: int) -> int:
+        """Take back up to `count` withheld runs, from the last; how many these were."""
+        taken = 0
+        for item in reversed(self._unsent):
+            part = min(item.runs, count - taken)
+            item.runs -= part
+            taken += part
+        return taken
+
+    @property
+    def _granter(self) -> TokenPipe:
+        assert self._tokens is not None, "only workers are sent runs"
+        return self._tokens
+
+    def _keep(self, data: memoryview, runs: int) -> None:
+        if not self._unsent:
+            self._wakeups.change(self._sock.fileno(), READ | WRITE)
+        generation = self._tokens.generation if self._tokens else 0
+        self._unsent.append(_Unsent(data, runs, generation))
+        self.size_bytes += len(data)
+
+    def give_up(self) -> None:
+        """The peer hung up. Its end shows when its socket is read; until then we only swallow."""
+        self._lost_runs = self.withheld
+        self._unsent.clear()
+        self.size_bytes = 0
+        self.is_broken = True
+
+
+class ClientConnection:
+    """A driver's, worker's or observer's stream."""
+
+    __slots__ = ("_payloads", "_reader", "client", "is_observer", "queue", "sock")
+
+    def __init__(
+        self,
+        client: ClientID,
+        sock: socket.socket,
+        wakeups: Wakeups,
+        payloads: dict[bytes, bytes],
+        *,
+        tokens: TokenPipe | None = None,
+        is_observer: bool = False,
+    ) -> None:
+        self.client = client
+        self.sock = sock
+        self.queue = SendQueue(sock, wakeups, tokens)
+        self._reader = FrameReader(FRAME_BYTES_MAX)
+        self._payloads = payloads
+        self.is_observer = is_observer
+
+    def receive(self, inbox: Inbox) -> bool:
+        """Read once; False at the end of the stream. Raises Garbage."""
+        return self._read(inbox) != 0
+
+    def drain(self, inbox: Inbox) -> bool:
+        """Read all that is there; False at the end of the stream. Raises Garbage."""
+        for _ in range(_DRAIN_READS_MAX):
+            count = self._read(inbox)
+            if not count:
+                return count is None
+        return True
+
+    def _read(self, inbox: Inbox) -> int | None:
+        """Bytes read, 0 at the end of the stream, None if there are none now."""
+        reader = self._reader
+        try:
+            count = reader.receive(self.sock)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0
+        try:
+            while (parts := reader.next()) is not None:
+                self._take(*parts, inbox)
+        except FrameError as error:
+            raise Garbage(str(error)) from None
+        return count
+
+    def _take(self, meta: memoryview, payload: memoryview, inbox: Inbox) -> None:
+        try:
+            messages = _decode(meta)
+        except msgspec.MsgspecError as error:
+            raise Garbage(f"undecodable message: {error}") from None
+        slices = self._check(messages, payload)
+        payloads = self._payloads
+        for key, start, end in slices:
+            if key not in payloads:
+                payloads[key] = bytes(payload[start:end])
+        inbox.metas.append(bytes(meta))
+        inbox.said += messages
+
+    def _check(
+        self, messages: list[ClientStimulus], payload: memoryview
+    ) -> list[tuple[bytes, int, int]]:
+        """Where in the payload lies what; raises Garbage before anything has happened."""
+        client = self.client
+        if self.is_observer and any(type(message) is not StatusRequested for message in messages):
+            raise Garbage("an observer may only ask for status")
+        slices = []
+        offset = 0
+        for message in messages:
+            if message.client != client:
+                raise Garbage(f"client {client} sent a message in the name of {message.client}")
+            keys_of = INCOMING.get(type(message))
+            if keys_of is not None:
+                for key, size_bytes in keys_of(message):
+                    end = offset + size_bytes
+                    if size_bytes < 0 or end > len(payload):
+                        raise Garbage("a message announces more payload than there is")
+                    slices.append((key, offset, end))
+                    offset = end
+        if offset != len(payload):
+            raise Garbage("a frame carries payload that no message announces")
+        return slices

@@ -1,0 +1,145 @@
+"""What workers print: read from their pipes, cut into lines, passed on to the driver.
+
+Rules
+-----
+- Nothing is dropped: if the driver does not keep up, pipes are not read, and printing blocks.
+- A line is passed on when it is complete, or longer than `LINE_CHARS_MAX`, or its stream has ended.
+- A pipe is read until its last writer is gone, which may be a process that the worker started.
+- The line `\\0detray-name:NAME`, written by the worker, names who prints from here on.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+from functools import partial
+
+from detray.ids import ClientID
+from detray.runtime.log_channel import LogChannel
+from detray.runtime.wakeups import Wakeups
+
+LINE_CHARS_MAX = 1 << 16
+_READ_BYTES = 1 << 16
+_DRAIN_READS_MAX = 1 << 10
+_NAME_MARK = "\0detray-name:"
+_STREAMS = ("stdout", "stderr")
+
+
+class LineCutter:
+    """Cuts one stream into lines, with the name under which each was printed."""
+
+    __slots__ = ("_decoder", "_name", "_rest")
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._rest = ""
+        self._name = ""
+
+    def cut(self, data: bytes, *, final: bool = False) -> list[tuple[str, list[str]]]:
+        """The complete lines so far as (name, lines) in order; with `final` also the last one."""
+        lines = (self._rest + self._decoder.decode(data, final)).split("\n")
+        self._rest = lines.pop()
+        if final or len(self._rest) >= LINE_CHARS_MAX:
+            if self._rest:
+                lines.append(self._rest)
+            self._rest = ""
+        groups: list[tuple[str, list[str]]] = []
+        for line in lines:
+            if line.startswith(_NAME_MARK):
+                self._name = line[len(_NAME_MARK) :]
+            elif groups and groups[-1][0] == self._name:
+                groups[-1][1].append(line)
+            else:
+                groups.append((self._name, [line]))
+        return groups
+
+
+class _Pipe:
+    """One stream of one worker."""
+
+    __slots__ = ("cutter", "fd", "number", "stream")
+
+    def __init__(self, number: ClientID, stream: str, fd: int) -> None:
+        self.number = number
+        self.stream = stream
+        self.fd = fd
+        self.cutter = LineCutter()
+
+
+class WorkerLogs:
+    """All pipes of all workers."""
+
+    def __init__(
+        self,
+        wakeups: Wakeups,
+        channel: LogChannel,
+    ) -> None:
+        self._wakeups = wakeups
+        self._channel = channel
+        self._pipes: dict[int, _Pipe] = {}
+        self._pids: dict[ClientID, int] = {}
+        self._is_paused = False
+
+    def open(self, number: ClientID) -> tuple[int, int]:
+        """Make a worker's two pipes; its ends, for output and error. Raises OSError."""
+        out_fd, out_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            err_fd, err_end = os.pipe2(os.O_CLOEXEC)
+        except OSError:
+            os.close(out_fd)
+            os.close(out_end)
+            raise
+        for stream, fd in zip(_STREAMS, (out_fd, err_fd), strict=True):
+            os.set_blocking(fd, False)
+            pipe = self._pipes[fd] = _Pipe(number, stream, fd)
+            if not self._is_paused:
+                self._watch(pipe)
+        return out_end, err_end
+
+    def name_process(self, number: ClientID, pid: int) -> None:
+        """Tell the pid that belongs to a worker's lines."""
+        self._pids[number] = pid
+
+    def drain(self) -> None:
+        """Read everything that was written until now."""
+        for pipe in list(self._pipes.values()):
+            # Bounded: something that outlived its worker may go on writing for ever.
+            for _ in range(_DRAIN_READS_MAX):
+                if not self._read(pipe):
+                    break
+
+    def _on_readable(self, pipe: _Pipe, _mask: int) -> None:
+        self._read(pipe)
+        if self._channel.is_congested and not self._is_paused:
+            self._is_paused = True
+            for fd in self._pipes:
+                self._wakeups.forget(fd)
+            self._channel.call_when_relieved(self._resume)
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        for pipe in self._pipes.values():
+            self._watch(pipe)
+
+    def _watch(self, pipe: _Pipe) -> None:
+        self._wakeups.watch(pipe.fd, partial(self._on_readable, pipe))
+
+    def _read(self, pipe: _Pipe) -> bool:
+        """Read once and pass on; False if there is nothing (more) to read."""
+        try:
+            data = os.read(pipe.fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        pid = self._pids.get(pipe.number, 0)
+        for name, lines in pipe.cutter.cut(data, final=not data):
+            self._channel.lines(pipe.number, pid, name, pipe.stream, lines)
+        if not data:
+            self._close(pipe)
+        return bool(data)
+
+    def _close(self, pipe: _Pipe) -> None:
+        self._wakeups.forget(pipe.fd)
+        os.close(pipe.fd)
+        del self._pipes[pipe.fd]
+        if all(other.number != pipe.number for other in self._pipes.values()):
+            self._pids.pop(pipe.number, None)
