@@ -81,7 +81,7 @@ def _node(graph: networkx.MultiDiGraph, node: str, place: Point, size: Point) ->
         left, top = x - width / 2, y - height / 2
         shape = f'<rect x="{left:.1f}" y="{top:.1f}" {box} rx="2" fill="{fill}"/>'
         if graph.nodes[node].get("count", 1) > 1:
-            behind = f'<rect x="{left + 4:.1f}" y="{top - 4:.1f}" {box} rx="2" fill="{fill}"/>'
+            behind = f'<rect x="{left + 4:.1f}" y="{top + 4:.1f}" {box} rx="2" fill="{fill}"/>'
             shape = behind + shape
     else:
         radii = f'rx="{width / 2:.1f}" ry="{height / 2:.1f}"'

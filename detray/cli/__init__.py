@@ -1,0 +1,5 @@
+"""The command `detray`."""
+
+from detray.cli.command import main
+
+__all__ = ["main"]

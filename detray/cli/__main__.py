@@ -1,0 +1,7 @@
+"""`python -m detray.cli`, for where the command itself is not on the path."""
+
+import sys
+
+from detray.cli.command import main
+
+sys.exit(main())

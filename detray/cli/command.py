@@ -1,0 +1,180 @@
+"""`detray`: the parser, and which function does what.
+
+Exit codes: 0 all is well; 1 the answer is no (a difference, no session); 2 the question made no
+sense (bad arguments, a file that cannot be read), said in one line on stderr; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from detray import __version__
+from detray.cli import status, traces
+from detray.trace.drawing import FORMATS
+from detray.trace.format import TraceError
+
+_ABOUT = "detray: distributed execution for Python, recorded and replayable."
+_LEARN = """\
+a first look:
+  python program.py                 a program that says  import detray
+  detray status                     meanwhile, in a second terminal: what runs, what waits
+  detray.init(record="run.trace")   in the program: keep every decision in a file
+
+what the file is good for:
+  detray replay run.trace           take all decisions again and compare them
+  detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
+  detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
+  detray story run.trace ID         the life of a task, an object, "worker 3" or a function
+
+`detray COMMAND --help` says more. After a crash the last moments of a run are kept in a trace of
+their own (the flight recorder); the message that reports the crash says where.
+"""
+
+
+class _Refused(Exception):
+    """Arguments that make no sense."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]  # it does not return
+        raise _Refused(f"{message} (see: {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["bench"]:
+            from detray.bench import main as bench
+
+            return bench(arguments[1:])
+        options = _parser().parse_args(arguments)
+        if options.command is None:
+            _parser().print_help()
+            return 0
+        return int(options.run(options))
+    except (TraceError, _Refused, ValueError) as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except ModuleNotFoundError as error:
+        return _refuse(f"{error.name} is not installed: pip install 'detray[graph,cli]'")
+    except KeyboardInterrupt:
+        return 130
+
+
+def _refuse(text: str) -> int:
+    print(f"detray: {text}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="detray",
+        description=_ABOUT,
+        epilog=_LEARN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"detray {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    _add_status(commands)
+    _add_replay(commands)
+    _add_graph(commands)
+    _add_timeline(commands)
+    _add_story(commands)
+    commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
+    return parser
+
+
+_Commands = argparse._SubParsersAction  # the only name argparse has for it
+
+
+def _add_status(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "status",
+        help="what the sessions of this user are doing",
+        description="Show nodes, resources, tasks, objects and workers of a running session. "
+        "Exit code 1 if there is none.",
+    )
+    parser.add_argument("session", nargs="?", help="pid of the driver, if there are several")
+    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    _add_json(parser)
+    parser.set_defaults(run=status.run)
+
+
+def _add_replay(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "replay",
+        help="take all decisions of a trace again and compare them",
+        description="Feed a trace to fresh cores and compare every effect. Exit code 0 if all are "
+        "identical, 1 at the first difference, which is shown with its story.",
+    )
+    _add_trace(parser)
+    parser.add_argument("--check", action="store_true", help="also check invariants, each step")
+    _add_json(parser)
+    parser.set_defaults(run=traces.run_replay)
+
+
+def _add_graph(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "graph",
+        help="draw tasks and objects",
+        description="Boxes are tasks, ovals are objects; dotted lines say who launched whom, solid "
+        "ones where data goes. Large graphs are drawn with equals as one.",
+    )
+    _add_trace(parser)
+    endings = ", ".join(FORMATS)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help=f"{endings} (default: TRACE's name with .svg)"
+    )
+    parser.set_defaults(run=traces.run_graph)
+
+
+def _add_timeline(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "timeline",
+        help="who ran what when, for Perfetto",
+        description="Write Chrome trace events; open them at https://ui.perfetto.dev.",
+    )
+    _add_trace(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE.timeline.json)'
+    )
+    parser.set_defaults(run=traces.run_timeline)
+
+
+def _add_story(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "story",
+        help="the life of one task, object or worker",
+        description="Tell all that a trace knows about one thing, in order.",
+    )
+    _add_trace(parser)
+    parser.add_argument(
+        "about",
+        metavar="ID",
+        help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
+        '"worker 3", "driver 1", or a function that was called once',
+    )
+    _add_json(parser)
+    parser.set_defaults(run=traces.run_story)
+
+
+def _add_trace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    parser.add_argument(
+        "--salvage", action="store_true", help="read a damaged trace up to the damage"
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
