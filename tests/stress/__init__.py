@@ -1,0 +1,1 @@
+"""Minutes of seeded trouble, checked against a serial model (`make stress`)."""
