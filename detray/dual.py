@@ -97,16 +97,13 @@ def _builtin_base(kind: type[BaseException]) -> Any:  # Any: __init__ of an unkn
     return next(base for base in kind.__mro__ if base.__module__ == "builtins")
 
 
-_KEPT = frozenset(
-    ("__cause__", "__context__", "__dict__", "__suppress_context__", "__traceback__", "args")
-)
-
-
 def _copy_slots(source: BaseException, target: BaseException) -> None:
     """Copy what neither `__dict__` nor `args` holds: `errno`, ImportError's `name`, `__slots__`."""
     for base in type(source).__mro__:
         for name, member in vars(base).items():
-            if name in _KEPT or not isinstance(member, MemberDescriptorType | GetSetDescriptorType):
+            if name == "args" or name.startswith("__"):  # `__class__` is a descriptor as well.
+                continue
+            if not isinstance(member, MemberDescriptorType | GetSetDescriptorType):
                 continue
             try:
                 setattr(target, name, getattr(source, name))

@@ -45,6 +45,9 @@ class RemoteFunction(Generic[P, R]):
         self._settings = options.resolve(given, definition.name)
         self._client: Any = None  # Any: the client's class lives in the runtime
         self._template = TemplateID(0)
+        # Spelled out for `remote`, which runs for every call.
+        self._returns = self._settings.num_returns
+        self._least, self._most = definition.signature.least, definition.signature.most
         function = definition.function
         if function is not None:
             for name in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -64,14 +67,13 @@ class RemoteFunction(Generic[P, R]):
         client = object_ref._session
         if client is not self._client or client is None:
             client = self._prepare()
-        signature = self._definition.signature
-        if kwargs or not signature.least <= len(args) <= signature.most:
-            signature.check(args, kwargs)
+        if kwargs or not self._least <= len(args) <= self._most:
+            self._definition.signature.check(args, kwargs)
         try:
             blob, items = encode_call(args, kwargs)
         except Exception as problem:
             self._refuse_arguments(args, kwargs, problem)
-        returns = self._settings.num_returns
+        returns = self._returns
         found = client.submit(self._template, returns, blob, items)
         if returns == 1:
             return ObjectRef(found[0])

@@ -92,6 +92,7 @@ def on_client_lost(s: Step, m: ClientLost) -> None:
         s.count("stale")
         return
     client.connected = False
+    runs.forget_requests(client)
     for get in list(client.gets.values()):
         leave(s, get)
     if client.kind == OBSERVER:

@@ -28,7 +28,7 @@ from detray.core.stimuli import (
     WorkerReady,
     WorkerStartFailed,
 )
-from detray.core.tables import Object, Run, Task, Template, Worker
+from detray.core.tables import Client, Object, Run, Task, Template, Worker
 from detray.core.tasks import can_retry, end_task, fail_task, requeue, retry
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID, TaskID, is_put, return_object, task_of
@@ -237,6 +237,7 @@ def on_worker_lost(s: Step, m: WorkerLost) -> None:
         s.count("stale")
         return
     client.connected = False
+    forget_requests(client)
     t.starting.pop(m.client, None)
     if m.client in t.idle_since:
         del t.idle_since[m.client]
@@ -295,6 +296,11 @@ def _is_referenced(s: Step, task: Task) -> bool:
     count = s.t.templates[task.template].num_returns
     rows = (s.t.objects[return_object(task.spec.task, index)] for index in range(count))
     return any(objects.is_held(row) for row in rows)
+
+
+def forget_requests(client: Client) -> None:
+    """The connection is gone: blocks it still waits for need not be found (granted ones stay)."""
+    client.blocks = {item: block for item, block in client.blocks.items() if block.segment >= 0}
 
 
 def release_process(s: Step, client: ClientID) -> None:

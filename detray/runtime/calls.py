@@ -14,11 +14,12 @@ the positions and keywords of the references, whose places in `args` hold None.
 
 from __future__ import annotations
 
+from pickle import dumps
 from typing import Any
 
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, session_of
-from detray.runtime.serialization import Serialized, deserialize, serialize
+from detray.runtime.serialization import ATOMS, PROTOCOL, Serialized, deserialize, serialize
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
@@ -34,6 +35,8 @@ def encode_call(args: Arguments, kwargs: Keywords) -> Encoded:
     if not kwargs:
         if not args:
             return None, ()
+        if ATOMS.issuperset(map(type, args)):
+            return Serialized(dumps(args, PROTOCOL)), ()
         if ObjectRef not in map(type, args):
             return serialize(args), ()
     return _encode_with_refs(args, kwargs)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from io import BytesIO
 from pickle import PickleBuffer
+from types import FunctionType
 from typing import Any
 
 import cloudpickle
@@ -38,6 +39,8 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
             return ObjectRef, (obj._id,)
         if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
             return _reduce_array(obj)
+        if (kind is FunctionType or isinstance(obj, type)) and _is_known(obj):
+            return NotImplemented
         reducer = reducers.get(kind)
         if reducer is not None:
             return reducer(obj)
@@ -46,6 +49,13 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
     def _take_buffer(self, buffer: PickleBuffer) -> bool:
         self.buffers.append(buffer.raw())
         return False  # False: out of band
+
+
+def _is_known(obj: Any) -> bool:
+    """True for functions and classes that pickle by name: to find out costs cloudpickle 3 us each."""
+    if obj.__module__.startswith("numpy"):
+        return "<locals>" not in obj.__qualname__
+    return obj is ObjectRef or obj is _load_array
 
 
 def dump_rich(value: object) -> tuple[bytes, list[memoryview], tuple[ObjectID, ...]]:

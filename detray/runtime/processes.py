@@ -23,13 +23,13 @@ import msgspec
 
 from detray.core.stimuli import ProcessGone, RunsRetracted, WorkerLost, WorkerStartFailed
 from detray.ids import ClientID, JobNumber, TaskID
+from detray.runtime.children import kill_group
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
 from detray.runtime.deaths import OomWatch, death_reason
 from detray.runtime.frames import frame
 from detray.runtime.tokens import TokenPipe
 from detray.runtime.wakeups import WRITE, Wakeups
 from detray.runtime.worker_logs import WorkerLogs
-from detray.runtime.zygote import kill_group
 from detray.runtime.zygote_link import ZygoteLink
 
 _EXIT_GRACE_NS = 1_000_000_000

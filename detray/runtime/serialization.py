@@ -37,13 +37,13 @@ from detray.ids import ObjectID
 _COUNT = struct.Struct("<4xIQ")
 _ENTRY = struct.Struct("<QQ")
 _ALIGNMENT = 64
-_PROTOCOL = 5
+PROTOCOL = 5
 _BYTES_OUT_OF_BAND = 1 << 16
 _CONTAINER_MAX = 32
 """Longer containers gain nothing from the check that would save them the richer pickler."""
 _NESTING_MAX = 4
 
-_ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
+ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _CONTAINERS = frozenset((tuple, list, dict, set, frozenset))
 
 reducers: dict[type, Callable[[Any], Any]] = {}
@@ -105,12 +105,12 @@ def serialize(value: Any) -> Serialized:
     change the value.
     """
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         if kind is bytes and len(value) >= _BYTES_OUT_OF_BAND:
             return _serialize_bytes(value)
-        return Serialized(dumps(value, _PROTOCOL))
+        return Serialized(dumps(value, PROTOCOL))
     if is_plain(value):
-        return Serialized(dumps(value, _PROTOCOL))
+        return Serialized(dumps(value, PROTOCOL))
     from detray.runtime.pickling import dump_rich
 
     return Serialized(*dump_rich(value))
@@ -136,7 +136,7 @@ def deserialize(data: bytes | memoryview) -> object:
 def is_plain(value: Any, nesting: int = _NESTING_MAX) -> bool:
     """True if `value` is a small structure of exact builtin types that any pickler treats alike."""
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return True
     if nesting == 0 or kind not in _CONTAINERS or len(value) > _CONTAINER_MAX:
         return False
@@ -146,7 +146,7 @@ def is_plain(value: Any, nesting: int = _NESTING_MAX) -> bool:
 
 
 def _are_plain(values: Iterable[Any], nesting: int) -> bool:
-    if _ATOMS.issuperset(map(type, values)):
+    if ATOMS.issuperset(map(type, values)):
         return True
     return all(is_plain(value, nesting) for value in values)
 
@@ -163,7 +163,7 @@ class _AsBuffer:
 
 def _serialize_bytes(value: bytes) -> Serialized:
     buffers: list[PickleBuffer] = []
-    stream = dumps(_AsBuffer(value), _PROTOCOL, buffer_callback=buffers.append)
+    stream = dumps(_AsBuffer(value), PROTOCOL, buffer_callback=buffers.append)
     return Serialized(stream, [buffers[0].raw()])
 
 

@@ -28,6 +28,7 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
 from detray.ids import ClientID
 from detray.runtime.boot import BootConfig
+from detray.runtime.children import rename_process
 from detray.runtime.connections import Inbox
 from detray.runtime.drivers import Guests
 from detray.runtime.frames import frame
@@ -38,7 +39,6 @@ from detray.runtime.segments import Segments
 from detray.runtime.session import SOCKET_NAME, flight_path, remove_session
 from detray.runtime.wakeups import Wakeups
 from detray.runtime.worker_logs import WorkerLogs
-from detray.runtime.zygote import rename_process
 from detray.runtime.zygote_link import ZygoteLink
 from detray.trace.recorder import Recorder, new_header
 

@@ -35,9 +35,9 @@ import msgspec
 
 from detray.runtime import worker
 from detray.runtime.boot import BootConfig
+from detray.runtime.children import CONTROL_BYTES_MAX, exit_status, kill_group, rename_process
 from detray.runtime.session import remove_session
 
-MESSAGE_BYTES_MAX = 1 << 16
 WORKER_FDS = 5
 
 
@@ -56,31 +56,6 @@ def main(control_fd: int, boot: bytes, session_dir: str) -> NoReturn:
     zygote.kill_workers()
     remove_session(session_dir)
     os._exit(0)
-
-
-def rename_process(name: str) -> None:
-    """What `top` and `ps -o comm` show for this process; at most 15 characters count."""
-    try:
-        with open("/proc/self/comm", "w") as file:
-            file.write(name)
-    except OSError:
-        pass  # cosmetic
-
-
-def exit_status(pid: int) -> int | None:
-    """The status of the dead child `pid`, which stays a zombie; None while it lives."""
-    facts = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    if facts is None:
-        return None
-    return facts.si_status if facts.si_code == os.CLD_EXITED else -facts.si_status
-
-
-def kill_group(pid: int) -> None:
-    """SIGKILL a worker and all it started, except what left its process group."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 class Zygote:
@@ -132,7 +107,7 @@ class Zygote:
 
     def _handle_message(self) -> bool:
         try:
-            data, fds, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES_MAX, WORKER_FDS)
+            data, fds, _, _ = socket.recv_fds(self._control, CONTROL_BYTES_MAX, WORKER_FDS)
         except ConnectionError:
             return False
         if not data:

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 
 from detray.runtime.boot import BootConfig, spawn_entry, write_boot
+from detray.runtime.children import CONTROL_BYTES_MAX, exit_status
 from detray.runtime.wakeups import Wakeups
-from detray.runtime.zygote import MESSAGE_BYTES_MAX, exit_status
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -134,7 +134,7 @@ class ZygoteLink:
         """Read all there is: reports must not overtake each other in different wake-ups."""
         while self._control is not None:
             try:
-                data = self._control.recv(MESSAGE_BYTES_MAX)
+                data = self._control.recv(CONTROL_BYTES_MAX)
             except BlockingIOError:
                 return
             except OSError:

@@ -161,6 +161,8 @@ class Player:
                     assert self.cancelled_any, e
                 case Failure.WORKER_CRASHED:
                     assert self.crashed_any or self.cancelled_any, e
+                case Failure.START_FAILED:
+                    assert self.crashed_any, e
                 case Failure.OUT_OF_DISK:
                     assert self.disk_failed, e
                 case Failure.DEADLOCK:
