@@ -128,15 +128,14 @@ def _fill(s: Step, shape: Shape, worker: Worker, share: int) -> int:
 def _has_room(s: Step, worker: Worker, template: Template) -> bool:
     """True if a run of this template may wait behind what the worker has."""
     policy = s.t.config.policy
+    expected = template.duration_ns
     return (
-        not worker.blocked
-        and not worker.retracting
-        and not worker.leaving
-        and not worker.stalled
-        and not worker.spent
-        and 0 <= template.duration_ns
-        and worker.expected_ns + template.duration_ns <= policy.pipeline_ns
+        0 <= expected
+        and worker.expected_ns + expected <= policy.pipeline_ns
         and len(worker.runs) < policy.pipeline_depth_max
+        and not (
+            worker.blocked or worker.retracting or worker.leaving or worker.stalled or worker.spent
+        )
     )
 
 
@@ -159,7 +158,7 @@ def _peek(s: Step, shape: Shape) -> Task | None:
     tasks = s.t.tasks
     ready = shape.ready
     while ready:
-        depth = max(ready)
+        depth = max(ready) if len(ready) > 1 else next(iter(ready))
         queue, head = ready[depth], shape.heads[depth]
         while head < len(queue):
             task = tasks.get(queue[head])

@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 
 from detray.core import objects, resources
 from detray.core.effects import INLINE, GetAnswered, Place, RetractRuns
-from detray.core.states import PENDING, Failed
+from detray.core.states import PENDING, Failed, Inline
 from detray.core.step import Step
 from detray.core.stimuli import GetAbandoned, GetRequested
 from detray.core.tables import Get, GetKey, Worker
@@ -194,8 +194,13 @@ def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
     places = []
     payload = 0
     limit = s.t.config.policy.answer_bytes_max
+    rows, client, fetch = s.t.objects, get.client, get.fetch
     for item in _worth_telling(s, get, timed_out=timed_out):
-        place = objects.place_of(s, item, get.client, fetch=get.fetch)
+        row = rows.get(item)
+        if fetch and row is not None and type(row.state) is Inline and not row.refs:
+            place = Place(item, 0, row.state.size_bytes)  # what place_of says; most are so
+        else:
+            place = objects.place_of(s, item, client, fetch=fetch)
         places.append(place)
         if place.segment == INLINE:
             payload += place.size_bytes

@@ -155,7 +155,15 @@ def free_suspects(s: Step) -> None:
         if row.state is PENDING or row.pins or row.moving:
             continue
         del objects[item]
-        places.release(s, row)
+        state = row.state
+        if type(state) is Inline:
+            # What places.forget_inline does; most objects end here.
+            s.t.inline_bytes -= state.size_bytes
+            if state.size_bytes >= places.INLINE_TRACKED_BYTES:
+                s.t.inline_order.pop(item, None)
+            s.drops.append(item)
+        else:
+            places.release(s, row)
         if row.refs:
             drop_contained(s, row.refs)
 
@@ -196,7 +204,7 @@ def place_of(s: Step, item: ObjectID, client: ClientID, *, fetch: bool) -> Place
         return Place(item, 0, 0)
     refs = grant_all(s, row.refs, client) if row.refs else ()
     if type(state) is Inline:
-        return Place(item, 0, state.size_bytes, refs=refs) if refs else Place(item, 0, state.size_bytes)
+        return Place(item, 0, state.size_bytes, refs=refs)
     assert type(state) is Stored, f"place of an object that is {state}"
     pin(s, row, client)
     return Place(item, 0, state.size_bytes, state.segment, state.offset, refs)

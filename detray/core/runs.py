@@ -66,7 +66,8 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
     if worker is None or run is None:
         _give_back(s, m)
         return
-    task = s.t.tasks[m.task]
+    name, rows = m.task, s.t.objects
+    task = s.t.tasks[name]
     template = s.t.templates[run.template]
     _note_duration(template, m.ended_ns - m.started_ns)
     _pop_front(s, worker, run)
@@ -76,7 +77,7 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         fail_task(s, task, Failure.SERIALIZATION, text)
         return
     for index, part in enumerate(m.returns):
-        row = s.t.objects[return_object(m.task, index)]
+        row = rows[return_object(name, index)]
         if part.in_block:
             _seal_block(s, m.client, row, part)
         else:
@@ -168,7 +169,7 @@ def _end_blocked(s: Step, worker: Worker) -> None:
 
 def _note_duration(template: Template, duration_ns: int) -> None:
     """A moving mean that rises fast and falls slowly: too deep a queue is the worse mistake."""
-    duration = max(0, duration_ns)
+    duration = duration_ns if duration_ns > 0 else 0
     mean = template.duration_ns
     if mean < 0:
         template.duration_ns = duration

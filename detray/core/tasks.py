@@ -28,25 +28,20 @@ from detray.ids import ObjectID, TaskID, job_of, return_object
 def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     """Enter a task, its returns and its dependencies."""
     t = s.t
-    template = t.templates.get(template_number(m.client, m.template))
-    if template is None or m.task in t.tasks:
+    client, name = m.client, m.task
+    template = t.templates.get(template_number(client, m.template))
+    if template is None or name in t.tasks:
         reason = "the task is already there" if template else f"no template {m.template}"
-        s.out.append(FailRequest(m.client, f"TaskSubmitted {m.task.hex()}", reason))
+        s.out.append(FailRequest(client, f"TaskSubmitted {name.hex()}", reason))
         return
-    task = Task(m, template.number, s.next_number(), WAITING, template.max_retries)
-    t.tasks[m.task] = task
+    t.next_number = number = t.next_number + 1
+    task = t.tasks[name] = Task(m, template.number, number, WAITING, template.max_retries)
     for index in range(template.num_returns):
-        objects.create(s, return_object(m.task, index), m.client)
+        objects.create(s, return_object(name, index), client)
     failed = _take_arguments(s, task) if m.args or m.refs else None
-    if m.client > 0:
-        parent = t.tasks.get(m.parent)
-        if parent is not None:
-            if parent.children is None:
-                parent.children = []
-            parent.children.append(m.task)
-            if parent.cancelled_below:
-                fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)
-                return
+    if client > 0 and _join_parent(s, task):
+        fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)
+        return
     if failed is not None:
         fail_task_like(s, task, failed)
     elif not task.missing:
@@ -54,6 +49,17 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
 
 
 CANCELLED_PARENT = "the task that submitted it was cancelled recursively"
+
+
+def _join_parent(s: Step, task: Task) -> bool:
+    """List the task as its parent's child; True if it is born cancelled."""
+    parent = s.t.tasks.get(task.spec.parent)
+    if parent is None:
+        return False
+    if parent.children is None:
+        parent.children = []
+    parent.children.append(task.spec.task)
+    return parent.cancelled_below
 
 
 def _take_arguments(s: Step, task: Task) -> ObjectID | None:
@@ -100,7 +106,8 @@ def make_ready(s: Step, task: Task, template: Template) -> None:
     shape = s.t.shapes[template.shape]
     if shape.feasible:
         move_task(task, READY)
-        push_ready(shape, task.spec.depth, task.spec.task)
+        spec = task.spec
+        push_ready(shape, spec.depth, spec.task)
         return
     move_task(task, Placing(s.t.now_ns))
     s.t.placing[task.spec.task] = None
