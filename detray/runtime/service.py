@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import traceback
 from time import monotonic_ns, time_ns
 from typing import Any, NoReturn
 
@@ -54,10 +53,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def main(
-    boot: bytes,
     *,
     client_fd: int,
     log_fd: int,
+    boot_fd: int,
     lock_fd: int,
     control_fd: int,
     zygote_pid: int,
@@ -67,7 +66,7 @@ def main(
         os.set_inheritable(fd, False)
     rename_process("detray:service")
     service = Service(
-        msgspec.msgpack.decode(boot, type=BootConfig),
+        read_boot(boot_fd),
         client=socket.socket(fileno=client_fd),
         log=socket.socket(fileno=log_fd),
         lock_fd=lock_fd,
@@ -76,6 +75,8 @@ def main(
     try:
         service.run()
     except BaseException:
+        import traceback  # 5 ms that only a crash needs
+
         # A bug of ours. Without us the zygote kills the workers and cleans up.
         service.tell_crash(traceback.format_exc())
         os._exit(1)
@@ -284,8 +285,8 @@ class Service:
             self._recorder.dump(path, "the service crashed")
             self._log.notify("error", "crash", f"{story}\nThe flight recorder is in {path}")
             self._log.flush_to_end(_LAST_LINES_S)
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            print(f"detray service: {error}", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """End the workers, pass on their last lines, leave nothing behind."""
@@ -304,6 +305,15 @@ class Service:
         self._recorder.close(self._stop_reason or "")
         self._zygote.close()
         remove_session(self._boot.session_dir)
+
+
+def read_boot(fd: int) -> BootConfig:
+    """What the driver tells us; it may still be importing what it needs to say it."""
+    with open(fd, "rb") as pipe:
+        data = pipe.read()
+    if not data:
+        os._exit(1)  # The driver died first; the zygote cleans up.
+    return msgspec.msgpack.decode(data, type=BootConfig)
 
 
 def make_arena(size_bytes: int) -> int:

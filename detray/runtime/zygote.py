@@ -11,8 +11,9 @@ Rules
 
 Messages on the control socket (SEQPACKET, msgpack arrays):
 
-    to the zygote      ["setup"] + arena     ["start", worker, job] + 5 descriptors    ["reap", pid]
-    from the zygote    ["started", worker, pid]   ["failed", worker, reason]   ["exited", pid, status]
+    to the zygote      ["setup"] + arena, file with the BootConfig
+                       ["start", worker, job] + 5 descriptors, ["reap", pid]
+    from the zygote    ["started", worker, pid], ["failed", worker, reason], ["exited", pid, status]
 
 The descriptors of a worker: stream socket, token pipe, interrupt pipe, standard output and error.
 `status` is an exit code or the negative number of a signal.
@@ -41,12 +42,12 @@ from detray.runtime.session import remove_session
 WORKER_FDS = 5
 
 
-def main(control_fd: int, boot: bytes, session_dir: str) -> NoReturn:
+def main(control_fd: int, session_dir: str) -> NoReturn:
     """Serve until the service is gone."""
     rename_process("detray:zygote")
     control = socket.socket(fileno=control_fd)
     control.set_inheritable(False)
-    zygote = Zygote(control, msgspec.msgpack.decode(boot, type=BootConfig))
+    zygote = Zygote(control)
     try:
         zygote.serve()
     except BaseException:
@@ -61,9 +62,9 @@ def main(control_fd: int, boot: bytes, session_dir: str) -> NoReturn:
 class Zygote:
     """Forks on request and reports every exit."""
 
-    def __init__(self, control: socket.socket, boot: BootConfig) -> None:
+    def __init__(self, control: socket.socket) -> None:
         self._control = control
-        self._boot = boot
+        self._boot: BootConfig
         self._arena_fd = -1
         self._pids: set[int] = set()
         """Children whose exit was not reported yet."""
@@ -71,7 +72,6 @@ class Zygote:
         self._child_died_fd, wakeup_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
-        self._become_program()
 
     def serve(self) -> None:
         """Handle messages and exits until the control socket ends."""
@@ -121,8 +121,15 @@ class Zygote:
             os.waitpid(message[1], 0)
             self._zombies.discard(message[1])
         else:
-            self._arena_fd = fds[0]
+            self._set_up(*fds)
         return True
+
+    def _set_up(self, arena_fd: int, boot_fd: int) -> None:
+        self._arena_fd = arena_fd
+        with open(boot_fd, "rb") as file:
+            file.seek(0)
+            self._boot = msgspec.msgpack.decode(file.read(), type=BootConfig)
+        self._become_program()
 
     def _start(self, number: int, job: int, fds: list[int]) -> None:
         try:

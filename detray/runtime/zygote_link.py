@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from detray.runtime.boot import BootConfig, spawn_entry, write_boot
+from detray.runtime.boot import BootConfig
 from detray.runtime.children import CONTROL_BYTES_MAX, exit_status
+from detray.runtime.spawn import encode_paths, spawn_entry, write_all
 from detray.runtime.wakeups import Wakeups
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -119,7 +120,8 @@ class ZygoteLink:
         finally:
             theirs.close()
             os.close(read_fd)
-        write_boot(write_fd, self._boot.sys_path, msgspec.msgpack.encode(self._boot))
+        write_all(write_fd, encode_paths(self._boot.sys_path))
+        os.close(write_fd)
         self._connect(ours, pid)
 
     def _connect(self, control: socket.socket, pid: int) -> None:
@@ -128,7 +130,11 @@ class ZygoteLink:
         self._pid = pid
         self._wakeups.watch(control.fileno(), self._on_readable)
         setup = msgspec.msgpack.encode(["setup"])
-        socket.send_fds(control, [setup], [self._arena_fd])
+        # By descriptor: a command line may be longer than a message.
+        boot_fd = os.memfd_create("detray-boot", os.MFD_CLOEXEC)
+        write_all(boot_fd, msgspec.msgpack.encode(self._boot))
+        socket.send_fds(control, [setup], [self._arena_fd, boot_fd])
+        os.close(boot_fd)
 
     def _on_readable(self, _mask: int) -> None:
         """Read all there is: reports must not overtake each other in different wake-ups."""
