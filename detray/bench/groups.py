@@ -157,7 +157,8 @@ def _recording(subject: Subject, quick: bool) -> Iterator[tuple[str, float]]:
         raise Unsupported
     from detray.bench import recording
 
-    yield from recording.measure_recording(rounds=3 if quick else 9)
+    workers = os.cpu_count() or 2
+    yield from recording.measure_recording(rounds=2 if quick else 5, workers=workers)
 
 
 def _million(subject: Subject, quick: bool) -> Iterator[tuple[str, float]]:

@@ -72,8 +72,8 @@ def run_with_detray(chunks: list[Chunk], reducers: int) -> Postings:
 
 def _warm_up(workers: int) -> None:
     """Have every worker import this module, so that the clock measures the job."""
-    ready = detray.remote(index.library_files)
-    detray.get([ready.remote(0) for _ in range(workers)])
+    ready = detray.remote(index.map_chunk)
+    detray.get([ready.remote([], 1) for _ in range(workers)])
 
 
 def _await_maps(maps: list[Any]) -> None:

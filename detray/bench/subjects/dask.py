@@ -22,7 +22,7 @@ class Dask(Subject):
 
     name = "dask"
 
-    def start(self, workers: int) -> None:
+    def start(self, workers: int, **options: Any) -> None:
         from distributed import Client, LocalCluster
 
         self.cluster: Any = LocalCluster(

@@ -15,7 +15,7 @@ class Pool(Subject):
 
     name = "pool"
 
-    def start(self, workers: int) -> None:
+    def start(self, workers: int, **options: Any) -> None:
         self.pool = multiprocessing.Pool(workers)
 
     def stop(self) -> None:
@@ -41,7 +41,7 @@ class Executor(Subject):
 
     name = "executor"
 
-    def start(self, workers: int) -> None:
+    def start(self, workers: int, **options: Any) -> None:
         self.pool: Any = self._make(workers)
         self.one()
 

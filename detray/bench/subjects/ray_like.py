@@ -20,9 +20,10 @@ class RayLike(Subject):
     def __init__(self) -> None:
         self.engine: Any = importlib.import_module(self.name)  # no stubs for either
 
-    def start(self, workers: int) -> None:
+    def start(self, workers: int, **options: Any) -> None:
         engine = self.engine
-        engine.init(num_cpus=workers, object_store_memory=_STORE_BYTES, **self.options)
+        options = {"object_store_memory": _STORE_BYTES} | self.options | options
+        engine.init(num_cpus=workers, **options)
         self.nothing = nothing = engine.remote(work.nothing)
         self.echo = engine.remote(work.echo)
         self.count = engine.remote(work.count)

@@ -19,8 +19,8 @@ class Subject:
 
     name = ""
 
-    def start(self, workers: int) -> None:
-        """Start it with this many worker processes."""
+    def start(self, workers: int, **options: Any) -> None:
+        """Start it with this many worker processes; `options` are the engine's own."""
         raise NotImplementedError
 
     def stop(self) -> None:
