@@ -1,33 +1,10 @@
 """detray: distributed execution for Python, every decision made by a pure state machine.
 
 Names are loaded when they are used: a service or worker process that imports `detray.runtime` does
-not pay for what only programs call.
+not pay for what only programs call. `__init__.pyi` tells type checkers the same.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from detray import errors, exceptions, util
-    from detray.api import (
-        available_resources,
-        cancel,
-        cluster_resources,
-        get,
-        get_actor,
-        graph,
-        kill,
-        nodes,
-        put,
-        timeline,
-        wait,
-    )
-    from detray.errors import DetrayError, TaskError
-    from detray.object_ref import ObjectRef
-    from detray.object_ref import ObjectRef as ObjectID
-    from detray.remote_function import RemoteFunction, remote
-    from detray.runtime_context import get_gpu_ids, get_runtime_context
-    from detray.startup import Context, init, is_initialized, shutdown
 
 __version__ = "0.1.0"
 __commit__ = ""
@@ -41,7 +18,7 @@ _HOMES = {
     "object_ref": "ObjectRef",
     "remote_function": "RemoteFunction remote",
     "runtime_context": "get_gpu_ids get_runtime_context",
-    "startup": "Context init is_initialized shutdown",
+    "startup": "SessionInfo init is_initialized shutdown",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
 _MODULES = ("errors", "exceptions", "util")
@@ -64,13 +41,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    "Context",
     "DetrayError",
     "LOCAL_MODE",
     "ObjectID",
     "ObjectRef",
     "RemoteFunction",
     "SCRIPT_MODE",
+    "SessionInfo",
     "TaskError",
     "WORKER_MODE",
     "__commit__",

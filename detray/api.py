@@ -12,7 +12,7 @@ from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, is_current, session_of, stale
 from detray.options import UNIT
 from detray.runtime.serialization import serialize
-from detray.startup import node_name, require, require_started, running
+from detray.startup import node_labels, node_name, require, require_started, running
 
 if TYPE_CHECKING:
     import networkx
@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 
 @overload
-def get(
-    object_refs: ObjectRef[T], *, timeout: float | None = None, progress: bool = False
-) -> T: ...
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None, progress: bool = False) -> T:
+    """One reference: its value."""
 
 
 @overload
 def get(
     object_refs: list[ObjectRef[T]], *, timeout: float | None = None, progress: bool = False
-) -> list[T]: ...
+) -> list[T]:
+    """Several references: their values."""
 
 
 def get(object_refs: Any, *, timeout: float | None = None, progress: bool = False) -> Any:
@@ -207,7 +207,7 @@ def nodes() -> list[dict[str, Any]]:
             "DeathReason": 0,
             "DeathReasonMessage": "",
             "Resources": resources,
-            "Labels": {"ray.io/node-id": node_name(report["node"])},
+            "Labels": node_labels(report["node"]),
         }
     ]
 
@@ -234,13 +234,13 @@ def graph(filename: str | os.PathLike[str] | None = None) -> networkx.MultiDiGra
     """The tasks and objects of the session as a networkx graph (`detray.trace.graph` says how).
 
     With `filename` it is drawn there as well: .svg, .dot or another suffix that
-    `detray.trace.draw` knows. Raises ImportError without networkx, RuntimeError in a task.
+    `detray.trace.drawing` knows. Raises ImportError without networkx, RuntimeError in a task.
     """
     from detray.trace.graph import build
 
     found = build(_trace())
     if filename is not None:
-        from detray.trace.draw import draw
+        from detray.trace.drawing import draw
 
         draw(found, filename)
     return found

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Session(Protocol):
+class ReferenceCounter(Protocol):
     """What references need of the client that they belong to."""
 
     def created(self, item: ObjectID, /) -> object:
@@ -56,7 +56,7 @@ _dropped: Callable[[ObjectID], object] = _no_session
 _warned_out_of_band = False
 
 
-def bind(client: Session) -> None:
+def bind(client: ReferenceCounter) -> None:
     """Make `client` the session of this process: new references report to it."""
     global _session, _created, _dropped, _warned_out_of_band
     _session = client

@@ -56,7 +56,12 @@ class RemoteFunction(Generic[P, R]):
         else:
             self.__name__ = self.__qualname__ = definition.name
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+    # The second form: any argument may be a reference to a value of its type.
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]: ...
+    def remote(self, *args: Any, **kwargs: Any) -> ObjectRef[R]:
         """Submit a call and return the reference to its result; does not wait.
 
         Arguments that are references are replaced by their values before the call runs. With
@@ -203,11 +208,13 @@ reducers[RemoteFunction] = RemoteFunction.travel
 
 
 @overload
-def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]:
+    """Bare: the function becomes remote."""
 
 
 @overload
-def remote(**given: Any) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]: ...
+def remote(**given: Any) -> Callable[[Callable[P, R]], RemoteFunction[P, R]]:
+    """With options: a decorator."""
 
 
 def remote(*args: Any, **given: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from detray.options import UNIT
-from detray.startup import node_name, require
+from detray.startup import node_labels, node_name, require
 
 
 class RuntimeContext:
@@ -69,7 +69,7 @@ class RuntimeContext:
 
     def get_node_labels(self) -> dict[str, str]:
         """The labels of this node."""
-        return {"ray.io/node-id": self.get_node_id()}
+        return node_labels(self._client.node)
 
     def get_runtime_env_string(self) -> str:
         """The environment of the task that runs here: none, as JSON."""

@@ -68,6 +68,8 @@ class Settings:
         self.record: str = os.fspath(values["record"]) if values["record"] else ""
         self.log_to_driver = _log_to_driver(values["log_to_driver"])
         self.node_name: str = values["_node_name"] or "127.0.0.1"
+        self.labels: dict[str, str] = values["labels"] or {}
+        self.sys_path = [os.path.abspath(path) if path else os.getcwd() for path in sys.path]
         self._values = values
 
     def totals(self) -> tuple[tuple[str, int], ...]:
@@ -100,7 +102,7 @@ class Settings:
         from detray.runtime.boot import BootConfig
 
         return BootConfig(
-            sys_path=[os.path.abspath(path) if path else os.getcwd() for path in sys.path],
+            sys_path=self.sys_path,
             cwd=os.getcwd(),
             argv=list(sys.argv),
             local=LocalConfig(
@@ -115,6 +117,21 @@ class Settings:
             entrypoint=" ".join(sys.argv)[:1000],
             log_to_driver=self.log_to_driver,
         )
+
+    def configure_logging(self) -> None:
+        """Set level and format of the logger "detray", if the program asked for either."""
+        level, style = self._values["logging_level"], self._values["logging_format"]
+        if not self._values["configure_logging"] or (level is None and style is None):
+            return
+        import logging
+
+        logger = logging.getLogger("detray")
+        if level is not None:
+            logger.setLevel(level.upper() if isinstance(level, str) else level)
+        if style is not None:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter(style))
+            logger.handlers = [handler]
 
     def whole_cpus(self) -> int:
         """How many tasks of one CPU may run at once."""
@@ -142,6 +159,15 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
             f"object_store_memory={store} is too small: the least is {machine.STORE_MIN_BYTES} "
             "bytes (75 MiB)"
         )
+    _check_labels(values["labels"])
+    if values["include_dashboard"]:
+        import warnings
+
+        warnings.warn(
+            "detray has no dashboard. `detray status` in another terminal, detray.timeline() and "
+            "detray.graph() show what happens",
+            stacklevel=3,
+        )
     if values["namespace"] is not None and not isinstance(values["namespace"], str):
         raise TypeError(f"namespace must be a str, not {values['namespace']!r}")
     if values["infeasible"] not in ("wait", "raise"):
@@ -168,6 +194,18 @@ def _check_amount(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be 0 or more, not {value!r}")
     if name in ("num_cpus", "num_gpus") and value != int(value):
         raise ValueError(f"{name} must be whole: the node has {name[4:]} or has not, not {value!r}")
+
+
+def _check_labels(labels: Any) -> None:
+    if labels is None:
+        return
+    if not isinstance(labels, dict):
+        raise TypeError(f"labels must be a dict of str to str, not {labels!r}")
+    for key, value in labels.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"labels must be a dict of str to str, not with {key!r}: {value!r}")
+        if key.startswith("ray.io/"):
+            raise ValueError(f"label {key!r}: the prefix 'ray.io/' is reserved")
 
 
 def _log_to_driver(value: bool | None) -> bool:
@@ -202,11 +240,6 @@ _REFUSED: dict[str, Callable[[str, Any], None]] = {
     "runtime_env": _later(
         "runtime environments come with a later version of detray. Set environment variables and "
         "sys.path before detray.init(): workers inherit both"
-    ),
-    "labels": _later("labels of nodes come with clusters, in a later version of detray"),
-    "include_dashboard": _later(
-        "there is no dashboard. `detray status` in another terminal, detray.timeline() and "
-        "detray.graph() show what happens"
     ),
     "enable_resource_isolation": _later("cgroups are not used by this version of detray"),
 }

@@ -21,14 +21,14 @@ from detray.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from detray.driver_logs import DriverLogs
-    from detray.runtime.boot import SpawnedService
     from detray.runtime.client import Client
+    from detray.runtime.spawn import SpawnedService
 
 _SERVICE_END_S = 5.0
 _LAST_LINES_S = 2.0
 
 
-class Context(Mapping[str, Any]):
+class SessionInfo(Mapping[str, Any]):
     """What `init` returns: facts about the session, and a `with` block that ends it."""
 
     def __init__(self, address_info: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Context(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.address_info)
 
-    def __enter__(self) -> Context:
+    def __enter__(self) -> SessionInfo:
         return self
 
     def __exit__(
@@ -63,7 +63,7 @@ class Context(Mapping[str, Any]):
             shutdown()
 
     def __repr__(self) -> str:
-        return f"Context(address={self.address_info['address']!r}, detray {__version__})"
+        return f"SessionInfo(address={self.address_info['address']!r}, detray {__version__})"
 
 
 class Running:
@@ -74,7 +74,7 @@ class Running:
         client: Client,
         service: SpawnedService,
         logs: DriverLogs,
-        context: Context,
+        context: SessionInfo,
         settings: Settings,
     ) -> None:
         self.client = client
@@ -91,7 +91,7 @@ _running: Running | None = None
 _lock = threading.RLock()
 
 
-def init(address: str | None = None, **given: Any) -> Context:
+def init(address: str | None = None, **given: Any) -> SessionInfo:
     """Start detray in this process: a service process, and workers as they are needed.
 
     Every keyword has a default. Resources of this machine: `num_cpus` (cores that may be used),
@@ -185,11 +185,15 @@ def running() -> Running:
 
 
 def _start(settings: Settings) -> Running:
-    from detray.runtime.boot import spawn_service
+    from detray.runtime.spawn import begin_service
 
-    service = spawn_service(settings.boot_config())
+    service = begin_service(settings.sys_path)
     try:
-        # The service needs some 50 ms to come up; meanwhile we load what the first call needs.
+        # The service needs some 50 ms to come up; meanwhile we load what it is told with, and what
+        # the first call needs.
+        from detray.runtime.boot import tell_service
+
+        tell_service(service, settings.boot_config())
         import_module("detray.runtime.pickling")
         from detray.driver_logs import DriverLogs
         from detray.runtime.client import connect
@@ -201,7 +205,7 @@ def _start(settings: Settings) -> Running:
         if isinstance(problem, ServiceDiedError):
             raise ServiceDiedError(f"{problem} (exit status {status})") from None
         raise
-    context = Context(
+    context = SessionInfo(
         {
             "address": "local",
             "node_ip_address": "127.0.0.1",
@@ -217,6 +221,7 @@ def _start(settings: Settings) -> Running:
     running = Running(client, service, logs, context, settings)
     object_ref.bind(client)
     logs.start()
+    settings.configure_logging()
     atexit.register(shutdown, True)
     _install_sigterm(running)
     return running
@@ -227,8 +232,14 @@ def node_name(node: int) -> str:
     return f"{node:056x}"
 
 
-def _worker_context(client: Any) -> Context:  # Any: the client's class lives in the runtime
-    return Context({"address": "local", "node_id": node_name(client.node), "session_dir": ""})
+def node_labels(node: int) -> dict[str, str]:
+    """A node's labels, as far as this process knows them: `init` has told its own driver only."""
+    given = _running.settings.labels if _running is not None else {}
+    return {"ray.io/node-id": node_name(node), **given}
+
+
+def _worker_context(client: Any) -> SessionInfo:  # Any: the client's class lives in the runtime
+    return SessionInfo({"address": "local", "node_id": node_name(client.node), "session_dir": ""})
 
 
 def _install_sigterm(running: Running) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from detray.iteration import as_completed, map_unordered
 from detray.serializability import inspect_serializability
-from detray.util.iteration import as_completed, map_unordered
-from detray.util.serializers import deregister_serializer, register_serializer
+from detray.serializers import deregister_serializer, register_serializer
 
 __all__ = [
     "as_completed",

@@ -16,13 +16,15 @@ R = TypeVar("R")
 @overload
 def as_completed(
     refs: Sequence[ObjectRef[R]], *, chunk_size: int = ..., yield_obj_refs: Literal[False] = ...
-) -> Iterator[R]: ...
+) -> Iterator[R]:
+    """Values."""
 
 
 @overload
 def as_completed(
     refs: Sequence[ObjectRef[R]], *, chunk_size: int = ..., yield_obj_refs: Literal[True]
-) -> Iterator[ObjectRef[R]]: ...
+) -> Iterator[ObjectRef[R]]:
+    """References."""
 
 
 def as_completed(
