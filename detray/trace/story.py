@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, ObjectID, is_put
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, ObjectID, TaskID, is_put
 from detray.trace.format import LOCAL, TraceError
 from detray.trace.history import History, history_of
+from detray.trace.lives import LOST, Attempt
 from detray.trace.names import matches, short
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
@@ -52,11 +53,14 @@ def story(trace: Trace, subject: Subject, makers: Makers = schedulers) -> Iterat
         if isinstance(item, Opening) or item.step.core != LOCAL:
             continue
         began_ns = item.step.now_ns if began_ns is None else began_ns
+        since, number = item.step.now_ns - began_ns, item.step.number
+        lost_before = _lost(history, subject)
         history.take(item.step.now_ns, item.stimuli, item.effects)
+        for run in _lost(history, subject)[len(lost_before) :]:
+            yield StoryLine(since, number, f"its run on worker {run.worker} is lost: {run.error}")
         for message in _messages(item):
             if is_about(message):
-                since = item.step.now_ns - began_ns
-                yield StoryLine(since, item.step.number, sentence(message, history))
+                yield StoryLine(since, number, sentence(message, history))
 
 
 def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Subject:
@@ -83,6 +87,12 @@ def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Subj
         )
     names = ", ".join(map(short, found[:_CANDIDATES_MAX]))
     raise TraceError(f"{wanted!r} may be any of {len(found)}: {names}")
+
+
+def _lost(history: History, subject: Subject) -> list[Attempt]:
+    """The attempts of a task that ended with their worker: no message names them."""
+    life = history.tasks.get(TaskID(subject.item))
+    return [run for run in life.attempts if run.state == LOST] if life else []
 
 
 def _messages(item: Told) -> Iterator[Any]:  # Any: stimuli and effects

@@ -45,6 +45,7 @@ from detray.core.stimuli import (
 )
 from detray.errors import Failure
 from detray.ids import (
+    NO_TASK,
     ClientID,
     FunctionID,
     JobNumber,
@@ -152,12 +153,10 @@ class Machine:
         self.tell(ObjectPut(DRIVER, item, size_bytes, refs))
         return item
 
-    def get(self, *items: ObjectID, blocks: TaskID = TaskID(b"")) -> int:
+    def get(self, *items: ObjectID, blocks: TaskID = NO_TASK) -> int:
         """Ask for values; the request's number."""
         self._requests += 1
-        self.tell(
-            GetRequested(DRIVER, self._requests, items, len(items), True, True, -1, blocks)
-        )
+        self.tell(GetRequested(DRIVER, self._requests, items, len(items), True, True, -1, blocks))
         return self._requests
 
     def drop(self, *items: ObjectID) -> None:
@@ -196,9 +195,7 @@ class Machine:
         elif isinstance(verdict, str):
             kind = int(Failure.APPLICATION)
             self.tell(
-                RunFailed(
-                    worker, run.task, run.attempt, started, ended, kind, False, verdict, 9
-                )
+                RunFailed(worker, run.task, run.attempt, started, ended, kind, False, verdict, 9)
             )
         elif verdict:
             done = (Return(100),)
@@ -208,7 +205,7 @@ class Machine:
         while self._inbox:
             core, stimuli = self._inbox.popleft()
             metas = [msgspec.msgpack.encode(stimuli)]
-            effects = self.cores[core].handle(*stimuli, now_ns=self.now_ns)  # type: ignore
+            effects = self.cores[core].handle(*stimuli, now_ns=self.now_ns)  # type: ignore[arg-type]
             groups = self._outbox.encode_effects(effects)
             self.recorder.step(core, self.now_ns, metas, groups)
             self._perform(effects)

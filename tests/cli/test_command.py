@@ -1,0 +1,169 @@
+"""The command line: what it prints, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detray.cli import main
+from tests.trace.machine import Machine
+from tests.trace.programs import dots, many, recorded, troubles
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    path = tmp_path / "run.trace"
+    recorded(path, dots, troubles)
+    return str(path)
+
+
+def test_help_teaches(capsys):
+    """Without a command the help is shown: every command, and what to do first."""
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    for word in ("status", "replay", "graph", "timeline", "story", "bench", 'record="run.trace"'):
+        assert word in text
+
+
+def test_the_version_is_told(capsys):
+    """Name and number, and nothing else."""
+    import detray
+
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"detray {detray.__version__}\n"
+
+
+def test_replay_counts_what_was_identical(trace, capsys):
+    """Exit code 0, steps, stimuli and effects of both cores."""
+    assert main(["replay", trace]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["local", "global", "4"]
+    assert all(line.endswith("identical") for line in lines[:2])
+
+
+def test_replay_speaks_json(trace, capsys):
+    """The same for programs."""
+    assert main(["replay", "--json", trace]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["identical"] is True
+    assert [core["name"] for core in report["cores"]] == ["local scheduler", "global scheduler"]
+    assert report["cores"][0]["steps"] > 20 and report["difference"] is None
+
+
+def test_replay_shows_the_first_difference_and_fails(trace, capsys, monkeypatch):
+    """Exit code 1, and what one needs to understand it."""
+    from detray.core.local import LocalScheduler
+
+    honest = LocalScheduler.handle
+
+    def reversed_effects(self, *stimuli, now_ns):
+        return honest(self, *stimuli, now_ns=now_ns)[::-1]
+
+    monkeypatch.setattr(LocalScheduler, "handle", reversed_effects)
+    assert main(["replay", trace]) == 1
+    text = capsys.readouterr().out
+    assert "1 step differs" in text
+    assert "expected, as recorded:" in text and "came:" in text and "   >  " in text
+    assert main(["replay", "--json", trace]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["difference"]["first_differing_effect"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["replay", "/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
+        (["replay", __file__], "is not a detray trace"),
+        (["replay"], "the following arguments are required: TRACE"),
+        (["dance"], "invalid choice: 'dance'"),
+        (["graph", "{trace}", "-o", "picture.png"], "use .svg, .dot, .gv, .json, .graphml"),
+        (["story", "{trace}", "nobody"], "knows nothing of 'nobody'"),
+        (["story", "{trace}", "worker 99"], "knows nothing of worker 99"),
+        (["status", "1"], "no session of driver 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(trace, capsys, arguments, says):
+    """Exit code 2, one line on stderr, nothing on stdout."""
+    assert main([argument.format(trace=trace) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("detray: ") and says in err
+    assert err.count("\n") == 1
+
+
+def test_a_trace_that_was_cut_is_read_with_a_remark(trace, capsys):
+    """The remark goes to stderr; what is there replays."""
+    data = Path(trace).read_bytes()
+    Path(trace).write_bytes(data[:-5])
+    assert main(["replay", trace]) == 0
+    assert "cut off" in capsys.readouterr().err
+
+
+def test_a_damaged_trace_is_refused_unless_salvaged(trace, capsys):
+    """The error says which frame, and what to do."""
+    data = bytearray(Path(trace).read_bytes())
+    data[-10] ^= 1
+    Path(trace).write_bytes(data)
+    assert main(["replay", trace]) == 2
+    assert "--salvage" in capsys.readouterr().err
+    assert main(["replay", "--salvage", trace]) == 0
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_what_cannot_be_replayed_is_said(tmp_path, capsys, monkeypatch):
+    """A flight recorder without a snapshot is told, drawn, but not replayed: exit code 2."""
+    monkeypatch.setattr("detray.trace.recorder.SNAPSHOT_ROWS_MAX", 0)
+    machine = Machine(ring_bytes=100_000)
+    many(machine)
+    path = machine.recorder.dump(tmp_path / "flight.trace", "asked for")
+    assert main(["replay", path]) == 2
+    assert "cannot be replayed (the state was too large" in capsys.readouterr().err
+    assert main(["graph", path]) == 0
+
+
+def test_a_graph_is_drawn_beside_its_trace(trace, capsys):
+    """The picture has the trace's name, unless another is given."""
+    assert main(["graph", trace]) == 0
+    picture = Path(trace).with_suffix(".svg")
+    assert picture.read_text().startswith("<svg")
+    assert capsys.readouterr().out.startswith(str(picture))
+
+
+def test_a_timeline_is_written_or_printed(trace, capsys):
+    """Beside the trace, or to stdout for a pipe."""
+    assert main(["timeline", trace]) == 0
+    written = json.loads(Path(f"{trace}.timeline.json").read_text())
+    capsys.readouterr()
+    assert main(["timeline", trace, "-o", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == written
+
+
+def test_a_story_is_told(trace, capsys):
+    """For people, and for programs."""
+    assert main(["story", trace, "dot"]) == 0
+    assert "driver 1 submits dot" in capsys.readouterr().out
+    assert main(["story", "--json", trace, "dot"]) == 0
+    assert "submits dot" in json.loads(capsys.readouterr().out)[0]["text"]
+
+
+def test_bench_is_handed_its_own_arguments(monkeypatch):
+    """Whatever follows the word is the benchmark's business."""
+    import detray.bench
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr(detray.bench, "main", lambda argv: seen.append(argv) or 7)
+    assert main(["bench", "--peers", "all", "--json"]) == 7
+    assert seen == [["--peers", "all", "--json"]]
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(trace):
+    """`detray story ... | head -1` ends quietly."""
+    command = f"{sys.executable} -m detray.cli story {trace} dot | head -c 1"
+    end = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+    assert (end.stdout, end.stderr) == (b" ", b"")

@@ -1,0 +1,48 @@
+"""The traces kept in `traces/`: formats stay readable for ever, decisions are re-recorded.
+
+`format-1.trace` was written when format 1 was new, and is never written again. `decisions.trace` is
+what the cores of today decide about `programs.troubles` and `programs.experiments`; after a change
+of decisions on purpose: python -m tests.trace.test_fixtures
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detray.trace.graph import build
+from detray.trace.reading import open_trace
+from detray.trace.replaying import replay
+from detray.trace.timeline import chrome_events
+from tests.trace.machine import Machine
+from tests.trace.programs import experiments, troubles
+
+TRACES = Path(__file__).resolve().parents[2] / "traces"
+
+
+def test_format_1_stays_readable():
+    """Opens, knows its program, and is told to its end, whatever today's cores would decide."""
+    trace = open_trace(TRACES / "format-1.trace")
+    assert (trace.complete, trace.header.format_version) == (True, 1)
+    assert trace.header.entrypoint == "/home/ada/program.py"
+    assert [step.number for step in trace.steps()] == list(range(trace.step_count))
+    names = {data["label"] for _, data in build(trace).nodes(data=True)}
+    assert {"root\nprogram.py", "fine", "wrong", "shaky"} <= names
+    assert len(chrome_events(trace)) > 10
+
+
+def test_todays_decisions_are_those_that_were_kept():
+    """A change of any decision shows here: re-record on purpose, raise CORE_REVISION."""
+    report = replay(open_trace(TRACES / "decisions.trace"))
+    assert report.difference is None and report.is_same
+
+
+def record(name: str) -> None:
+    """Write a fixture."""
+    machine = Machine(TRACES / name)
+    troubles(machine)
+    experiments(machine)
+    machine.recorder.close("done")
+
+
+if __name__ == "__main__":
+    record("decisions.trace")
