@@ -8,13 +8,15 @@ import os
 import sys
 from typing import Any
 
+from detray.core import invariants
 from detray.core.config import CORE_REVISION
+from detray.core.local import LocalScheduler
 from detray.trace.difference import as_data, render
 from detray.trace.drawing import draw
 from detray.trace.format import CORES, TraceError
 from detray.trace.graph import build
 from detray.trace.reading import Trace, open_trace
-from detray.trace.replaying import CORE_NAMES, Check, ReplayReport, replay
+from detray.trace.replaying import CORE_NAMES, ReplayReport, replay
 from detray.trace.story import find_subject, story
 from detray.trace.timeline import chrome_events
 
@@ -34,7 +36,7 @@ def _open(options: Options) -> Trace:
 def run_replay(options: Options) -> int:
     """`detray replay`: 0 if all effects are identical, 1 if not."""
     trace = _open(options)
-    report = replay(trace, check=_invariants() if options.check else None)
+    report = replay(trace, check=_check if options.check else None)
     if not any(report.steps):
         raise TraceError(_why_not(trace))
     if options.json:
@@ -44,10 +46,9 @@ def run_replay(options: Options) -> int:
     return 0 if report.is_same else 1
 
 
-def _invariants() -> Check:
-    from detray.core.invariants import check
-
-    return check
+def _check(core: object) -> None:
+    if isinstance(core, LocalScheduler):
+        invariants.check(core.tables)
 
 
 def _why_not(trace: Trace) -> str:

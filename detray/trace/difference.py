@@ -14,7 +14,7 @@ from detray.trace.names import describe, ids_in
 from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
 from detray.trace.replaying import CORE_NAMES, Difference
-from detray.trace.story import StoryLine, Subject, story
+from detray.trace.story import StoryLine, StorySubject, story
 
 SUBJECTS_MAX = 3
 STORY_LINES = 12
@@ -69,10 +69,10 @@ def render(difference: Difference, trace: Trace, makers: Makers = schedulers) ->
 
 def stories(
     difference: Difference, trace: Trace, makers: Makers = schedulers
-) -> Iterator[tuple[Subject, list[StoryLine]]]:
+) -> Iterator[tuple[StorySubject, list[StoryLine]]]:
     """The last lines of the stories of the ids in the first effect that differs."""
     for item in _concerned(difference)[:SUBJECTS_MAX]:
-        subject = Subject(item, ClientID(0))
+        subject = StorySubject(item, ClientID(0))
         try:
             upto = [
                 line

@@ -30,7 +30,7 @@ SEGMENTS = 8
 """Into how many segments a ring is cut: so much of it goes at a time."""
 
 
-class Segment:
+class _Segment:
     """Consecutive chunks of steps and the state before the first of them."""
 
     __slots__ = ("chunks", "size_bytes", "start")
@@ -54,7 +54,7 @@ class Ring:
     def __init__(self, start: SegmentStart, bytes_max: int = RING_BYTES) -> None:
         self.bytes_max = bytes_max
         self.segment_bytes = max(bytes_max // SEGMENTS, 1)
-        self._segments = deque([Segment(start)])
+        self._segments = deque([_Segment(start)])
 
     @property
     def size_bytes(self) -> int:
@@ -75,9 +75,9 @@ class Ring:
     def open_segment(self, start: SegmentStart) -> None:
         """Begin a segment at `start`; what no longer fits goes, the oldest first."""
         if self._segments[-1].chunks:
-            self._segments.append(Segment(start))
+            self._segments.append(_Segment(start))
         else:
-            self._segments[-1] = Segment(start)
+            self._segments[-1] = _Segment(start)
         while len(self._segments) > 1 and self.size_bytes + self.segment_bytes > self.bytes_max:
             self._segments.popleft()
 

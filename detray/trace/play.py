@@ -15,7 +15,7 @@ from detray.core.effects import Effect, Order
 from detray.core.outbox import Outbox
 from detray.core.stimuli import Stimulus
 from detray.trace.format import Header, SegmentStart, TraceError, chained
-from detray.trace.reading import Step, Trace
+from detray.trace.reading import RecordedStep, Trace
 
 
 class Core(Protocol):
@@ -73,7 +73,7 @@ class Played(NamedTuple):
     `raised` is the traceback if the core raised; such a step is the last.
     """
 
-    step: Step
+    step: RecordedStep
     stimuli: list[Stimulus]
     is_played: bool = False
     is_same: bool = False
@@ -111,7 +111,7 @@ def play(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Played
             return
 
 
-def _play_step(step: Step, core: Core, outbox: Outbox, before: bytes) -> Played:
+def _play_step(step: RecordedStep, core: Core, outbox: Outbox, before: bytes) -> Played:
     stimuli = step.stimuli()
     try:
         effects = core.handle(*stimuli, now_ns=step.now_ns)
@@ -141,7 +141,7 @@ def _cores(trace: Trace, makers: Sequence[Maker], start: SegmentStart) -> Sequen
 class Told(NamedTuple):
     """A step with its effects, None if they were not kept and cannot be found out by playing."""
 
-    step: Step
+    step: RecordedStep
     stimuli: list[Stimulus]
     effects: Sequence[Effect] | None
 

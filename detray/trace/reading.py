@@ -47,7 +47,7 @@ from detray.trace.format import (
 T = TypeVar("T")
 
 
-class Step(NamedTuple):
+class RecordedStep(NamedTuple):
     """One `handle` of one core, as recorded.
 
     `groups` are the encoded effects, None if only their digest was kept. `error` is what the core
@@ -111,7 +111,7 @@ class Trace:
         """How many steps are held."""
         return sum(chunk.steps for chunk in self._chunks)
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[RecordedStep]:
         """The steps in the order in which they happened. Raises TraceError."""
         for chunk in self._chunks:
             try:
@@ -256,7 +256,7 @@ def _sizes(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}I")
 
 
-def _steps_of(chunk: Chunk) -> Iterator[Step]:
+def _steps_of(chunk: Chunk) -> Iterator[RecordedStep]:
     data, at = chunk.data, 0
     for number in range(chunk.first_step, chunk.first_step + chunk.steps):
         core, flags, stimuli, groups, now_ns, digest = STEP_HEAD.unpack_from(data, at)
@@ -282,8 +282,8 @@ def _step(
     digest: bytes,
     blobs: list[bytes],
     stimuli: int,
-) -> Step:
+) -> RecordedStep:
     metas, rest = tuple(blobs[:stimuli]), tuple(blobs[stimuli:])
     error = b"".join(rest).decode(errors="replace") if flags & RAISED else ""
     groups = rest if flags & WITH_EFFECTS and not flags & RAISED else None
-    return Step(number, core, now_ns, digest, metas, groups, error)
+    return RecordedStep(number, core, now_ns, digest, metas, groups, error)

@@ -23,7 +23,7 @@ from detray.core.effects import Order, SendToHead, SendToNode
 from detray.core.stimuli import HeadMessage, NodeMessage, Stimulus
 from detray.trace.format import CORES, HEAD, LOCAL
 from detray.trace.play import Core, Makers, Opening, Played, play, schedulers
-from detray.trace.reading import Step, Trace
+from detray.trace.reading import RecordedStep, Trace
 
 CORE_NAMES = ("local scheduler", "global scheduler")
 LINK_MESSAGES = frozenset(get_args(HeadMessage) + get_args(NodeMessage))
@@ -172,7 +172,7 @@ class Links:
         elif isinstance(order, SendToNode):
             self._under_way[LOCAL].append(order.message)
 
-    def _receive(self, step: Step, stimulus: Stimulus) -> str:
+    def _receive(self, step: RecordedStep, stimulus: Stimulus) -> str:
         queue = self._under_way[step.core]
         self.received += 1
         if not queue:

@@ -32,7 +32,7 @@ class StoryLine(NamedTuple):
         return f"{self.since_ns / 1e9:12.6f} s  step {self.step:<7} {self.text}"
 
 
-class Subject(NamedTuple):
+class StorySubject(NamedTuple):
     """What a story is about: an id, or a client (then `item` is empty)."""
 
     item: bytes
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
         return f"worker {self.client}" if self.client > 0 else f"driver {-self.client}"
 
 
-def story(trace: Trace, subject: Subject, makers: Makers = schedulers) -> Iterator[StoryLine]:
+def story(trace: Trace, subject: StorySubject, makers: Makers = schedulers) -> Iterator[StoryLine]:
     """All that `trace` says about `subject`. Raises TraceError."""
     is_about = _test(subject)
     history = History()
@@ -63,14 +63,14 @@ def story(trace: Trace, subject: Subject, makers: Makers = schedulers) -> Iterat
                 yield StoryLine(since, number, sentence(message, history))
 
 
-def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Subject:
+def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> StorySubject:
     """What a user means by `wanted`: an id, the start of its hex, a short name, "worker 3", or the
     name of a function that was called once. Raises TraceError if that is nothing, or several.
     """
     client = _CLIENT.match(wanted.strip())
     if client:
         sign = -1 if (client[1] or "").lower() == "driver" else 1
-        return Subject(b"", ClientID(sign * int(client[2])))
+        return StorySubject(b"", ClientID(sign * int(client[2])))
     history = history_of(trace, makers)
     ids: list[bytes] = [*history.tasks, *history.objects]
     found = [item for item in ids if matches(item, wanted)]
@@ -79,7 +79,7 @@ def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Subj
     if not found:
         found = [life.id for life in history.tasks.values() if life.name == wanted.strip()]
     if len(found) == 1:
-        return Subject(found[0], ClientID(0))
+        return StorySubject(found[0], ClientID(0))
     if not found:
         raise TraceError(
             f"{trace.name} knows nothing of {wanted!r}: give an id (`ref.hex()`), "
@@ -89,7 +89,7 @@ def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Subj
     raise TraceError(f"{wanted!r} may be any of {len(found)}: {names}")
 
 
-def _lost(history: History, subject: Subject) -> list[Attempt]:
+def _lost(history: History, subject: StorySubject) -> list[Attempt]:
     """The attempts of a task that ended with their worker: no message names them."""
     life = history.tasks.get(TaskID(subject.item))
     return [run for run in life.attempts if run.state == LOST] if life else []
@@ -100,7 +100,7 @@ def _messages(item: Told) -> Iterator[Any]:  # Any: stimuli and effects
     yield from item.effects or ()
 
 
-def _test(subject: Subject) -> Callable[[Any], bool]:
+def _test(subject: StorySubject) -> Callable[[Any], bool]:
     """Encoded and searched: much faster than looking through the fields of every message."""
     if not subject.item:
         return lambda message: getattr(message, "client", None) == subject.client

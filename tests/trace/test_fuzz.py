@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from detray.trace.format import TraceError
-from detray.trace.reading import Step, Trace
+from detray.trace.reading import RecordedStep, Trace
 from detray.trace.replaying import replay
 from detray.trace.timeline import chrome_events
 from tests.trace.machine import Machine
@@ -101,7 +101,7 @@ def test_messages_that_lie_behind_right_checks_end_in_an_error(whole, where, wha
             pass
 
 
-def is_refused_or_cut(data: bytes, steps: list[Step]) -> bool:
+def is_refused_or_cut(data: bytes, steps: list[RecordedStep]) -> bool:
     """True if `data` is refused, or read as the beginning of `steps`, and said to be no more."""
     read = attempt(data)
     if read is None:

@@ -17,7 +17,7 @@ from detray.trace.lives import LOST
 from detray.trace.names import describe, matches, short
 from detray.trace.reading import Trace
 from detray.trace.sentences import SENTENCES
-from detray.trace.story import Subject, find_subject, story
+from detray.trace.story import StorySubject, find_subject, story
 from detray.trace.timeline import chrome_events
 from tests.trace.machine import ROOT, Machine
 from tests.trace.programs import dots, recorded, ten_sleeps, troubles
@@ -94,7 +94,7 @@ def test_the_story_of_a_task_tells_its_life_in_order(tmp_path):
 def test_the_story_of_a_worker_ends_with_its_death(tmp_path):
     """And says how it died."""
     trace = recorded(tmp_path / "run.trace", troubles)
-    lines = [line.text for line in story(trace, Subject(b"", ClientID(3)))]
+    lines = [line.text for line in story(trace, StorySubject(b"", ClientID(3)))]
     assert lines[0] == "worker 3 is to be started for job 1"
     assert lines[1] == "worker 3 is ready (pid 5003)"
     assert "worker 3 is gone: killed by signal SIGKILL" in lines
@@ -104,12 +104,12 @@ def test_a_subject_is_found_by_any_of_its_names(tmp_path):
     """Whole id, beginning of it, short name, function; workers by number."""
     trace = recorded(tmp_path / "run.trace", dots)
     (dot,) = [life.id for life in history_of(trace).tasks.values() if life.name == "dot"]
-    expected = Subject(dot, ClientID(0))
+    expected = StorySubject(dot, ClientID(0))
     for name in (dot.hex(), short(dot), "dot"):
         assert find_subject(trace, name) == expected
-    assert find_subject(trace, "worker 3") == Subject(b"", ClientID(3))
-    assert find_subject(trace, "w3") == Subject(b"", ClientID(3))
-    assert find_subject(trace, "driver 1") == Subject(b"", ClientID(-1))
+    assert find_subject(trace, "worker 3") == StorySubject(b"", ClientID(3))
+    assert find_subject(trace, "w3") == StorySubject(b"", ClientID(3))
+    assert find_subject(trace, "driver 1") == StorySubject(b"", ClientID(-1))
 
 
 def test_what_is_not_found_or_not_one_is_said(tmp_path):
