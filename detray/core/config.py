@@ -23,7 +23,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_depth_max: int = 64
     pipeline_ns: int = 2 * MS
     """Runs are pre-sent to a worker for about this long (reference: budgets, choice 3)."""
-    stall_check_ns: int = 2 * MS
+    stall_check_ns: int = 10 * MS
     """A worker that finished nothing for this long gives back what it has not begun."""
     idle_worker_ns: int = 1_000 * MS
     """Workers beyond the node's CPUs end after this much idleness."""

@@ -109,34 +109,36 @@ def _fill_pipelines(s: Step, shape: Shape) -> None:
 
 
 def _fill(s: Step, shape: Shape, worker: Worker, share: int) -> int:
-    """Pre-send up to `share` runs to one worker while it has room; how many."""
-    templates = s.t.templates
+    """Pre-send up to `share` of the deepest ready tasks to one worker while it has room; how many.
+
+    The inner loop of dispatch: what `_peek` and `_advance` do, over one list.
+    """
+    if worker.blocked or worker.retracting or worker.leaving or worker.stalled:
+        return 0
+    if _peek(s, shape) is None:
+        return 0
+    tasks, templates, policy = s.t.tasks, s.t.templates, s.t.config.policy
+    depth = max(shape.ready)
+    queue, head = shape.ready[depth], shape.heads[depth]
+    budget_ns = policy.pipeline_ns - worker.expected_ns
+    room = min(share, policy.pipeline_depth_max - len(worker.runs), len(queue) - head)
     sent = 0
-    while sent < share:
-        task = _peek(s, shape)
-        if task is None:
-            break
+    while sent < room and not worker.spent and head < len(queue):
+        task = tasks.get(queue[head])
+        head += 1
+        if task is None or task.state is not READY:
+            continue
         template = templates[task.template]
-        if not _has_room(s, worker, template):
+        expected_ns = template.duration_ns
+        if not 0 <= expected_ns <= budget_ns:
+            head -= 1
             break
-        _advance(shape, task.spec.depth)
-        _send(s, worker, task, template)
+        budget_ns -= expected_ns
         sent += 1
+        _send(s, worker, task, template)
+    shape.heads[depth] = head
+    shape.count -= sent
     return sent
-
-
-def _has_room(s: Step, worker: Worker, template: Template) -> bool:
-    """True if a run of this template may wait behind what the worker has."""
-    policy = s.t.config.policy
-    expected = template.duration_ns
-    return (
-        0 <= expected
-        and worker.expected_ns + expected <= policy.pipeline_ns
-        and len(worker.runs) < policy.pipeline_depth_max
-        and not (
-            worker.blocked or worker.retracting or worker.leaving or worker.stalled or worker.spent
-        )
-    )
 
 
 def open_for_more(s: Step, worker: Worker) -> None:
@@ -144,6 +146,19 @@ def open_for_more(s: Step, worker: Worker) -> None:
     if not worker.is_open and worker.runs and not worker.leaving:
         worker.is_open = True
         s.t.open_workers.setdefault(worker.shape, []).append(worker.id)
+
+
+def reopen(s: Step, worker: Worker) -> None:
+    """A run of several ended: take more once half of the queue is gone.
+
+    Filling up after each single run would cost a frame and a token write for each.
+    """
+    policy = s.t.config.policy
+    if (
+        len(worker.runs) * 2 <= policy.pipeline_depth_max
+        and worker.expected_ns * 2 <= policy.pipeline_ns
+    ):
+        open_for_more(s, worker)
 
 
 def close_for_more(s: Step, worker: Worker) -> None:
@@ -191,25 +206,32 @@ def _advance(shape: Shape, depth: int) -> None:
 def _send(s: Step, worker: Worker, task: Task, template: Template) -> None:
     """Hand the task to the worker, teaching it first what it does not know."""
     spec = task.spec
-    if template.number not in worker.templates:
+    number = template.number
+    calls = worker.templates.get(number)
+    if calls is None:
         _teach(s, worker, template)
-    worker.templates[template.number] += 1
-    if template.max_calls and worker.templates[template.number] >= template.max_calls:
+        calls = 0
+    worker.templates[number] = calls + 1
+    if template.max_calls and calls + 1 >= template.max_calls:
         worker.spent = True
     expected = template.duration_ns if template.duration_ns > 0 else 0
-    worker.runs.append(Run(spec.task, task.attempt, template.number, expected))
+    worker.runs.append(Run(spec.task, task.attempt, number, expected))
     worker.expected_ns += expected
     move_task(task, Assigned(worker.id))
     args: tuple[Place, ...] = ()
     if spec.args:
         args = tuple([objects.place_of(s, ref, worker.id, fetch=True) for ref in spec.args])
     refs = objects.grant_all(s, spec.refs, worker.id) if spec.refs else ()
-    s.out.append(
-        RunTask(
+    if not (args or refs or worker.units):
+        run = RunTask(
+            worker.id, spec.task, task.attempt, template.number, spec.depth, spec.size_bytes
+        )
+    else:
+        run = RunTask(
             worker.id, spec.task, task.attempt, template.number, spec.depth, spec.size_bytes,
             args, refs, spec.packed, worker.units,
         )  # fmt: skip
-    )
+    s.out.append(run)
 
 
 def _teach(s: Step, worker: Worker, template: Template) -> None:
@@ -220,7 +242,6 @@ def _teach(s: Step, worker: Worker, template: Template) -> None:
         s.out.append(
             DefineFunction(worker.id, function.id, function.name, function.size_bytes, refs)
         )
-    worker.templates[template.number] = 0
     cpus = dict(template.demand).get("CPU", 0)
     s.out.append(
         DefineTemplate(

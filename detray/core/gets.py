@@ -19,7 +19,7 @@ from detray.core.effects import INLINE, GetAnswered, Place, RetractRuns
 from detray.core.states import PENDING, Failed, Inline
 from detray.core.step import Step
 from detray.core.stimuli import GetAbandoned, GetRequested
-from detray.core.tables import Get, GetKey, Worker
+from detray.core.tables import Get, GetKey, Object, Worker
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
 
@@ -80,11 +80,8 @@ def retract(s: Step, worker: Worker, count: int) -> None:
         s.out.append(RetractRuns(worker.id, count))
 
 
-def wake_getters(s: Step, item: ObjectID) -> None:
+def wake_getters(s: Step, row: Object) -> None:
     """An object became available: tell the gets that wait for it."""
-    row = s.t.objects.get(item)
-    if row is None or not row.getters:
-        return
     getters, row.getters = row.getters, ()
     failed = type(row.state) is Failed
     clients = s.t.clients
@@ -92,9 +89,10 @@ def wake_getters(s: Step, item: ObjectID) -> None:
         get = clients[client].gets.get(request)
         if get is None:
             continue
-        get.remaining -= 1
-        get.failed = get.failed or failed
-        if get.remaining <= 0 or (failed and get.fail_fast):
+        get.remaining = remaining = get.remaining - 1
+        if failed:
+            get.failed = True
+        if remaining <= 0 or (failed and get.fail_fast):
             complete(s, get)
 
 

@@ -116,14 +116,15 @@ class LocalScheduler:
 
 def _wake(s: Step) -> None:
     """Tell tasks, then gets, of what became available; that may make more available."""
+    rows = s.t.objects
     for item in s.available:
-        row = s.t.objects.get(item)
+        row = rows.get(item)
         if row is None:
             continue
         if row.takers:
-            tasks.wake_takers(s, item)
+            tasks.wake_takers(s, row)
         if row.getters:
-            gets.wake_getters(s, item)
+            gets.wake_getters(s, row)
     s.available.clear()
 
 

@@ -149,7 +149,7 @@ def _pop_front(s: Step, worker: Worker, run: Run) -> None:
         _end_blocked(s, worker)
     if worker.runs:
         if not worker.is_open:
-            dispatch.open_for_more(s, worker)
+            dispatch.reopen(s, worker)
     elif not worker.retracting:
         dispatch.become_idle(s, worker)
 

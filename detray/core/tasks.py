@@ -20,7 +20,7 @@ from detray.core.stimuli import (
     PlacementWithdrawn,
     TaskSubmitted,
 )
-from detray.core.tables import Shape, Task, Template
+from detray.core.tables import Object, Shape, Task, Template
 from detray.errors import Failure
 from detray.ids import ObjectID, TaskID, job_of, return_object
 
@@ -84,9 +84,8 @@ def _take_arguments(s: Step, task: Task) -> ObjectID | None:
     return failed
 
 
-def wake_takers(s: Step, item: ObjectID) -> None:
+def wake_takers(s: Step, row: Object) -> None:
     """An object became available: tell the tasks that wait for it."""
-    row = s.t.objects[item]
     takers, row.takers = row.takers, ()
     failed = type(row.state) is Failed
     for taker in takers:
@@ -94,7 +93,7 @@ def wake_takers(s: Step, item: ObjectID) -> None:
         if task is None:
             continue
         if failed:
-            fail_task_like(s, task, item)
+            fail_task_like(s, task, row.id)
             continue
         task.missing -= 1
         if not task.missing and task.state is WAITING:

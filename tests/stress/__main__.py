@@ -29,7 +29,8 @@ _EMPTY_S = 15.0
 def main(argv: list[str]) -> int:
     """Run; 0 if everything was right, 1 with the first thing that was not."""
     options = _parse(argv)
-    print("stress:", " ".join(f"--{name} {value}" for name, value in vars(options).items()))
+    given = (f"--{name.replace('_', '-')} {value}" for name, value in vars(options).items())
+    print("stress:", *given, flush=True)
     scratch = Path(tempfile.mkdtemp(prefix="ds-", dir="/tmp"))
     os.environ["TMPDIR"] = os.environ[_MARK] = str(scratch)
     trace = scratch / "stress.trace"
@@ -106,7 +107,11 @@ def _assert_store_empty() -> None:
         if not any(left.values()):
             return
         if time.monotonic() > deadline:
-            raise AssertionError(f"still in the store {_EMPTY_S:.0f} s after the last use: {left}")
+            rows = running().client.status("objects", limit=10)
+            listed = "".join(f"\n    {row}" for row in rows)
+            raise AssertionError(
+                f"still in the store {_EMPTY_S:.0f} s after the last use: {left}{listed}"
+            )
         time.sleep(0.1)
 
 
