@@ -9,7 +9,7 @@ from collections import defaultdict
 import detray
 from tests.house.source import ROOT, modules, name_of, parse
 
-REPEATED: dict[str, str] = {}
+REPEATED = {"Client": "the core's row about a process, and that process's own end of the stream"}
 """Class names that exist twice, and why they may."""
 
 

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
         cause = wrong.__cause__
         if cause is not None:
             print(f"  because of {type(cause).__name__}: {cause}", file=sys.stderr)
-        kept = shutil.copy(trace, "stress.trace") if trace.exists() else "none"
+        kept = shutil.copy(trace, f"/tmp/stress-{options.seed}.trace") if trace.exists() else "none"
         print(f"  trace: {kept}; again with --seed {options.seed}", file=sys.stderr)
         return 1
     finally:

@@ -10,7 +10,7 @@ from detray.bench import work
 from detray.bench.subjects.subject import Subject
 
 
-class Pool(Subject):
+class StandardPool(Subject):
     """`multiprocessing.Pool.apply_async`."""
 
     name = "pool"
@@ -36,7 +36,7 @@ class Pool(Subject):
             handle.wait()
 
 
-class Executor(Subject):
+class StandardExecutor(Subject):
     """`concurrent.futures.ProcessPoolExecutor`, and whatever has its interface."""
 
     name = "executor"
@@ -69,7 +69,7 @@ class Executor(Subject):
             pass
 
 
-class Loky(Executor):
+class Loky(StandardExecutor):
     """joblib's executor, a task a call (joblib.Parallel would put many calls into one task)."""
 
     name = "loky"

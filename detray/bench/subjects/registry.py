@@ -11,8 +11,8 @@ _CLASSES = {
     "detray": ("detray", "ray_like", "Detray"),
     "ray": ("ray", "ray_like", "Ray"),
     "dask": ("distributed", "dask", "Dask"),
-    "pool": ("multiprocessing", "pools", "Pool"),
-    "executor": ("concurrent.futures", "pools", "Executor"),
+    "pool": ("multiprocessing", "pools", "StandardPool"),
+    "executor": ("concurrent.futures", "pools", "StandardExecutor"),
     "loky": ("joblib", "pools", "Loky"),
 }
 PEERS = tuple(name for name in _CLASSES if name != "detray")
