@@ -353,7 +353,7 @@ def _cancel_one(s: Step, task: Task, *, force: bool, recursive: bool) -> None:
     task.cancelled_below = task.cancelled_below or recursive
     task.forced = task.forced or force
     worker = s.t.workers[ClientID(state.worker)]
-    if worker.retracting:
+    if worker.retracting or worker.leaving:
         return
     # Which runs have begun only the kernel knows: take back all that have not, then look.
     retract(s, worker, len(worker.runs))
@@ -366,6 +366,8 @@ def _cancel_one(s: Step, task: Task, *, force: bool, recursive: bool) -> None:
 def _interrupt(s: Step, worker: Worker, run: Run, task: Task) -> None:
     run.interrupted = True
     if task.forced:
+        worker.leaving = True
+        dispatch.close_for_more(s, worker)
         s.out.append(KillWorker(worker.id))
     else:
         s.out.append(InterruptRun(worker.id, run.task, run.attempt))
