@@ -16,7 +16,7 @@ from detray.core.step import Step
 from detray.core.tables import Get, Task, Worker
 from detray.core.tasks import format_demand
 from detray.errors import Failure
-from detray.ids import ObjectID, TaskID, task_of
+from detray.ids import ClientID, ObjectID, TaskID, task_of
 
 CYCLE_LINES_MAX = 12
 FEW_TASKS = 20_000
@@ -104,7 +104,10 @@ def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> 
     if type(task.state) is Placing:
         return True  # a node that can run it may join
     if type(task.state) is Assigned:
-        return False
+        begun = t.workers[ClientID(task.state.worker)].runs[0]
+        if begun.task == task.spec.task:
+            return False
+        # Pre-sent behind a run that is blocked: it is on its way back (PROTOCOL N11).
     if not all(_can_come(s, ref, done) for ref in task.spec.args):
         return False
     shape = t.shapes[t.templates[task.template].shape]
