@@ -27,6 +27,8 @@ UNREAD_BYTES_MAX = 1 << 30
 _DRAIN_READS_MAX = 1 << 13
 """A bound for reading a dead peer's socket to its end; the kernel holds far less."""
 
+_COPIED_BYTES_MAX = 1 << 16
+
 _decode = msgspec.msgpack.Decoder(list[ClientStimulus]).decode
 
 
@@ -219,34 +221,42 @@ class ClientConnection:
             messages = _decode(meta)
         except msgspec.MsgspecError as error:
             raise Garbage(f"undecodable message: {error}") from None
-        slices = self._check(messages, payload)
-        payloads = self._payloads
-        for key, start, end in slices:
-            if key not in payloads:
-                payloads[key] = bytes(payload[start:end])
+        wanted = self._check(messages, len(payload))
+        if wanted:
+            self._keep(wanted, payload)
         inbox.metas.append(bytes(meta))
         inbox.said += messages
 
-    def _check(
-        self, messages: list[ClientStimulus], payload: memoryview
-    ) -> list[tuple[bytes, int, int]]:
-        """Where in the payload lies what; raises Garbage before anything has happened."""
+    def _check(self, messages: list[ClientStimulus], payload_bytes: int) -> list[tuple[bytes, int]]:
+        """The keys and sizes of the payload's slices; raises Garbage before anything happened."""
         client = self.client
-        if self.is_observer and any(type(message) is not StatusRequested for message in messages):
-            raise Garbage("an observer may only ask for status")
-        slices = []
-        offset = 0
+        wanted: list[tuple[bytes, int]] = []
+        keys_of_type = INCOMING.get
         for message in messages:
             if message.client != client:
                 raise Garbage(f"client {client} sent a message in the name of {message.client}")
-            keys_of = INCOMING.get(type(message))
+            keys_of = keys_of_type(type(message))
             if keys_of is not None:
-                for key, size_bytes in keys_of(message):
-                    end = offset + size_bytes
-                    if size_bytes < 0 or end > len(payload):
-                        raise Garbage("a message announces more payload than there is")
-                    slices.append((key, offset, end))
-                    offset = end
-        if offset != len(payload):
-            raise Garbage("a frame carries payload that no message announces")
-        return slices
+                wanted += keys_of(message)
+        if self.is_observer and any(type(message) is not StatusRequested for message in messages):
+            raise Garbage("an observer may only ask for status")
+        announced = 0
+        for _, size_bytes in wanted:
+            if size_bytes < 0:
+                raise Garbage("a message announces less than no payload")
+            announced += size_bytes
+        if announced != payload_bytes:
+            raise Garbage(f"messages announce {announced} bytes of payload, {payload_bytes} came")
+        return wanted
+
+    def _keep(self, wanted: list[tuple[bytes, int]], payload: memoryview) -> None:
+        """Store the slices under their keys; what is there already stays."""
+        payloads = self._payloads
+        # Cutting bytes is three times as fast as cutting a view; large ones are not copied twice.
+        data = bytes(payload) if len(payload) <= _COPIED_BYTES_MAX else payload
+        start = 0
+        for key, size_bytes in wanted:
+            end = start + size_bytes
+            if key not in payloads:
+                payloads[key] = bytes(data[start:end])
+            start = end

@@ -13,6 +13,7 @@ meanwhile is read to the last byte, however long this process was stopped.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -48,6 +49,7 @@ _READS_BEFORE_DEADLINE_MAX = 1_000
 _EXIT_NS = 200_000_000
 _LAST_LINES_S = 0.5
 _FLUSH_NS = 1_000_000_000
+_GC_ALLOCATIONS = 100_000
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -72,6 +74,9 @@ def main(
         lock_fd=lock_fd,
         zygote=(control_fd, zygote_pid),
     )
+    # Nothing here makes garbage in cycles; looking for it among a million tasks would be felt.
+    gc.freeze()
+    gc.set_threshold(_GC_ALLOCATIONS, 50, 100)
     try:
         service.run()
     except BaseException:
