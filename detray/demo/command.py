@@ -27,8 +27,12 @@ def main(argv: list[str]) -> int:
     size = sum(path.stat().st_size for path in files)
     print(
         f"An inverted index of Python {platform.python_version()}'s standard library: "
-        f"{len(files):,} files, {size / 1e6:.1f} MB, on {options.workers} workers.\n"
+        f"{len(files):,} files, {size / 1e6:.1f} MB, on {options.workers} workers."
     )
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"(Other programs run: load {load:.1f} before we begin. The speed-up suffers.)")
+    print()
     reducers = 2 * options.workers
     chunks = index.cut(files, _CHUNKS_A_WORKER * options.workers)
     detray.init(num_cpus=options.workers, record=out / "run.trace")
