@@ -104,24 +104,30 @@ class Execution:
 
     def _load(self, run: QueuedRun, template: DefineTemplate) -> tuple[Any, Arguments, Keywords]:
         """The function and its arguments; the run's carriers are given back."""
-        books = self._client.books
-        message = run.message
-        taken = 0
+        client, message = self._client, run.message
+        carried = list(message.args)
+        carried.reverse()
         try:
             function = self._functions.get(template.function)
             if function is None:
                 function = self._load_function(template)
+            if not carried:
+                return function, *decode_call(run.blob, [])
+            blob: bytes | memoryview = run.blob
             values: list[Any] = []
-            for place, data in zip(message.args, run.values, strict=True):
-                taken += 1
-                values.append(self._client.read_place(place, data))
-            blob = values.pop(0) if message.packed else run.blob
-            args, kwargs = decode_call(blob, values)
-            return function, args, kwargs
+            for data in run.values:
+                place = carried.pop()
+                if message.packed and place is message.args[0]:
+                    blob = data or client.view(place)
+                else:
+                    values.append(client.read_place(place, data))
+            return function, *decode_call(blob, values)
         finally:
-            books.references.release(message.refs)
-            for place in message.args[taken:]:
-                books.release(place)
+            client.books.references.release(message.refs)
+            if message.packed:
+                client.books.references.release(message.args[0].refs)
+            for place in carried:
+                client.books.release(place)
 
     def _load_function(self, template: DefineTemplate) -> Any:
         definition, data = self._queue.definitions[template.function]
