@@ -93,11 +93,12 @@ def _together(graph: networkx.MultiDiGraph, group: Group, nodes: list[str]) -> d
         return {**first, "count": 1}
     states = Counter(str(graph.nodes[node].get("state")) for node in nodes)
     size = sum(max(0, graph.nodes[node].get("size_bytes", -1)) for node in nodes)
-    label = size_text(size) if group[0] == "object" else str(group[1])
+    state = "failed" if states["failed"] else states.most_common(1)[0][0]
+    label = str(group[1]) if group[0] == "task" else size_text(size) if size else state
     return {
         "kind": group[0],
         "label": f"{label} x {len(nodes)}",
-        "state": "failed" if states["failed"] else states.most_common(1)[0][0],
+        "state": state,
         "states": ", ".join(f"{count} {state}" for state, count in sorted(states.items())),
         "count": len(nodes),
         "size_bytes": size,

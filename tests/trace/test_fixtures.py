@@ -7,7 +7,12 @@ of decisions on purpose: python -m tests.trace.test_fixtures
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from detray.trace.graph import build
 from detray.trace.reading import open_trace
@@ -34,6 +39,16 @@ def test_todays_decisions_are_those_that_were_kept():
     """A change of any decision shows here: re-record on purpose, raise CORE_REVISION."""
     report = replay(open_trace(TRACES / "decisions.trace"))
     assert report.difference is None and report.is_same
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "4711"])
+def test_replay_does_not_depend_on_the_hash_seed(seed):
+    """Another process with another seed decides the same (`-X dev` switches more things on)."""
+    command = [sys.executable, "-X", "dev", "-m", "detray.cli", "replay"]
+    path = str(TRACES / "decisions.trace")
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    done = subprocess.run([*command, path], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def record(name: str) -> None:
