@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import get_args
 
 from detray.core import effects as ef
 from detray.core import stimuli as st
@@ -23,6 +24,7 @@ from detray.ids import (
 from tests.support.world import World
 
 INLINE, BLOCK_BYTES = 100, 200_000
+MESSAGES = get_args(ef.ClientMessage)
 
 
 @dataclass
@@ -90,6 +92,8 @@ class Player:
     def _see(self, effects: list[ef.Effect]) -> None:
         follow: list[st.Stimulus] = []
         for e in effects:
+            if type(e) in MESSAGES and e.client > 0 and e.client not in self.hands:
+                continue  # killed a moment ago, by an order of the same step
             match e:
                 case ef.StartWorker():
                     self.hands[e.client] = Hand(e.client, b"", NO_TASK, 0)
