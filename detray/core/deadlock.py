@@ -70,7 +70,8 @@ def _never_answered(s: Step) -> list[Get]:
             if _can_answer(s, gets[worker.id], done):
                 open_workers.remove(worker)
                 _finish(s, worker, free, done)
-        for task in t.tasks.values():
+        has_process = len(open_workers) < max(len(t.workers), t.config.policy.workers_max)
+        for task in t.tasks.values() if has_process else ():
             if task.spec.task not in done and _can_run(s, task, free, done):
                 done[task.spec.task] = None
         if (len(done), len(open_workers)) == before:
@@ -89,13 +90,22 @@ def _finish(s: Step, worker: Worker, free: list[int], done: dict[TaskID, None]) 
 def _can_answer(s: Step, get: Get, done: dict[TaskID, None]) -> bool:
     if get.deadline_ns >= 0:
         return True
-    coming = sum(_can_come(s, item, done) for item in get.objects)
+    coming = 0
+    for item in get.objects:
+        if _can_come(s, item, done):
+            coming += 1
+            if get.fail_fast and _is_pending(s, item):
+                return True  # it may still fail, which answers the get as well
     return coming >= get.needed
 
 
 def _can_come(s: Step, item: ObjectID, done: dict[TaskID, None]) -> bool:
+    return not _is_pending(s, item) or task_of(item) in done
+
+
+def _is_pending(s: Step, item: ObjectID) -> bool:
     row = s.t.objects.get(item)
-    return row is None or row.state is not PENDING or task_of(item) in done
+    return row is not None and row.state is PENDING
 
 
 def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> bool:

@@ -354,7 +354,7 @@ def note_start_failure(s: Step, reason: str) -> None:
     t.start_failures += 1
     t.start_reason = reason
     t.start_retry_ns = t.now_ns + min(100_000_000 << min(t.start_failures, 6), 5_000_000_000)
-    if t.start_failures < 5 or any(worker.ready for worker in t.workers.values()):
+    if t.start_failures < 5 or any(w.ready and not w.blocked for w in t.workers.values()):
         return
     for shape in t.shapes:
         while (task := _peek(s, shape)) is not None:

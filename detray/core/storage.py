@@ -196,6 +196,9 @@ def relieve_inline(s: Step) -> None:
     excess = t.inline_bytes - t.config.policy.inline_total_bytes_max
     if excess <= 0:
         return
+    for item, move in t.moves.items():
+        if type(t.objects[item].state) is Inline:
+            excess -= move.size_bytes
     for item in list(t.inline_order):
         row = t.objects[item]
         if excess <= 0:
