@@ -1,0 +1,130 @@
+"""Who is who in a transcript: names of clients, tasks, objects and functions, and back from ids."""
+
+from __future__ import annotations
+
+from detray.core.payloads import error_key, template_key
+from detray.core.streams import Stream
+from detray.ids import ClientID, FunctionID, ObjectID, TaskID, child_task, return_object
+from tests.golden.script import ScriptError
+
+Attempt = tuple[TaskID, int]
+
+
+class Cast:
+    """Two-way tables of names; `streams` mint the ids that real clients would."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, TaskID] = {}
+        self.objects: dict[str, ObjectID] = {}
+        self.functions: dict[str, FunctionID] = {}
+        self.streams: dict[Attempt, Stream] = {}
+        self._names: dict[bytes, str] = {}
+        self._keys: dict[bytes, str] = {}
+
+    # -------------------------------------------------------------- clients
+
+    def client(self, name: str) -> ClientID:
+        """Workers w1, w2 count up; drivers d1 and observers o2 count down."""
+        kind, digits = name[:1], name[1:]
+        if kind not in "wdo" or not digits.isdigit():
+            raise ScriptError(f"{name}: not a client (w1, d1, o2)")
+        return ClientID(int(digits) if kind == "w" else -int(digits))
+
+    def name_client(self, name: str) -> ClientID:
+        """Remember how a driver or observer is called."""
+        client = self.client(name)
+        self._names[b"client%d" % client] = name
+        return client
+
+    def client_name(self, client: ClientID) -> str:
+        """w1, d1, o2."""
+        return f"w{client}" if client > 0 else self._names[b"client%d" % client]
+
+    # -------------------------------------------------------------- tasks and objects
+
+    def stream(self, parent: TaskID, attempt: int, depth: int) -> Stream:
+        """The counters of what this attempt creates on its executing thread."""
+        key = (parent, attempt)
+        if key not in self.streams:
+            self.streams[key] = Stream(parent, attempt, 0, depth)
+        return self.streams[key]
+
+    def new_task(self, name: str, stream: Stream, returns: int) -> TaskID:
+        """Name the next child of a stream, and its returns: a, a.1, a.2."""
+        task = child_task(stream.prefix or stream.name(), stream.tasks)
+        stream.tasks += 1
+        self._new(name, task)
+        self.tasks[name] = task
+        self._keys[task] = f"arguments of {name}"
+        for index in range(max(1, returns)):
+            self._new_object(f"{name}.{index}" if index else name, return_object(task, index))
+        for attempt in range(8):
+            mark = f", attempt {attempt}" if attempt else ""
+            self._keys[error_key(task, attempt)] = f"the error of {name}{mark}"
+        return task
+
+    def new_put(self, name: str, stream: Stream) -> ObjectID:
+        """Name the next put of a stream."""
+        item = stream.next_put()
+        self._new_object(name, item)
+        return item
+
+    def new_function(self, name: str, stream: Stream) -> FunctionID:
+        """Name the next exported definition of a stream."""
+        function = self.functions[name] = stream.next_export()
+        self._new(f"function {name}", function)
+        return function
+
+    def note_template(self, number: int, name: str) -> None:
+        """Remember a template's payload key."""
+        self._keys[template_key(number)] = f"the exceptions of {name}"
+
+    def _new(self, name: str, item: bytes) -> None:
+        if item in self._names or name in self.tasks or name in self.objects:
+            raise ScriptError(f"{name}: the name, or the id, is taken")
+        self._names[item] = name
+
+    def _new_object(self, name: str, item: ObjectID) -> None:
+        if name in self.objects:
+            raise ScriptError(f"{name}: the name is taken")
+        self._names[item] = name
+        self.objects[name] = item
+
+    # -------------------------------------------------------------- looking up
+
+    def task(self, name: str) -> TaskID:
+        """The task of this name."""
+        if name not in self.tasks:
+            raise ScriptError(f"{name}: no such task")
+        return self.tasks[name]
+
+    def object(self, name: str) -> ObjectID:
+        """The object of this name; `unknown` was never heard of."""
+        if name == "unknown":
+            return ObjectID(bytes(20))
+        if name not in self.objects:
+            raise ScriptError(f"{name}: no such object")
+        return self.objects[name]
+
+    def all_objects(self, names: list[str]) -> tuple[ObjectID, ...]:
+        """The objects of these names."""
+        return tuple(self.object(name) for name in names)
+
+    def name(self, item: bytes) -> str:
+        """What a task, object or function is called."""
+        return self._names.get(item) or ("unknown" if not any(item) else item.hex())
+
+    def key_name(self, key: bytes) -> str:
+        """What payload bytes kept under `key` are."""
+        if key in self._keys:
+            return self._keys[key]
+        if key in self._names:
+            return self._names[key]
+        attempt = int.from_bytes(key[20:24], "big")
+        return f"{self.name(key[:20])} of attempt {attempt}"
+
+    def symbolic(self, text: str) -> str:
+        """A text of the core with names where it has ids in hexadecimal."""
+        for item, name in sorted(self._names.items(), key=lambda entry: -len(entry[0])):
+            text = text.replace(item.hex(), name)
+        return text

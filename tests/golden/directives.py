@@ -1,0 +1,284 @@
+"""The directives of transcripts: each makes the stimuli that the world would bring.
+
+Whoever acts stands in `by=`: d1 unless said otherwise. A worker acts for the run it has begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from detray.core import stimuli as st
+from detray.core.payloads import template_number
+from detray.core.streams import Stream
+from detray.errors import Failure
+from detray.ids import NO_TASK, ClientID, FunctionID, TaskID, TemplateID, root_task
+from tests.golden.script import ScriptError, Words
+from tests.golden.stage import Stage
+
+Stimuli = list[st.Stimulus]
+_KNOWN = {
+    "by", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls", "cpus",
+    "template",
+}  # fmt: skip
+
+
+def _actor(s: Stage, w: Words) -> tuple[ClientID, Stream]:
+    """Who acts, and the stream that names what it creates."""
+    client = s.cast.client(w.text("by", "d1"))
+    if client > 0:
+        task, attempt, depth = s.front(client)
+        return client, s.cast.stream(task, attempt, depth + 1)
+    return client, s.cast.stream(root_task(s.tables.clients[client].job), 0, 1)
+
+
+def _one(w: Words) -> str:
+    if len(w.names) != 1:
+        raise ScriptError(f"{w.verb} takes one name")
+    return w.names[0]
+
+
+# ------------------------------------------------------------------ what programs do
+
+
+def _export(s: Stage, w: Words) -> Stimuli:
+    client, stream = _actor(s, w)
+    function = s.cast.new_function(_one(w), stream)
+    refs = s.cast.all_objects(w.list("refs"))
+    return [st.FunctionExported(client, function, w.names[0], w.number("size", 10), refs)]
+
+
+def _submit(s: Stage, w: Words) -> Stimuli:
+    client, stream = _actor(s, w)
+    packed = w.flag("packed")
+    out: Stimuli = []
+    name = w.text("name", "f")
+    if name not in s.cast.functions:
+        function = s.cast.new_function(name, stream)
+        out.append(st.FunctionExported(client, function, name, 10))
+    returns = w.number("returns", 1)
+    template = TemplateID(w.number("template"))
+    if not template:
+        template = _template(s, w, client, s.cast.functions[name], out)
+    args, refs = s.cast.all_objects(w.list("args")), s.cast.all_objects(w.list("refs"))
+    task = s.cast.new_task(_one(w), stream, returns)
+    size = w.number("size")
+    items = [s.cast.objects[f"{w.names[0]}.{i}" if i else w.names[0]] for i in range(returns)]
+    s.received(client, tuple(items))
+    parent, depth = stream.parent, stream.depth
+    out.append(st.TaskSubmitted(client, task, template, parent, depth, size, args, refs, packed))
+    return out
+
+
+def _template(
+    s: Stage, w: Words, client: ClientID, function: FunctionID, out: Stimuli
+) -> TemplateID:
+    """The client's template of these options, defined at its first use."""
+    demand = {"CPU": float(w.text("cpus", "1"))}
+    demand |= {key: float(w.text(key)) for key in w.options if key not in _KNOWN}
+    amounts = tuple(sorted((key, int(n * 10_000)) for key, n in demand.items() if n))
+    name, returns = w.text("name", "f"), w.number("returns", 1)
+    retries, retry_app = w.number("retries"), bool(w.text("retry_exceptions"))
+    max_calls = w.number("max_calls")
+    key = (client, function, returns, amounts, retries, retry_app, max_calls)
+    if key not in s.templates:
+        s.templates[key] = sum(known[0] == client for known in s.templates)
+        template = TemplateID(s.templates[key])
+        s.cast.note_template(template_number(client, template), name)
+        exceptions = 3 if w.text("retry_exceptions") == "some" else 0
+        out.append(
+            st.TemplateDefined(
+                client, template, function, name, returns, amounts, retries, retry_app, max_calls,
+                exceptions,
+            )
+        )  # fmt: skip
+    return TemplateID(s.templates[key])
+
+
+def _put(s: Stage, w: Words) -> Stimuli:
+    client, stream = _actor(s, w)
+    again = w.flag("again")
+    item = s.cast.object(_one(w)) if again else s.cast.new_put(_one(w), stream)
+    if not again:
+        s.received(client, (item,))
+    return [st.ObjectPut(client, item, w.number("size", 10), s.cast.all_objects(w.list("refs")))]
+
+
+def _block(s: Stage, w: Words) -> Stimuli:
+    client, stream = _actor(s, w)
+    name = _one(w)
+    item = s.cast.objects.get(name) or s.cast.new_put(name, stream)
+    return [st.BlockRequested(client, item, w.number("size"))]
+
+
+def _seal(s: Stage, w: Words) -> Stimuli:
+    client, item = s.cast.client(w.text("by", "d1")), s.cast.object(_one(w))
+    s.received(client, (item,))
+    return [st.BlockSealed(client, item, s.cast.all_objects(w.list("refs")))]
+
+
+def _abandon(s: Stage, w: Words) -> Stimuli:
+    return [st.BlockAbandoned(s.cast.client(w.text("by", "d1")), s.cast.object(_one(w)))]
+
+
+def _get(s: Stage, w: Words) -> Stimuli:
+    """`get x y` fetches all; `wait x y num=1` asks which are ready."""
+    client = s.cast.client(w.text("by", "d1"))
+    aside = w.flag("aside")  # on another thread than the executing one: blocks nobody
+    is_get = w.verb == "get"
+    items = s.cast.all_objects(w.names)
+    blocks = NO_TASK if client < 0 or aside else s.front(client)[0]
+    needed = w.number("num", len(items) if is_get else 1)
+    timeout = w.number("timeout", -1)
+    s.requests[client] += 1
+    request = s.requests[client]
+    return [st.GetRequested(client, request, items, needed, is_get, is_get, timeout, blocks)]
+
+
+def _forget(s: Stage, w: Words) -> Stimuli:
+    return [st.GetAbandoned(s.cast.client(w.text("by", "d1")), int(_one(w).removeprefix("r")))]
+
+
+def _drop(s: Stage, w: Words) -> Stimuli:
+    client, items = s.cast.client(w.text("by", "d1")), s.cast.all_objects(w.names)
+    return [st.RefsDropped(client, items, s.count(w, s.grants, client, items))]
+
+
+def _views(s: Stage, w: Words) -> Stimuli:
+    client, items = s.cast.client(w.text("by", "d1")), s.cast.all_objects(w.names)
+    return [st.ViewsDropped(client, items, s.count(w, s.pins, client, items))]
+
+
+def _cancel(s: Stage, w: Words) -> Stimuli:
+    force, recursive = w.flag("force"), w.flag("recursive")
+    client = s.cast.client(w.text("by", "d1"))
+    return [st.CancelRequested(client, s.cast.object(_one(w)), force, recursive)]
+
+
+def _pin(s: Stage, w: Words) -> Stimuli:
+    return [st.RefPinned(s.cast.client(w.text("by", "d1")), s.cast.object(_one(w)))]
+
+
+def _claim(s: Stage, w: Words) -> Stimuli:
+    client, item = s.cast.client(w.text("by", "d1")), s.cast.object(_one(w))
+    s.received(client, (item,))
+    return [st.RefClaimed(client, item)]
+
+
+def _status(s: Stage, w: Words) -> Stimuli:
+    client = s.cast.client(w.text("by", "d1"))
+    s.requests[client] += 1
+    limit = w.number("limit", 1000)
+    return [st.StatusRequested(client, s.requests[client], _one(w), limit)]
+
+
+# ------------------------------------------------------------------ what workers report
+
+
+def _run_of(s: Stage, w: Words) -> tuple[ClientID, TaskID, int]:
+    """The run that was sent last, or the one that `on=` and `attempt=` name."""
+    task = s.cast.task(_one(w))
+    sent = s.sent[task]
+    client = s.cast.client(w.text("on", f"w{sent.client}"))
+    return client, task, w.number("attempt", sent.attempt)
+
+
+def _finish(s: Stage, w: Words) -> Stimuli:
+    """`finish a sizes=5,block:600000 refs=x took=5us`"""
+    client, task, attempt = _run_of(s, w)
+    refs = s.cast.all_objects(w.list("refs"))
+    returns = []
+    for size in w.list("sizes") or ["5"]:
+        in_block = size.startswith("block:")
+        returns.append(st.Return(int(size.removeprefix("block:")), in_block, refs))
+    if w.text("sizes") == "none":
+        returns = []
+    took = w.number("took", 5_000)
+    return [st.RunFinished(client, task, attempt, 0, took, tuple(returns))]
+
+
+def _fail(s: Stage, w: Words) -> Stimuli:
+    """`fail a retryable kind=APPLICATION text=... size=7`"""
+    retryable = w.flag("retryable")
+    client, task, attempt = _run_of(s, w)
+    kind = Failure[w.text("kind", "APPLICATION")]
+    refs = s.cast.all_objects(w.list("refs"))
+    text, size, took = (
+        w.text("text", "ValueError: no"),
+        w.number("size", 7),
+        w.number("took", 5_000),
+    )
+    return [st.RunFailed(client, task, attempt, 0, took, kind, retryable, text, size, refs)]
+
+
+# ------------------------------------------------------------------ what the driver of the core sees
+
+
+def _driver(s: Stage, w: Words) -> Stimuli:
+    client = s.cast.name_client(_one(w))
+    return [st.DriverConnected(client, 100 - client, "", f"{w.names[0]}.py")]
+
+
+def _observer(s: Stage, w: Words) -> Stimuli:
+    client = s.cast.name_client(_one(w))
+    return [st.ObserverConnected(client, 100 - client)]
+
+
+def _ready(s: Stage, w: Words) -> Stimuli:
+    clients = [s.cast.client(name) for name in w.names]
+    return [st.WorkerReady(client, 1_000 + client) for client in clients]
+
+
+def _lost(s: Stage, w: Words) -> Stimuli:
+    expected = w.flag("expected")
+    reason = w.text("reason", "left as told" if expected else "was killed by signal 9 (SIGKILL)")
+    return [st.WorkerLost(s.cast.client(_one(w)), w.number("unclaimed"), expected, reason)]
+
+
+def _retracted(s: Stage, w: Words) -> Stimuli:
+    name, count = w.names
+    return [st.RunsRetracted(s.cast.client(name), int(count))]
+
+
+def _start_failed(s: Stage, w: Words) -> Stimuli:
+    reason = w.text("reason", "Resource temporarily unavailable")
+    return [st.WorkerStartFailed(s.cast.client(_one(w)), reason)]
+
+
+def _client_lost(s: Stage, w: Words) -> Stimuli:
+    return [st.ClientLost(s.cast.client(_one(w)), w.text("reason", "end of file"))]
+
+
+def _process_gone(s: Stage, w: Words) -> Stimuli:
+    return [st.ProcessGone(s.cast.client(name)) for name in w.names]
+
+
+def _moved(s: Stage, w: Words) -> Stimuli:
+    move = s.moves[s.cast.object(_one(w))]
+    return [st.ObjectMoved(move.object, move.to_segment, move.to_offset)]
+
+
+def _move_failed(s: Stage, w: Words) -> Stimuli:
+    move = s.moves[s.cast.object(_one(w))]
+    reason = w.text("reason", "Input/output error")
+    return [st.ObjectMoveFailed(move.object, move.to_segment, move.to_offset, reason)]
+
+
+def _segment_opened(s: Stage, w: Words) -> Stimuli:
+    return [st.SegmentOpened(int(_one(w)))]
+
+
+def _segment_failed(s: Stage, w: Words) -> Stimuli:
+    reason = w.text("reason", "No space left on device")
+    return [st.SegmentFailed(int(_one(w)), reason, w.number("free", 123))]
+
+
+DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
+    "export": _export, "submit": _submit, "put": _put, "block": _block, "seal": _seal,
+    "abandon": _abandon, "get": _get, "wait": _get, "forget": _forget, "drop": _drop,
+    "views": _views, "cancel": _cancel, "pin": _pin, "claim": _claim, "status": _status,
+    "finish": _finish, "fail": _fail, "driver": _driver, "observer": _observer, "ready": _ready,
+    "lost": _lost, "retracted": _retracted, "start-failed": _start_failed,
+    "client-lost": _client_lost, "process-gone": _process_gone, "moved": _moved,
+    "move-failed": _move_failed, "segment-opened": _segment_opened,
+    "segment-failed": _segment_failed,
+}  # fmt: skip
