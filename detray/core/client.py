@@ -27,8 +27,11 @@ from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
 
 VALUES_BYTES_MAX = 256 << 20
 """Inline values kept by a client; the oldest go first."""
-MESSAGE_BYTES = 96
-"""What a message without payload counts for when the driver decides to send."""
+BATCH_WEIGHT = 256 << 10
+"""Whoever drives the books sends when `out_weight` has reached this: enough to be worth a system
+call, little enough for the service to start early (docs/performance.md)."""
+MESSAGE_WEIGHT = BATCH_WEIGHT // 50
+"""What a message counts for; a byte of payload counts for one."""
 
 Outgoing = ClientStimulus | tuple[Any, ...]  # Any: (message, payload, payload...)
 
@@ -44,7 +47,7 @@ class Books:
         """Bytes at hand; None for what is known to be available."""
         self.values_bytes = 0
         self.out: list[Outgoing] = []
-        self.out_bytes = 0
+        self.out_weight = 0
         self.taken = 0
         """How often `take` was called."""
         self.queue = RunQueue()
@@ -88,7 +91,7 @@ class Books:
             self.client, task, template, stream.parent, stream.depth, size, args, refs, packed
         )
         self.out.append((message, blob) if size else message)
-        self.out_bytes += size + MESSAGE_BYTES
+        self.out_weight += size + MESSAGE_WEIGHT
         return items
 
     def put(self, stream: Stream, blob: bytes, refs: tuple[ObjectID, ...]) -> ObjectID:
@@ -97,7 +100,7 @@ class Books:
         size = len(blob)
         self.references.received[item] = 1
         self.out.append((ObjectPut(self.client, item, size, refs), blob))
-        self.out_bytes += size + MESSAGE_BYTES
+        self.out_weight += size + MESSAGE_WEIGHT
         if not refs:
             self.keep(item, blob)
         return item
@@ -193,7 +196,7 @@ class Books:
     def send(self, message: ClientStimulus, *payloads: bytes) -> None:
         """Append a message and its payload in one move: an interrupt cannot part them."""
         self.out.append((message, *payloads) if payloads else message)
-        self.out_bytes += MESSAGE_BYTES + sum(map(len, payloads))
+        self.out_weight += MESSAGE_WEIGHT + sum(map(len, payloads))
 
     @property
     def has_something(self) -> bool:
@@ -211,7 +214,7 @@ class Books:
             if ended:
                 self.out.append(stimuli.ViewsDropped(self.client, tuple(ended), tuple(counts)))
         out, self.out = self.out, []
-        self.out_bytes = 0
+        self.out_weight = 0
         payloads: list[bytes] = []
         if tuple in map(type, out):
             for place, item in enumerate(out):

@@ -17,7 +17,7 @@ Rules
 
 from __future__ import annotations
 
-from collections import deque
+from collections import _count_elements, deque  # type: ignore[attr-defined]  # Counter's loop
 from collections.abc import Iterable
 
 from detray.ids import ObjectID
@@ -75,11 +75,10 @@ class Grants:
         counts: list[int] = []
         for _ in range(pending):
             item = take()
-            left = uses.get(item, 0) - 1
-            if left > 0:
-                uses[item] = left
+            left = uses.pop(item, 1)
+            if left > 1:
+                uses[item] = left - 1
                 continue
-            uses.pop(item, None)
             count = self.received.pop(item, 0)
             if count:  # A reference made by hand, from bytes, never had a grant.
                 ended.append(item)
@@ -87,7 +86,5 @@ class Grants:
         return ended, counts
 
     def _count_created(self) -> None:
-        uses, take = self.uses, self.created.popleft
-        for _ in range(len(self.created)):
-            item = take()
-            uses[item] = uses.get(item, 0) + 1
+        take = self.created.popleft
+        _count_elements(self.uses, [take() for _ in range(len(self.created))])

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from detray.core import stimuli
-from detray.core.client import Books
+from detray.core.client import BATCH_WEIGHT, Books
 from detray.core.effects import INLINE, FailRequest, Notify, Place, ReportStatus, Welcome
 from detray.core.streams import RunContext, Stream
 from detray.core.tickets import Ticket, TicketGroup
@@ -42,8 +42,6 @@ from detray.runtime.serialization import Serialized, deserialize
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
 
-SEND_MESSAGES = 50
-SEND_BYTES = 256 << 10
 ANSWER_GRACE_S = 1.0
 """The core keeps the time of a get. Beyond it by this much, the service must be stuck."""
 
@@ -163,18 +161,21 @@ class Client:
         args: tuple[ObjectID, ...] = (),
     ) -> list[ObjectID]:
         """Submit a call; the ids of its returns, each to be made a reference at once."""
-        data = b""
-        refs: tuple[ObjectID, ...] = ()
-        if blob is not None:
-            if blob.size_bytes > self.inline_bytes_max:
-                return self._submit_packed(template, num_returns, blob, args)
+        if blob is None:
+            data = b""
+            refs: tuple[ObjectID, ...] = ()
+        elif blob.size_bytes > self.inline_bytes_max:
+            return self._submit_packed(template, num_returns, blob, args)
+        else:
             data, refs = blob.to_bytes(), blob.refs
         if self._ended:
             raise self._error()
+        books = self.books
         with self.lock:
             stream = self.current.streams.get(get_ident()) or self._stream()
-            items = self.books.submit(stream, template, num_returns, data, args, refs)
-        self._sent()
+            items = books.submit(stream, template, num_returns, data, args, refs)
+        if books.out_weight >= BATCH_WEIGHT or self._flusher.asleep:
+            self._sent()
         return items
 
     def cancel(self, item: ObjectID, force: bool, recursive: bool) -> None:
@@ -214,7 +215,8 @@ class Client:
         else:
             data = value.to_bytes()
             with self._changing():
-                item = self.books.put(self._stream(), data, value.refs)
+                stream = self.current.streams.get(get_ident()) or self._stream()
+                item = self.books.put(stream, data, value.refs)
         self._sent()
         return item
 
@@ -401,13 +403,10 @@ class Client:
 
     def _sent(self) -> None:
         """Something was appended to the books: send a full batch, or see that somebody will."""
-        books = self.books
-        if len(books.out) >= SEND_MESSAGES or books.out_bytes >= SEND_BYTES:
+        if self.books.out_weight >= BATCH_WEIGHT:
             self.connection.flush()
         elif self._flusher.asleep:
             self._flusher.kick()
-        else:
-            self._flusher.start()
 
     def _await(self, ticket: Ticket, timeout_s: float | None = None) -> None:
         if not self.connection.wait(ticket, timeout_s):
@@ -422,7 +421,6 @@ class Client:
         self, items: list[ObjectID], needed: int, timeout: float | None, *, fetch: bool
     ) -> Ticket:
         """Ask for objects and wait for the answer."""
-        self._flusher.start()
         with self._changing():
             context = self.current
             blocks = NO_TASK

@@ -27,18 +27,19 @@ class Flusher:
         self._kick = allocate_lock()
         self._kick.acquire()
         self._started = False
-        self.asleep = False
+        self.asleep = True
         """Whoever leaves something behind while this is set must call `kick`."""
 
-    def start(self) -> None:
-        """Start the thread, once. The first to have something to send calls this."""
+    def kick(self) -> None:
+        """Wake the thread, or start it. Allowed in `__del__`: takes no lock."""
+        self.asleep = False
         if not self._started:
             self._started = True
-            start_new_thread(self._run, ())
-
-    def kick(self) -> None:
-        """Wake the thread. Allowed in `__del__`: takes no lock, allocates nothing."""
-        self.asleep = False
+            try:
+                start_new_thread(self._run, ())
+            except RuntimeError:  # The interpreter is ending.
+                pass
+            return
         try:
             self._kick.release()
         except RuntimeError:  # Somebody else kicked in the same moment.

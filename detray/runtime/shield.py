@@ -11,11 +11,14 @@ threads nothing here does anything.
 
 from __future__ import annotations
 
-import signal
+import _signal  # type: ignore[import-not-found]  # signal's own functions make enums: 20 us a call
+from _thread import get_ident
 from collections.abc import Callable
-from threading import get_ident, main_thread
+from threading import main_thread
 from types import FrameType
 from typing import Any
+
+_SIGINT = _signal.SIGINT
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -85,28 +88,28 @@ class DriverShield(Shield):
         """Hold interrupts back, whoever handles them in this program."""
         if self._raised or get_ident() != self._main:
             return False
-        handler = signal.getsignal(signal.SIGINT)
+        handler = _signal.getsignal(_SIGINT)
         if not callable(handler):  # Ignored, or left to the kernel: nothing raises.
             return False
         self._handler = handler
         self._raised = True
-        signal.signal(signal.SIGINT, self._on_signal)
+        _signal.signal(_SIGINT, self._on_signal)
         return True
 
     def lower(self) -> None:
         """Give the program its handler back, and call it if a signal came meanwhile."""
         handler = self._handler
         if handler is not None:
-            signal.signal(signal.SIGINT, handler)
+            _signal.signal(_SIGINT, handler)
         super().lower()
 
     def close(self) -> None:
         """Hold back again after `open`; the program's handler may be another one now."""
         super().close()
-        handler = signal.getsignal(signal.SIGINT)
+        handler = _signal.getsignal(_SIGINT)
         if callable(handler) and handler != self._on_signal:
             self._handler = handler
-            signal.signal(signal.SIGINT, self._on_signal)
+            _signal.signal(_SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         handler = self._handler
