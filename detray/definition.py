@@ -122,10 +122,10 @@ def _export(client: Any, definition: Definition) -> None:
 
 def _pickled(definition: Definition) -> Any:  # Any: `Serialized`, which loads lazily
     from detray.runtime.pickling import dump_rich
-    from detray.runtime.serialization import Serialized
+    from detray.runtime.serialization import SerializedParts
 
     try:
-        whole = Serialized(*dump_rich(definition.function))
+        whole = SerializedParts(*dump_rich(definition.function))
     except DetrayError:
         raise
     except Exception as problem:

@@ -18,7 +18,7 @@ from detray import errors
 from detray.dual import as_instance_of_cause, rebuild
 from detray.errors import Failure, TaskError
 from detray.ids import ObjectID
-from detray.runtime.serialization import Serialized, deserialize, serialize
+from detray.runtime.serialization import Serialized, SerializedParts, deserialize, serialize
 
 SUMMARY_MAX = 200
 
@@ -67,8 +67,8 @@ def serialize_error(
     pickled, note = _pickle_cause(cause)
     record = (function_name, pid, text, pickled.to_bytes() if pickled else b"", note)
     whole = serialize(record)
-    if pickled:
-        whole.refs = pickled.refs
+    if pickled and pickled.refs:
+        whole = SerializedParts(whole.to_bytes(), refs=pickled.refs)
     return whole, summarize(error)
 
 

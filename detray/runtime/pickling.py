@@ -46,6 +46,15 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
             return reducer(obj)
         return super().reducer_override(obj)
 
+    def forget(self) -> None:
+        """Be as new."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.clear_memo()
+        self.globals_ref.clear()
+        self.refs = {}
+        self.buffers = []
+
     def _take_buffer(self, buffer: PickleBuffer) -> bool:
         self.buffers.append(buffer.raw())
         return False  # False: out of band
@@ -55,14 +64,26 @@ def _is_known(obj: Any) -> bool:
     """True for functions and classes that pickle by name: asking cloudpickle costs 3 us each."""
     if obj.__module__.startswith("numpy"):
         return "<locals>" not in obj.__qualname__
-    return obj is ObjectRef or obj is _load_array
+    return obj is ObjectRef or obj is load_array
 
 
 def dump_rich(value: object) -> tuple[bytes, list[memoryview], tuple[ObjectID, ...]]:
     """`value` as (pickle stream, out-of-band buffers, references inside)."""
-    pickler = ValuePickler()
+    # Making a pickler costs 3 us, a third of a small value's pickling. One at work is not among the
+    # idle ones: a __reduce__ that pickles something itself gets another.
+    try:
+        pickler = _idle.pop()
+    except IndexError:  # Asked this way: threads may come between a look and a pop.
+        pickler = ValuePickler()
     pickler.dump(value)
-    return pickler.file.getvalue(), pickler.buffers, tuple(pickler.refs)
+    found = pickler.file.getvalue(), pickler.buffers, tuple(pickler.refs)
+    pickler.forget()
+    _idle.append(pickler)
+    return found
+
+
+_idle: list[ValuePickler] = []
+"""Picklers that may be used again; one that raised is not."""
 
 
 def register(
@@ -85,22 +106,31 @@ def _load_custom(deserializer: Callable[[Any], object], state: object) -> object
 
 
 def _reduce_array(array: Any) -> Any:  # Any: numpy is not imported here
-    """Arrays that numpy would pickle in band, hence writable, go as raw bytes; others as they are.
+    """Every array as raw memory, also those that numpy would pickle in band, hence writable.
 
-    Arrays of Python objects stay numpy's business: they are lists in disguise, copied on every read
-    and therefore writable.
+    To name the type by a string and to load with a function of our own is three times as fast as
+    numpy's way. Arrays of Python objects stay numpy's business: they are lists in disguise, copied
+    on every read and therefore writable.
     """
-    kind = array.dtype.kind
-    if array.dtype.hasobject:
+    dtype = array.dtype
+    if dtype.hasobject:
         return NotImplemented
     flags = array.flags
-    if (flags.c_contiguous or flags.f_contiguous) and kind not in "mM" and not array.dtype.names:
-        return NotImplemented
+    simple = dtype.kind in "biufc"
+    if simple and flags.c_contiguous:
+        return load_array, (PickleBuffer(array), dtype.str, array.shape)
+    if simple and flags.f_contiguous:
+        return load_array, (PickleBuffer(array), dtype.str, array.shape, "F")
     flat = array.reshape(-1)  # Copies what is not contiguous.
     if not flat.flags.c_contiguous:
         flat = flat.copy()
-    return _load_array, (flat.view("u1"), array.dtype, array.shape)
+    return load_array, (PickleBuffer(flat.view("u1")), dtype.str if simple else dtype, array.shape)
 
 
-def _load_array(raw: Any, dtype: Any, shape: tuple[int, ...]) -> Any:  # Any: as above
-    return raw.view(dtype).reshape(shape)
+def load_array(raw: Any, dtype: Any, shape: tuple[int, ...], order: Any = "C") -> Any:
+    """An array over the memory of `raw`. (Any: as above.)"""
+    from numpy import frombuffer, ndarray
+
+    if not raw.nbytes:
+        return frombuffer(b"", dtype).reshape(shape)
+    return ndarray(shape, dtype, raw, order=order)

@@ -28,7 +28,7 @@ Rules
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pickle import PickleBuffer, dumps, loads
 from typing import Any
 
@@ -51,24 +51,43 @@ reducers: dict[type, Callable[[Any], Any]] = {}
 
 
 class Serialized:
-    """A value's bytes before they are put together, and the references met inside.
+    """A value's bytes, and the references met inside.
 
     `size_bytes` is what `to_bytes` returns and `write_into` needs. `refs` are distinct, in the
-    order in which the pickler met them.
+    order in which the pickler met them. This class has neither references nor buffers: made for
+    every call with simple arguments, it is as small as it can be.
     """
 
-    __slots__ = ("_buffers", "_stream", "refs", "size_bytes")
+    __slots__ = ("_stream", "size_bytes")
+
+    refs: tuple[ObjectID, ...] = ()
+
+    def __init__(self, stream: bytes) -> None:
+        self._stream = stream
+        self.size_bytes = len(stream)
+
+    def to_bytes(self) -> bytes:
+        """The value's bytes in one piece."""
+        return self._stream
+
+    def write_into(self, view: memoryview) -> None:
+        """Write the value's bytes to the start of `view` (format B, at least `size_bytes` long)."""
+        view[: self.size_bytes] = self._stream
+
+
+class SerializedParts(Serialized):
+    """A value with references inside, or with buffers that are copied only once, to their place."""
+
+    __slots__ = ("_buffers", "refs")
 
     def __init__(
-        self,
-        stream: bytes,
-        buffers: list[memoryview] | None = None,
-        refs: tuple[ObjectID, ...] = (),
+        self, stream: bytes, buffers: Sequence[memoryview] = (), refs: tuple[ObjectID, ...] = ()
     ) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._buffers = buffers
         self.refs = refs
-        self.size_bytes = len(stream) if not buffers else _end_of_last(len(stream), buffers)
+        if buffers:
+            self.size_bytes = _end_of_last(len(stream), buffers)
 
     def to_bytes(self) -> bytes:
         """The value's bytes in one piece."""
@@ -113,7 +132,7 @@ def serialize(value: Any) -> Serialized:
         return Serialized(dumps(value, PROTOCOL))
     from detray.runtime.pickling import dump_rich
 
-    return Serialized(*dump_rich(value))
+    return SerializedParts(*dump_rich(value))
 
 
 def deserialize(data: bytes | memoryview) -> object:
@@ -164,14 +183,14 @@ class _AsBuffer:
 def _serialize_bytes(value: bytes) -> Serialized:
     buffers: list[PickleBuffer] = []
     stream = dumps(_AsBuffer(value), PROTOCOL, buffer_callback=buffers.append)
-    return Serialized(stream, [buffers[0].raw()])
+    return SerializedParts(stream, [buffers[0].raw()])
 
 
 def _aligned(offset: int) -> int:
     return (offset + _ALIGNMENT - 1) & -_ALIGNMENT
 
 
-def _end_of_last(stream_bytes: int, buffers: list[memoryview]) -> int:
+def _end_of_last(stream_bytes: int, buffers: Sequence[memoryview]) -> int:
     end = _COUNT.size + _ENTRY.size * len(buffers) + stream_bytes
     for buffer in buffers:
         end = _aligned(end) + buffer.nbytes

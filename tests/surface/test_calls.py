@@ -34,8 +34,9 @@ def test_references_leave_their_place_to_their_value(client: QuietClient) -> Non
     assert decode_call(blob.to_bytes(), ["A", "B"]) == ((1, "A", [b]), {"y": 2, "x": "B"})
 
 
-arguments = st.lists(st.integers() | st.just("ref")), st.dictionaries(
-    st.text(max_size=3), st.integers() | st.just("ref"), max_size=4
+arguments = (
+    st.lists(st.integers() | st.just("ref")),
+    st.dictionaries(st.text(max_size=3), st.integers() | st.just("ref"), max_size=4),
 )
 
 

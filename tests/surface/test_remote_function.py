@@ -43,7 +43,7 @@ def test_the_decorator_takes_a_function_or_options() -> None:
     for remote in (
         detray.remote(f),
         detray.remote(num_cpus=2)(f),
-        detray.remote(**{"num_returns": 1})(f),
+        detray.remote(num_returns=1)(f),
     ):
         assert isinstance(remote, RemoteFunction)
         assert remote._function() == 3
@@ -134,7 +134,10 @@ def test_a_function_is_exported_once_and_a_template_defined_once(client: QuietCl
         f.remote(number)
         f.options(num_cpus=2).remote(number)
     assert len(client.exports) == 1
-    assert [template[3] for template in client.templates] == [(("CPU", 10_000),), (("CPU", 20_000),)]
+    assert [template[3] for template in client.templates] == [
+        (("CPU", 10_000),),
+        (("CPU", 20_000),),
+    ]
 
 
 def test_options_inherit_what_they_do_not_name() -> None:
@@ -212,7 +215,9 @@ def test_a_failed_export_leaves_no_half_exported_functions(client: QuietClient) 
     box["what"] = 3  # type: ignore[assignment]  # something that pickles
     outer.remote()
     sent = {name: number for number, (_, name, _) in client.exports.items()}
-    assert deserialize(client.exports[sent["outer"]][0])()[0]._definition._function_id == sent["inner"]  # type: ignore[operator]  # a function
+    assert (
+        deserialize(client.exports[sent["outer"]][0])()[0]._definition._function_id == sent["inner"]
+    )  # type: ignore[operator]  # a function
 
 
 def test_an_argument_that_cannot_be_pickled_is_named(client: QuietClient) -> None:

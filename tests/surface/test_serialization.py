@@ -19,9 +19,7 @@ from tests.surface.conftest import QuietClient, ref_id
 atoms = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats()
 values = st.recursive(
     atoms,
-    lambda inner: (
-        st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner)
-    ),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
 )
 
 
