@@ -67,18 +67,21 @@ def on_job_admitted(s: Step, m: JobAdmitted) -> None:
         return
     client.job = m.job
     policy = t.config.policy
-    s.out.append(
-        Welcome(
-            m.client, m.job, t.node, t.incarnation, policy.inline_bytes_max, t.config.arena_bytes
-        )
-    )
+    s.out.append(_welcome(s, m.client, m.job))
     for _ in range(min(t.config.prestart_workers, policy.worker_starts_max)):
         dispatch.start_worker(s, m.job << 1)
 
 
 def on_observer_connected(s: Step, m: ObserverConnected) -> None:
-    """Somebody looks on."""
+    """Somebody looks on; the welcome tells it its number."""
     s.t.clients[m.client] = Client(m.client, OBSERVER, m.pid)
+    s.out.append(_welcome(s, m.client, JobNumber(0)))
+
+
+def _welcome(s: Step, client: ClientID, job: JobNumber) -> Welcome:
+    t = s.t
+    inline_bytes_max = t.config.policy.inline_bytes_max
+    return Welcome(client, job, t.node, t.incarnation, inline_bytes_max, t.config.arena_bytes)
 
 
 # ------------------------------------------------------------------ leaving

@@ -26,7 +26,7 @@ ARENA = 0
 
 
 class Welcome(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
-    """A driver may begin: its job, its node, and how this node does things."""
+    """A driver or observer may begin: its job (0: none), its node, how this node does things."""
 
     client: ClientID
     job: JobNumber
