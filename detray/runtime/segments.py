@@ -22,6 +22,7 @@ from detray.core.stimuli import (
     SegmentFailed,
     SegmentOpened,
 )
+from detray.runtime.connections import Inbox
 from detray.runtime.wakeups import Wakeups
 
 _PIECE_BYTES = 4 << 20
@@ -37,13 +38,13 @@ class Segments:
         directory: str,
         arena_fd: int,
         wakeups: Wakeups,
-        deliver: Callable[[LocalStimulus], None],
+        inbox: Inbox,
     ) -> None:
         self._directory = directory
         self._fds: dict[int, int] = {ARENA: arena_fd}
         self._jobs: SimpleQueue[Callable[[], LocalStimulus | None]] = SimpleQueue()
         self._facts: deque[LocalStimulus] = deque()
-        self._deliver = deliver
+        self._inbox = inbox
         self._has_thread = False
         self._punch_hole: Callable[[int, int, int, int], int] | None = None
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -80,7 +81,7 @@ class Segments:
     def _on_done(self, _mask: int) -> None:
         os.eventfd_read(self._done_fd)
         while self._facts:
-            self._deliver(self._facts.popleft())
+            self._inbox.facts.append(self._facts.popleft())
 
     def _load_punch_hole(self) -> Callable[[int, int, int, int], int]:
         import ctypes  # slow to import, and rarely needed

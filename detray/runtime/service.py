@@ -135,7 +135,7 @@ class Service:
             arena_fd=arena_fd,
             note=self._note,
         )
-        self._segments = Segments(boot.session_dir, arena_fd, wakeups, inbox.facts.append)
+        self._segments = Segments(boot.session_dir, arena_fd, wakeups, inbox)
         self._cores: tuple[LocalScheduler, GlobalScheduler] = (
             LocalScheduler(boot.local),
             GlobalScheduler(boot.global_),
@@ -157,9 +157,9 @@ class Service:
 
     def run(self) -> None:
         """Serve until a core orders the end."""
+        self._guests.listen(os.path.join(self._boot.session_dir, SOCKET_NAME))
         self._settle()
         # The first workers are under way, the driver is welcome: now what would have delayed them.
-        self._guests.listen(os.path.join(self._boot.session_dir, SOCKET_NAME))
         self._zygote.adopt_orphans()
         self._workers.watch_oom()
         core, inbox, wakeups = self._cores[NODE], self._inbox, self._wakeups

@@ -18,6 +18,7 @@ from detray.core.stimuli import (
     SegmentOpened,
 )
 from detray.ids import ObjectID
+from detray.runtime.connections import Inbox
 from detray.runtime.segments import Segments
 from detray.runtime.service import make_arena
 from detray.runtime.wakeups import Wakeups
@@ -30,16 +31,15 @@ class Bench:
     def __init__(self, directory: Path) -> None:
         self.wakeups = Wakeups()
         self.arena_fd = make_arena(SIZE)
-        self.facts: list[LocalStimulus] = []
-        self.segments = Segments(
-            str(directory), self.arena_fd, self.wakeups, self.facts.append
-        )
+        self.inbox = Inbox()
+        self.segments = Segments(str(directory), self.arena_fd, self.wakeups, self.inbox)
         self.file = directory / "segment-1"
 
     def answer(self) -> LocalStimulus:
-        while not self.facts:
+        while not self.inbox.facts:
             self.wakeups.dispatch(None)
-        return self.facts.pop(0)
+        _, _, [fact] = self.inbox.take()
+        return fact
 
     def do(self, order: Callable[[], None]) -> LocalStimulus:
         order()
