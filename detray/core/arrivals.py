@@ -104,11 +104,13 @@ def _on_block(
 
 def _on_run(books: Books, message: RunTask, cut: Cutter, done: list[Ticket]) -> None:
     blob = cut.take(message.size_bytes)
-    values = tuple([cut.of(place) for place in message.args])
+    values: tuple[bytes, ...] = ()
+    if message.args:
+        values = tuple([cut.of(place) for place in message.args])
+        for place in message.args:
+            _grant(books, place)
     if message.refs:
         books.references.receive(message.refs)
-    for place in message.args:
-        _grant(books, place)
     books.queue.runs.append(QueuedRun(message, blob, values))
     _arrived(books, done)
 

@@ -196,7 +196,9 @@ class Books:
     def send(self, message: ClientStimulus, *payloads: bytes) -> None:
         """Append a message and its payload in one move: an interrupt cannot part them."""
         self.out.append((message, *payloads) if payloads else message)
-        self.out_weight += MESSAGE_WEIGHT + sum(map(len, payloads))
+        self.out_weight += MESSAGE_WEIGHT
+        for payload in payloads:
+            self.out_weight += len(payload)
 
     @property
     def has_something(self) -> bool:
@@ -216,11 +218,10 @@ class Books:
         out, self.out = self.out, []
         self.out_weight = 0
         payloads: list[bytes] = []
-        if tuple in map(type, out):
-            for place, item in enumerate(out):
-                if type(item) is tuple:
-                    out[place] = item[0]
-                    payloads.extend(item[1:])
+        for place, item in enumerate(out):
+            if type(item) is tuple:
+                out[place] = item[0]
+                payloads += item[1:]
         return out, payloads  # type: ignore[return-value]  # the loop took all tuples out
 
     def _settle_references(self) -> None:

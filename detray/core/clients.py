@@ -31,7 +31,6 @@ from detray.core.tasks import fail_task
 from detray.errors import Failure
 from detray.ids import ClientID, JobNumber, ObjectID, job_of
 
-
 # ------------------------------------------------------------------ joining
 
 
@@ -256,4 +255,3 @@ def held_by(s: Step, client: ClientID) -> list[ObjectID]:
         for row in s.t.objects.values()
         if (row.holder == client and row.granted) or client in (row.others or {})
     ]
-

@@ -1,10 +1,11 @@
 """Deadlocks: proven cycles among blocked runs, told apart from mere waiting.
 
-Rule (PROTOCOL N10, N20): a run blocked in `get` gives back CPU only. Runs that hold devices or custom
-resources can therefore wait for each other; so can runs that wait for each other's results. When no
-run of the node can go on and nothing is under way that could change that, what can still finish is
-computed to a fixed point; the blocked gets that are left can never be answered. The youngest of them
-fails with the cycle as its text, which frees what it held.
+Rule (PROTOCOL N10, N20): a run blocked in `get` gives back CPU only. Runs that hold devices or
+custom resources can therefore wait for each other; so can runs that wait for each other's results.
+When no run of the node can go on and nothing is under way that could change that (or now and then
+while others do go on), what can still finish is computed to a fixed point; the blocked gets that
+are left can never be answered. The youngest of them fails with the cycle as its text, which frees
+what it held.
 """
 
 from __future__ import annotations
@@ -122,9 +123,7 @@ def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> 
         return False
     shape = t.shapes[t.templates[task.template].shape]
     # CPU and slots come back whenever runs block or finish; only what blocked runs keep can lack.
-    return all(
-        free[index] >= amount for index, amount in shape.amounts if index > resources.CPU
-    )
+    return all(free[index] >= amount for index, amount in shape.amounts if index > resources.CPU)
 
 
 def _describe(s: Step, youngest: Get, stuck: list[Get]) -> str:

@@ -3,17 +3,24 @@
 Rules (PROTOCOL N10, N11, T11, D 33, 34)
 ----------------------------------------
 - Ready tasks are ordered by (deeper first, submission) across all shapes; a shape that does not fit
-  now lets later ones pass, but not for ever: passed over too often it reserves what it needs, unless
-  a blocked run could be waiting for what would be held back.
-- A worker holds one allocation; runs of the same shape are pre-sent behind the running one for about
-  `pipeline_ns` of expected work, idle workers first. Unknown functions are never pre-sent.
+  now lets later ones pass, but not for ever: passed over too often it reserves what it needs,
+  unless a blocked run could be waiting for what would be held back.
+- A worker holds one allocation; runs of the same shape are pre-sent behind the running one for
+  about `pipeline_ns` of expected work, idle workers first. Unknown functions are never pre-sent.
 - A worker that finished nothing for `stall_check_ns` gives back what it has not begun.
 """
 
 from __future__ import annotations
 
 from detray.core import objects, resources
-from detray.core.effects import DefineFunction, DefineTemplate, ExitWorker, Place, RunTask, StartWorker
+from detray.core.effects import (
+    DefineFunction,
+    DefineTemplate,
+    ExitWorker,
+    Place,
+    RunTask,
+    StartWorker,
+)
 from detray.core.gets import retract
 from detray.core.lifecycle import move_task
 from detray.core.states import READY, Assigned
@@ -22,6 +29,7 @@ from detray.core.tables import WORKER, Client, Run, Shape, Task, Template, Worke
 from detray.core.tasks import fail_task
 from detray.errors import Failure
 from detray.ids import ClientID, JobNumber
+
 
 def dispatch(s: Step) -> None:
     """Send ready tasks to workers until resources, workers or tasks run out."""
@@ -83,7 +91,7 @@ def _serve(s: Step, shape: Shape, wanted: dict[int, int], *, first: bool) -> Non
         _send(s, worker, task, template)
         if not shape.count:
             return
-        if 0 <= template.duration_ns:
+        if template.duration_ns >= 0:
             open_for_more(s, worker)
     if first and shape.count:
         _fill_pipelines(s, shape)
@@ -245,9 +253,15 @@ def _teach(s: Step, worker: Worker, template: Template) -> None:
     cpus = dict(template.demand).get("CPU", 0)
     s.out.append(
         DefineTemplate(
-            worker.id, template.number, template.function, template.name, template.num_returns,
-            cpus, template.retry_application_errors, template.size_bytes,
-        )  # fmt: skip
+            worker.id,
+            template.number,
+            template.function,
+            template.name,
+            template.num_returns,
+            cpus,
+            template.retry_application_errors,
+            template.size_bytes,
+        )
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from detray.core.stimuli import HeadMessage, NodeMessage
-from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID, TemplateID
+from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID
 
 INLINE = -1
 """The `segment` of a place whose bytes travel as payload of the message."""
@@ -130,7 +130,9 @@ class GetAnswered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6)
 
 
 class GrantBlock(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
-    """Write the object there; seal or abandon. Answered by BlockSealed, RunFinished, BlockAbandoned."""
+    """Write the object there; seal or abandon. Answered by BlockSealed, RunFinished,
+    BlockAbandoned.
+    """
 
     client: ClientID
     object: ObjectID

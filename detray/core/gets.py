@@ -203,9 +203,7 @@ def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
         if place.segment == INLINE:
             payload += place.size_bytes
             if payload > limit:
-                s.out.append(
-                    GetAnswered(get.client, get.request, timed_out, True, tuple(places))
-                )
+                s.out.append(GetAnswered(get.client, get.request, timed_out, True, tuple(places)))
                 places, payload = [], 0
     s.out.append(GetAnswered(get.client, get.request, timed_out, False, tuple(places)))
 

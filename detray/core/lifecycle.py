@@ -8,11 +8,15 @@ from detray.core.tables import Object, Task
 
 def move_task(task: Task, state: TaskState) -> None:
     """Task to its next state."""
-    assert type(state) in MOVES[type(task.state)], f"{task.spec.task.hex()}: {task.state} -> {state}"
+    assert type(state) in MOVES[type(task.state)], (
+        f"{task.spec.task.hex()}: {task.state} -> {state}"
+    )
     task.state = state
 
 
 def move_object(item: Object, state: ObjectState) -> None:
     """Object to its next state."""
-    assert type(state) in OBJECT_MOVES[type(item.state)], f"{item.id.hex()}: {item.state} -> {state}"
+    assert type(state) in OBJECT_MOVES[type(item.state)], (
+        f"{item.id.hex()}: {item.state} -> {state}"
+    )
     item.state = state

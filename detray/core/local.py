@@ -1,7 +1,7 @@
 """The local scheduler: one node's core.
 
-Contract: the same configuration and the same stimuli in the same steps give the same effects, in any
-process, under any hash seed, on any supported Python.
+Contract: the same configuration and the same stimuli in the same steps give the same effects, in
+any process, under any hash seed, on any supported Python.
 
 Theory of operation
 -------------------

@@ -2,8 +2,8 @@
 
 The driver keeps payload bytes in a dict by key. `incoming` says under which keys the slices of a
 received frame go, `outgoing` whose bytes are appended to a frame that is sent. A size of 0 means no
-payload at all. Incoming bytes never replace bytes that are there (PROTOCOL N6: live values are never
-replaced); a return of a later attempt arrives under a key of its own and the core orders a
+payload at all. Incoming bytes never replace bytes that are there (PROTOCOL N6: live values are
+never replaced); a return of a later attempt arrives under a key of its own and the core orders a
 `CopyPayload` when it accepts it.
 """
 

@@ -376,5 +376,3 @@ def _interrupt(s: Step, worker: Worker, run: Run, task: Task) -> None:
 def refuse(s: Step, client: ClientID, what: str, text: str) -> None:
     """Answer a message that makes no sense."""
     s.out.append(FailRequest(client, what, text))
-
-

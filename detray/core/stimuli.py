@@ -2,8 +2,8 @@
 
 Rules
 -----
-- A stimulus is a frozen Struct of integers, bounded strings, ids and tuples of these. The message on
-  the wire, the record in a trace and the literal in a test are the same object.
+- A stimulus is a frozen Struct of integers, bounded strings, ids and tuples of these. The message
+  on the wire, the record in a trace and the literal in a test are the same object.
 - Times are integer nanoseconds of the node's monotonic clock, sizes are bytes, resources are units
   of 1/10,000 (`detray.core.resources`).
 - What a client sends names the client that sends it; the service drops a connection that lies.
@@ -180,9 +180,10 @@ class RunFinished(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13
 class RunFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=14):
     """User code raised (or its result could not be stored); the pickled error follows as payload.
 
-    `kind` is an `errors.Failure` value: APPLICATION, CANCELLED (the worker raised the interrupt that
-    was asked for) and so on. `summary` is the error's type and message, at most 200 characters.
-    `retryable` is the worker's verdict on `retry_exceptions`. `refs` are references inside the error.
+    `kind` is an `errors.Failure` value: APPLICATION, CANCELLED (the worker raised the interrupt
+    that was asked for) and so on. `summary` is the error's type and message, at most 200
+    characters. `retryable` is the worker's verdict on `retry_exceptions`. `refs` are references
+    inside the error.
     """
 
     client: ClientID

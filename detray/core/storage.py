@@ -4,9 +4,9 @@ Rules (PROTOCOL N12, D 15 to 18)
 --------------------------------
 - A block belongs to its writer from the grant until it is sealed, abandoned, or the kernel says
   that the writer is gone.
-- When the arena has no room: sealed, unpinned objects move to disk, oldest first, enough of them for
-  the requests that wait. If none can move, the request gets a file of its own at once, so waiting
-  for memory can never deadlock.
+- When the arena has no room: sealed, unpinned objects move to disk, oldest first, enough of them
+  for the requests that wait. If none can move, the request gets a file of its own at once, so
+  waiting for memory can never deadlock.
 - What is larger than the arena goes to a file directly.
 - A spilled object is a block in a file segment: readers map it like any other, so there is nothing
   to restore. A copy that comes back while somebody reads the arena block is thrown away.

@@ -7,6 +7,8 @@ and nested references as `Object.uses`. A demand this node can never meet is put
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from detray.core import objects
 from detray.core.effects import CopyPayload, FailRequest
 from detray.core.lifecycle import move_task
@@ -30,14 +32,15 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     t = s.t
     client, name = m.client, m.task
     template = t.templates.get(template_number(client, m.template))
-    if template is None or name in t.tasks:
+    returns = [return_object(name, i) for i in range(template.num_returns)] if template else []
+    if template is None or name in t.tasks or not t.objects.keys().isdisjoint(returns):
         reason = "the task is already there" if template else f"no template {m.template}"
         s.out.append(FailRequest(client, f"TaskSubmitted {name.hex()}", reason))
         return
     t.next_number = number = t.next_number + 1
     task = t.tasks[name] = Task(m, template.number, number, WAITING, template.max_retries)
-    for index in range(template.num_returns):
-        objects.create(s, return_object(name, index), client)
+    for item in returns:
+        objects.create(s, item, client)
     failed = _take_arguments(s, task) if m.args or m.refs else None
     if client > 0 and _join_parent(s, task):
         fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)
@@ -77,10 +80,12 @@ def _take_arguments(s: Step, task: Task) -> ObjectID | None:
             task.missing += 1
         elif type(row.state) is Failed:
             failed = failed or ref
-    for ref in task.spec.refs:
-        row = rows.get(ref)
-        if row is not None:
-            row.uses += 1
+    known = [ref for ref in task.spec.refs if ref in rows]
+    for ref in known:
+        rows[ref].uses += 1
+    if len(known) < len(task.spec.refs):
+        # What is unknown now is not held, so it must not be let go of either.
+        task.spec = replace(task.spec, refs=tuple(known))
     return failed
 
 
@@ -112,7 +117,12 @@ def make_ready(s: Step, task: Task, template: Template) -> None:
     s.t.placing[task.spec.task] = None
     s.to_head(
         PlacementRequested(
-            s.next_link_seq(), s.t.node, task.spec.task, task.attempt, template.name, template.demand
+            s.next_link_seq(),
+            s.t.node,
+            task.spec.task,
+            task.attempt,
+            template.name,
+            template.demand,
         )
     )
 
@@ -198,9 +208,7 @@ def end_task(s: Step, task: Task, template: Template) -> None:
         s.t.shapes[template.shape].count -= 1
     elif type(state) is Placing:
         s.t.placing.pop(spec.task, None)
-        s.to_head(
-            PlacementWithdrawn(s.next_link_seq(), s.t.node, spec.task, task.attempt)
-        )
+        s.to_head(PlacementWithdrawn(s.next_link_seq(), s.t.node, spec.task, task.attempt))
     elif state is WAITING and task.missing:
         _leave_takers(s, spec)
     del s.t.tasks[spec.task]

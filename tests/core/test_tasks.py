@@ -207,9 +207,7 @@ def test_a_get_with_a_timeout_is_answered_at_its_deadline() -> None:
     task = driver.task(driver.template())
     world.do(task, driver.get(first_return(task), timeout_ns=5_000))
     assert world.local.next_deadline_ns == world.now_ns + 5_000
-    assert world.do(advance_ns=5_000) == [
-        ef.GetAnswered(driver.client, 1, True, False, ())
-    ]
+    assert world.do(advance_ns=5_000) == [ef.GetAnswered(driver.client, 1, True, False, ())]
 
 
 def test_cancelling_a_queued_task_fails_its_returns_without_running_it() -> None:
@@ -261,9 +259,7 @@ def test_a_blocked_parent_gives_its_cpu_to_its_child() -> None:
     out = world.do(template, submitted)
     assert not runs(out)
     item = return_object(child, 0)
-    out = world.do(
-        st.GetRequested(run.client, 1, (item,), 1, True, True, -1, parent.task)
-    )
+    out = world.do(st.GetRequested(run.client, 1, (item,), 1, True, True, -1, parent.task))
     [start] = [e for e in out if type(e) is ef.StartWorker]
     [child_run] = runs(world.do(st.WorkerReady(start.client, 301)))
     assert child_run.task == child

@@ -1,4 +1,4 @@
-"""Random programs on a `World`: clients that submit, get, drop, cancel; workers that run, nest, die.
+"""Random programs on a `World`: clients submit, get, drop, cancel; workers run, nest, die.
 
 `Player(choose)` takes every decision from `choose(n) -> 0..n-1`, so that hypothesis can draw (and
 shrink) it or a seeded generator can. It keeps the books that real clients keep (grants, pins) and
@@ -19,7 +19,14 @@ from detray.core.config import Policy
 from detray.core.states import PENDING
 from detray.errors import Failure
 from detray.ids import (
-    NO_TASK, ClientID, ObjectID, TaskID, child_prefix, child_task, put_object, return_object,
+    NO_TASK,
+    ClientID,
+    ObjectID,
+    TaskID,
+    child_prefix,
+    child_task,
+    put_object,
+    return_object,
 )  # fmt: skip
 from tests.support.world import World
 
@@ -209,9 +216,7 @@ class Player:
             peer.grants[return_object(task, index)] += 1
             peer.mine.append(return_object(task, index))
         size = (0, 30)[self.choose(2)]
-        self.do(
-            st.TaskSubmitted(peer.id, task, number, peer.parent, peer.depth, size, args, refs)
-        )
+        self.do(st.TaskSubmitted(peer.id, task, number, peer.parent, peer.depth, size, args, refs))
 
     def _some(self, peer: Peer, most: int) -> list[ObjectID]:
         held = [item for item in peer.mine if peer.grants[item]]
@@ -282,9 +287,7 @@ class Player:
         """Cancel the producer of something."""
         for item in self._some(peer, 1):
             self.cancelled_any = True
-            self.do(
-                st.CancelRequested(peer.id, item, self.choose(4) == 0, bool(self.choose(2)))
-            )
+            self.do(st.CancelRequested(peer.id, item, self.choose(4) == 0, bool(self.choose(2))))
 
     # ------------------------------------------------------------------ what a worker does
 
@@ -370,9 +373,7 @@ class Player:
             parts = [st.Return(INLINE, False, refs) for _ in range(returns)]
             if in_block:
                 parts[0] = st.Return(BLOCK_BYTES, True, refs)
-            self.do(
-                st.RunFinished(hand.id, run.task, run.attempt, 0, duration, tuple(parts))
-            )
+            self.do(st.RunFinished(hand.id, run.task, run.attempt, 0, duration, tuple(parts)))
         if hand.id in self.hands and not hand.queue:
             self._drop_all(hand)
 

@@ -19,8 +19,16 @@ from detray.core.local import LocalScheduler
 from detray.core.payloads import INCOMING, OUTGOING
 from detray.errors import Failure
 from detray.ids import (
-    ClientID, FunctionID, ObjectID, TaskID, child_prefix, child_task, function_id, put_object,
-    return_object, root_task,
+    ClientID,
+    FunctionID,
+    ObjectID,
+    TaskID,
+    child_prefix,
+    child_task,
+    function_id,
+    put_object,
+    return_object,
+    root_task,
 )  # fmt: skip
 
 
@@ -188,5 +196,3 @@ def failed(run: ef.RunTask, *, retryable: bool = False, kind: int = Failure.APPL
     return st.RunFailed(
         run.client, run.task, run.attempt, 0, 5_000, kind, retryable, "ValueError: no", size
     )
-
-
