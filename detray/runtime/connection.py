@@ -29,7 +29,7 @@ from time import monotonic, sleep
 import msgspec
 
 from detray.core.arrivals import receive, retract
-from detray.core.client import Books
+from detray.core.client import Books, Outgoing
 from detray.core.effects import ClientMessage, FailRequest, Notify
 from detray.core.tickets import Ticket
 from detray.runtime.frames import FrameError, FrameReader, frame
@@ -72,12 +72,17 @@ class Connection:
         self._input.register(sock, select.POLLIN)
         self._spinner = Spinner(self._input)
 
-    def flush(self) -> None:
-        """Send everything. Raises nothing if the stream has ended: the next wait says so."""
+    def flush(self, last: Outgoing | None = None) -> None:
+        """Send everything, `last` after what is there already.
+
+        Raises nothing if the stream has ended: the next wait says so.
+        """
         raised = self.shield.raise_()
         try:
             with self._sending:
                 with self.lock:
+                    if last is not None:
+                        self.books.out.append(last)
                     messages, payloads = self.books.take()
                 if messages and self.broken is None:
                     self._send(frame(self._encode(messages), payloads))
@@ -168,9 +173,20 @@ class Connection:
     # -------------------------------------------------------------- sending
 
     def _send(self, data: bytes) -> None:
-        rest = memoryview(data)
         try:
-            while rest:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self.end(f"sending failed: {error}")
+            return
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        """The socket is full: send the rest piece by piece, reading meanwhile."""
+        try:
+            while rest and self.broken is None:
                 try:
                     rest = rest[self._sock.send(rest) :]
                 except BlockingIOError:

@@ -36,7 +36,7 @@ from detray.runtime.serialization import Serialized, deserialize, serialize
 _UNIT = 10_000
 """Resource amounts are in 1/10,000."""
 
-Report = tuple[Any, ...]  # Any: (message, payload, payload...), as `Books.send` takes them.
+Report = tuple[Any, ...]  # Any: (message, payload, payload...), as in `Books.out`.
 
 
 class Execution:
@@ -54,9 +54,9 @@ class Execution:
 
     def run(self, run: QueuedRun) -> None:
         """Run an attempt and send its report."""
-        message = run.message
+        client, message = self._client, run.message
         template = self._queue.templates[message.template][0]
-        self._client.current = RunContext(
+        client.current = RunContext(
             message.task,
             message.attempt,
             message.depth,
@@ -66,25 +66,26 @@ class Execution:
         )
         self._environment.prepare(template.num_cpus, message.units)
         self._outputs.name = template.name
-        report = self._attempt(run, template)
-        with self._client.lock:
-            self._client.books.send(*report)
-        self._client.connection.flush()
-        self._outputs.flush()
+        client.connection.flush(self._attempt(run, template))
+        if self._outputs.written:
+            self._outputs.flush()
 
     def _attempt(self, run: QueuedRun, template: DefineTemplate) -> Report:
         """Everything but sending: the report, all else of the run forgotten."""
         key = (run.message.task, run.message.attempt)
+        interrupts = self._interrupts
         started_ns = monotonic_ns()
         phase = Failure.SERIALIZATION
         try:
             function, args, kwargs = self._load(run, template)
             phase = Failure.APPLICATION
             try:
-                self._interrupts.expose(key)
+                interrupts.exposed = key
+                if self._queue.interrupts:
+                    interrupts.raise_if_meant()
                 value = function(*args, **kwargs)
             finally:
-                self._interrupts.cover()
+                interrupts.exposed = None
             del args, kwargs
             phase = Failure.SERIALIZATION
             returns, payloads = self._store(run.message.task, value, template)
@@ -95,7 +96,8 @@ class Execution:
             _forget_frames(error)
             return report
         finally:
-            self._queue.forget_interrupt(*key)
+            if self._queue.interrupts:
+                self._queue.forget_interrupt(*key)
         ended_ns = monotonic_ns()
         message = RunFinished(self._client.books.client, *key, started_ns, ended_ns, returns)
         return message, *payloads
@@ -105,14 +107,14 @@ class Execution:
     def _load(self, run: QueuedRun, template: DefineTemplate) -> tuple[Any, Arguments, Keywords]:
         """The function and its arguments; the run's carriers are given back."""
         client, message = self._client, run.message
+        function = self._functions.get(template.function)
+        if function is not None and not message.args and not message.refs:
+            return function, *decode_call(run.blob, [])
         carried = list(message.args)
         carried.reverse()
         try:
-            function = self._functions.get(template.function)
             if function is None:
                 function = self._load_function(template)
-            if not carried:
-                return function, *decode_call(run.blob, [])
             blob: bytes | memoryview = run.blob
             values: list[Any] = []
             for data in run.values:
@@ -149,8 +151,14 @@ class Execution:
         self, task: TaskID, value: Any, template: DefineTemplate
     ) -> tuple[tuple[Return, ...], list[bytes]]:
         """Pickle the returns, large ones into blocks. On failure no block stays behind."""
-        parts = [_pickle(part) for part in _split(value, template)]
         client = self._client
+        if template.num_returns == 1:
+            only = _pickle(value)
+            if only.size_bytes <= client.inline_bytes_max:
+                return (Return(only.size_bytes, False, only.refs),), [only.to_bytes()]
+            parts = [only]
+        else:
+            parts = [_pickle(part) for part in _split(value, template)]
         returns: list[Return] = []
         payloads: list[bytes] = []
         try:
@@ -250,7 +258,9 @@ class Execution:
                 print(status, file=sys.stderr)
                 status = 1
         else:
-            traceback.print_exception(error)
+            # Without our own frame, which is the first.
+            trace = error.__traceback__
+            traceback.print_exception(error.with_traceback(trace.tb_next if trace else None))
         self._outputs.flush()
         os._exit(int(status or 0) & 0xFF)  # type: ignore[call-overload]  # int or None by now
 
@@ -278,8 +288,6 @@ class Environment:
 def _split(value: Any, template: DefineTemplate) -> list[Any]:
     """The returned value as the values of the task's returns. Raises ValueError."""
     wanted = template.num_returns
-    if wanted == 1:
-        return [value]
     if wanted == 0:
         return []
     try:

@@ -32,37 +32,27 @@ class Interrupts:
         self._pipe_fd = pipe_fd
         self._queue = queue
         self._shield = shield
-        self._exposed: Key | None = None
+        self.exposed: Key | None = None
+        """The attempt whose user code is on the stack: from just before it is called. Whoever sets
+        it looks into the queue's `interrupts` next; raising takes it back."""
         self._rest = b""
         signal.signal(signal.SIGINT, self._on_signal)
 
-    def expose(self, key: Key) -> None:
-        """From here on this attempt may be interrupted. Raises if it was to be cancelled before."""
-        self._exposed = key
-        if self._queue.interrupts and self._queue.forget_interrupt(*key):
-            self._raise()
-
-    def cover(self) -> None:
-        """User code is off the stack."""
-        self._exposed = None
+    def raise_if_meant(self) -> None:
+        """Raise TaskInterrupted if the exposed attempt is to be cancelled."""
+        key = self.exposed
+        if key is not None and self._queue.forget_interrupt(*key):
+            self.exposed = None
+            raise TaskInterrupted
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._drain()
-        if self._exposed is None or self._exposed not in self._queue.interrupts:
+        if self.exposed not in self._queue.interrupts:
             return
         if self._shield.holds_back:
-            self._shield.note(self._raise_if_meant)
+            self._shield.note(self.raise_if_meant)
         else:
-            self._raise_if_meant()
-
-    def _raise_if_meant(self) -> None:
-        key = self._exposed
-        if key is not None and self._queue.forget_interrupt(*key):
-            self._raise()
-
-    def _raise(self) -> None:
-        self._exposed = None
-        raise TaskInterrupted
+            self.raise_if_meant()
 
     def _drain(self) -> None:
         """Note every attempt named in the pipe."""

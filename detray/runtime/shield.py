@@ -11,7 +11,7 @@ threads nothing here does anything.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal's own functions make enums: 20 us a call
+import _signal  # signal itself makes enums of what these return: 20 us a call
 from _thread import get_ident
 from collections.abc import Callable
 from threading import main_thread
