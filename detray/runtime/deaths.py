@@ -29,7 +29,8 @@ def death_reason(status: int | None, *, struck_by_oom: bool) -> str:
 class OomWatch:
     """Whether the kernel's out-of-memory killer struck since it was last asked.
 
-    The control group's own count (cgroup 2) is exact; the machine's count may be about somebody else.
+    The control group's own count (cgroup 2) is exact; the machine's count may be about somebody
+    else.
     """
 
     def __init__(self) -> None:

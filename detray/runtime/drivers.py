@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable
 from functools import partial
+from time import monotonic_ns
 from typing import Any
 
 import msgspec
@@ -22,11 +23,13 @@ from detray.core.stimuli import ClientLost, DriverConnected, ObserverConnected, 
 from detray.ids import ClientID
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
 from detray.runtime.frames import FrameError, FrameReader
-from detray.runtime.wakeups import WRITE, Wakeups
+from detray.runtime.wakeups import READ, WRITE, Wakeups
 
 HELLO_BYTES_MAX = 1 << 16
 NEWCOMERS_MAX = 64
-"""Connections that have not said who they are; more than this are turned away."""
+"""Connections that have not said who they are; others wait to be accepted."""
+_HELLO_NS = 5_000_000_000
+"""Who has not said hello after so long is turned away."""
 ARENA_BYTE = b"A"
 _PEER = struct.Struct("3i")
 
@@ -76,16 +79,16 @@ class Guests:
         self._arena_fd = arena_fd
         self._note = note
         self._guests: dict[ClientID, _Guest] = {}
-        self._newcomers = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._newcomers: set[socket.socket] = set()
         self._next_number = -1
 
     def listen(self, path: str) -> None:
         """Let observers and further drivers connect at `path`. Raises OSError."""
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen()
-        listener.setblocking(False)
-        self._wakeups.watch(listener.fileno(), partial(self._on_newcomer, listener))
+        self._listener.bind(path)
+        self._listener.listen()
+        self._listener.setblocking(False)
+        self._wakeups.watch(self._listener.fileno(), self._on_newcomer)
 
     def add_driver(self, sock: socket.socket, pid: int, namespace: str, entrypoint: str) -> None:
         """Take in a driver: it gets the arena first, and a `Welcome` when its job has a number."""
@@ -126,21 +129,34 @@ class Guests:
 
     # -------------------------------------------------------------- newcomers
 
-    def _on_newcomer(self, listener: socket.socket, _mask: int) -> None:
+    def _on_newcomer(self, _mask: int) -> None:
         try:
-            sock, _ = listener.accept()
+            sock, _ = self._listener.accept()
         except OSError:
             return  # It has gone again, or descriptors have run out: it will see no answer.
-        pid, uid, _ = _PEER.unpack(
-            sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        )
-        if uid != os.getuid() or self._newcomers >= NEWCOMERS_MAX:
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, uid, _ = _PEER.unpack(credentials)
+        if uid != os.getuid():
             sock.close()
             return
         sock.setblocking(False)
-        self._newcomers += 1
+        self._newcomers.add(sock)
+        if len(self._newcomers) == NEWCOMERS_MAX:
+            self._wakeups.change(self._listener.fileno(), 0)
         reader = FrameReader(HELLO_BYTES_MAX)
         self._wakeups.watch(sock.fileno(), partial(self._on_hello, sock, reader, pid))
+        self._wakeups.call_at(monotonic_ns() + _HELLO_NS, partial(self._turn_away, sock))
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        """Close a newcomer's connection if it still is one."""
+        if sock in self._newcomers:
+            self._forget_newcomer(sock)
+            sock.close()
+
+    def _forget_newcomer(self, sock: socket.socket) -> None:
+        self._wakeups.forget(sock.fileno())
+        self._newcomers.discard(sock)
+        self._wakeups.change(self._listener.fileno(), READ)
 
     def _on_hello(self, sock: socket.socket, reader: FrameReader, pid: int, _mask: int) -> None:
         try:
@@ -154,8 +170,7 @@ class Guests:
             return
         except (OSError, FrameError, msgspec.MsgspecError) as error:
             hello, problem = None, str(error)
-        self._newcomers -= 1
-        self._wakeups.forget(sock.fileno())
+        self._forget_newcomer(sock)
         if hello is None or problem:
             sock.close()
             if problem:
@@ -230,7 +245,8 @@ class Guests:
 
     def _end_if_gone(self, guest: _Guest) -> None:
         number = guest.connection.client
-        if guest.has_hung_up and guest.pid_fd < 0 and self._guests.pop(number, None):
+        if guest.has_hung_up and guest.pid_fd < 0 and number in self._guests:
+            del self._guests[number]
             self._inbox.facts.append(ProcessGone(number))
 
 

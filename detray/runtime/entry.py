@@ -7,15 +7,14 @@ Rules
 - Only builtin modules until the fork (`import socket` alone costs 3 to 20 ms).
 
 Arguments: `service SESSION_DIR CLIENT_FD LOG_FD BOOT_FD LOCK_FD` or, for a zygote that replaces a
-dead one, `zygote SESSION_DIR CONTROL_FD BOOT_FD LOCK_FD`. The boot pipe carries a u32, so many bytes
-of sys.path joined by NUL, and (for a service) a msgpack `BootConfig`.
+dead one, `zygote SESSION_DIR CONTROL_FD BOOT_FD LOCK_FD`. The boot pipe carries a u32, so many
+bytes of sys.path joined by NUL, and (for a service) a msgpack `BootConfig`.
 """
-
-import os
-import sys
 
 import _signal
 import _socket
+import os
+import sys
 
 
 def read_paths(fd: int) -> list[str]:

@@ -1,7 +1,8 @@
 """The driver's log channel: lines of workers and notes of the service out, requests in.
 
-Frames to the driver: `["log", worker, pid, name, stream, [lines...]]`, `["notify", level, kind, text]`,
-`["trace", request]` with the trace as payload. From the driver: `["trace", request]`, `["shutdown"]`.
+Frames to the driver: `["log", worker, pid, name, stream, [lines...]]`,
+`["notify", level, kind, text]`, and `["trace", request]` with the trace as payload. From the
+driver: `["trace", request]` and `["shutdown"]`.
 Nothing here is recorded: no core hears of it.
 """
 

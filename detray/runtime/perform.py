@@ -2,8 +2,8 @@
 
 Order within a step: copies of payloads first (the frames may already attach the copies), then one
 frame for each client that is told something, then the other orders as they come; a drop of payloads
-is the last thing a core says in a step. Nothing here decides anything: an effect that names a client
-who has gone is skipped, because the core has been told, or will be in the next step.
+is the last thing a core says in a step. Nothing here decides anything: an effect that names a
+client who has gone is skipped, because the core has been told, or will be in the next step.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Performer:
                 attached += [payloads[key] for key in keys_of(message)]
             elif kind in self._after_frame:
                 afterwards.append(message)
-            elif kind is Notify and connection.client == SPAWNING_DRIVER:
+            elif type(message) is Notify and connection.client == SPAWNING_DRIVER:
                 self._log.notify(message.level, message.kind, message.text)
         connection.queue.send(frame(meta, attached), runs)
         if connection.queue.size_bytes > UNREAD_BYTES_MAX:

@@ -2,11 +2,12 @@
 
 Theory of operation
 -------------------
-A worker's death has an order. The zygote (or the kernel, for adopted ones) reports the exit; what the
-worker wrote before is read to the end of its socket, so that its last words become stimuli first; the
-tokens left in its pipe are the runs it never began; then `WorkerLost`. Its process group is killed and
-only then its pid is given up. `ProcessGone` follows when the last copy of its socket is closed: forks
-of the worker hold copies (programs that it executed do not), and with them perhaps views.
+A worker's death has an order. The zygote (or the kernel, for adopted ones) reports the exit; what
+the worker wrote before is read to the end of its socket, so that its last words become stimuli
+first; the tokens left in its pipe are the runs it never began; then `WorkerLost`. Its process group
+is killed and only then its pid is given up. `ProcessGone` follows when the last copy of its socket
+is closed: forks of the worker hold copies (programs that it executed do not), and with them perhaps
+views.
 """
 
 from __future__ import annotations

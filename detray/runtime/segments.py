@@ -1,7 +1,8 @@
 """File segments and the bulk copying into them, off the loop (PROTOCOL T8).
 
-One helper thread does everything that waits for a disk: its calls (`posix_fallocate`, `pread`,
-`pwrite`, `unlink`) release the GIL. It takes jobs from a queue in order and leaves facts for the loop.
+One helper thread does everything that waits for a disk: its calls (`posix_fallocate`, `preadv`,
+`pwrite`, `unlink`) release the GIL. It takes jobs from a queue in order and leaves facts for the
+loop.
 Holes are punched by the loop itself: the next effect may give the same block to somebody else.
 """
 
@@ -61,7 +62,7 @@ class Segments:
         self.run(lambda: self._remove_file(segment))
 
     def free(self, segment: int, offset: int, size_bytes: int) -> None:
-        """Give the disk space of a block back. Nothing to do in the arena: warm pages are wanted."""
+        """Give the disk space of a block back. In the arena nothing: warm pages are wanted."""
         fd = self._fds.get(segment)
         if segment != ARENA and fd is not None:
             punch = self._punch_hole or self._load_punch_hole()

@@ -4,11 +4,11 @@ Theory of operation
 -------------------
 A wake-up reads everything that has arrived into the inbox and takes one step with all of it. What
 that step orders can be answered at once (a retraction, a failed start) and the two cores of this
-process talk to each other: further steps follow in the same wake-up until nobody has anything to say.
-Every `handle` of either core is one recorded step.
+process talk to each other: further steps follow in the same wake-up until nobody has anything to
+say. Every `handle` of either core is one recorded step.
 
-Deadlines come after stimuli (PROTOCOL T4): before a step that a deadline caused, whatever has arrived
-meanwhile is read to the last byte, however long this process was stopped.
+Deadlines come after stimuli (PROTOCOL T4): before a step that a deadline caused, whatever has
+arrived meanwhile is read to the last byte, however long this process was stopped.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import gc
 import os
 import socket
 import sys
-from time import monotonic_ns, time_ns
+from time import monotonic_ns
 from typing import Any, NoReturn
 
 import msgspec
 
-from detray import __version__
 from detray.core.effects import ExitWorker
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
@@ -35,12 +34,12 @@ from detray.runtime.frames import frame
 from detray.runtime.log_channel import LogChannel
 from detray.runtime.perform import SPAWNING_DRIVER, Performer
 from detray.runtime.processes import Workers
+from detray.runtime.recording import Recording
 from detray.runtime.segments import Segments
-from detray.runtime.session import SOCKET_NAME, flight_path, remove_session
+from detray.runtime.session import SOCKET_NAME, remove_session
 from detray.runtime.wakeups import Wakeups
 from detray.runtime.worker_logs import WorkerLogs
 from detray.runtime.zygote_link import ZygoteLink
-from detray.trace.recorder import Recorder, new_header
 
 NODE, HEAD = 0, 1
 """The numbers of the two cores in a trace."""
@@ -48,7 +47,6 @@ _ROUNDS_MAX = 10_000
 _READS_BEFORE_DEADLINE_MAX = 1_000
 _EXIT_NS = 200_000_000
 _LAST_LINES_S = 0.5
-_FLUSH_NS = 1_000_000_000
 _GC_ALLOCATIONS = 100_000
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -114,7 +112,7 @@ class Service:
             log,
             wakeups,
             wants_lines=boot.log_to_driver,
-            read_trace=self._read_trace,
+            read_trace=lambda: self._recording.read(),
             shut_down=self._on_shutdown_request,
         )
         self._worker_logs = WorkerLogs(wakeups, self._log)
@@ -140,16 +138,20 @@ class Service:
             LocalScheduler(boot.local),
             GlobalScheduler(boot.global_),
         )
-        self._recorder = self._open_recorder()
-        self._flights = 0
-        self._has_flush_timer = False
+        self._recording = Recording(
+            boot,
+            self._cores,
+            wakeups=wakeups,
+            log=self._log,
+            in_background=self._segments.run,
+        )
         self._performer = Performer(
             payloads=payloads,
             connections=self._workers.connections,
             workers=self._workers,
             segments=self._segments,
             log=self._log,
-            dump=self._dump,
+            dump=self._recording.dump,
             stop=self._stop,
             cut_off=self._cut_off,
         )
@@ -181,9 +183,7 @@ class Service:
             metas.append(_encode(facts))
         self._handle(NODE, metas, [*said, *facts])
         self._settle()
-        if self._recorder.path and not self._has_flush_timer:
-            self._has_flush_timer = True
-            self._wakeups.call_at(monotonic_ns() + _FLUSH_NS, self._flush_recorder)
+        self._recording.keep_fresh()
 
     def _settle(self) -> None:
         """Further steps until neither core has anything left to hear."""
@@ -208,62 +208,14 @@ class Service:
         try:
             effects = self._cores[number].handle(*stimuli, now_ns=now_ns)
         except Exception as error:
-            self._recorder.step_raised(number, now_ns, metas, f"{type(error).__name__}: {error}")
+            self._recording.step_raised(number, now_ns, metas, f"{type(error).__name__}: {error}")
             raise
-        self._recorder.step(number, now_ns, metas, self._performer.perform(effects))
+        self._recording.step(number, now_ns, metas, self._performer.perform(effects))
 
     def _read_everything(self) -> None:
         for _ in range(_READS_BEFORE_DEADLINE_MAX):
             if not self._wakeups.dispatch_arrived():
                 return
-
-    # -------------------------------------------------------------- the recorder
-
-    def _open_recorder(self) -> Recorder:
-        boot = self._boot
-        header = new_header(
-            local=boot.local,
-            head=boot.global_,
-            entrypoint=boot.entrypoint,
-            wall_ns=time_ns(),
-            monotonic_ns=monotonic_ns(),
-            detray_version=__version__,
-        )
-        ring_bytes = boot.flight_bytes
-        try:
-            return Recorder(header, self._cores, boot.record or None, ring_bytes)
-        except OSError as error:
-            self._note("error", f"nothing is recorded to {boot.record}: {error}")
-            return Recorder(header, self._cores, None, ring_bytes)
-
-    def _flush_recorder(self) -> None:
-        self._has_flush_timer = False
-        self._recorder.flush()
-
-    def _read_trace(self) -> bytes:
-        try:
-            return self._recorder.read_all()
-        except OSError as error:
-            self._note("error", f"the trace cannot be read: {error}")
-            return b""
-
-    def _dump(self, reason: str) -> None:
-        """Write the flight recorder out, off the loop."""
-        if self._recorder.path:
-            self._recorder.flush()
-            return
-        self._flights += 1
-        path = flight_path(self._boot.session_dir, self._flights)
-        flight = self._recorder.freeze(reason)
-
-        def write() -> None:
-            try:
-                flight.write(path)
-            except OSError:
-                return  # The disk is full: the run goes on without.
-
-        self._segments.run(write)
-        self._log.notify("info", "flight", f"{reason}: the flight recorder is in {path}")
 
     # -------------------------------------------------------------- notes and ends
 
@@ -286,8 +238,7 @@ class Service:
         """Say what went wrong wherever somebody may look, and save the flight recorder."""
         print(f"detray service: {story}", file=sys.stderr, flush=True)
         try:
-            path = flight_path(self._boot.session_dir, self._flights + 1)
-            self._recorder.dump(path, "the service crashed")
+            path = self._recording.dump_now("the service crashed")
             self._log.notify("error", "crash", f"{story}\nThe flight recorder is in {path}")
             self._log.flush_to_end(_LAST_LINES_S)
         except Exception as error:
@@ -307,7 +258,7 @@ class Service:
             self._wakeups.dispatch(monotonic_ns() + _EXIT_NS)
         self._worker_logs.drain()
         self._log.flush_to_end(_LAST_LINES_S)
-        self._recorder.close(self._stop_reason or "")
+        self._recording.close(self._stop_reason or "")
         self._zygote.close()
         remove_session(self._boot.session_dir)
 

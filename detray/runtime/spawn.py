@@ -1,8 +1,8 @@
 """Spawning a service, as early as a driver can: nothing here needs msgspec.
 
-`os.posix_spawn` does not copy the driver's page tables (a fork of a 1 GB heap costs 23 to 54 ms), and
-no code of ours runs between fork and exec. The new process goes on in `entry.py`; while it imports,
-the driver does, and tells it the rest when it can (`boot.py`).
+`os.posix_spawn` does not copy the driver's page tables (a fork of a 1 GB heap costs 23 to 54 ms),
+and no code of ours runs between fork and exec. The new process goes on in `entry.py`; while it
+imports, the driver does, and tells it the rest when it can (`boot.py`).
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 Theory of operation
 -------------------
 A process that blocks is woken through an interrupt to a halted core, which costs more than handling
-a message. So after the queue ran dry we poll for up to 50 us, yielding the core between two looks, and
-block only then (one task at a time: 5,800 a second without, 16,000 to 21,000 with).
+a message. So after the queue ran dry we poll for up to 50 us, yielding the core between two looks,
+and block only then (one task at a time: 5,800 a second without, 16,000 to 21,000 with).
 
-A yield beside a busy process gives away a whole time slice of 3 ms, however. Whoever sees a look take
-more than 0.4 ms does not spin for the next 50 ms, doubling up to 1 s while it stays like that.
+A yield beside a busy process gives away a whole time slice of 3 ms, however. Whoever sees a look
+take more than 0.4 ms does not spin for the next 50 ms, doubling up to 1 s while it stays like that.
 Source: docs/performance.md.
 """
 

@@ -54,7 +54,7 @@ class ZygoteLink:
         self._arena_fd = arena_fd
         self._lock_fd = lock_fd
         self._wakeups = wakeups
-        self._reports: ZygoteReports | None = None
+        self._reports: ZygoteReports
         self._adopted: set[int] = set()
         self._control: socket.socket | None = None
         self._pid = 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
 import msgspec
 import pytest
 
-from detray.core.payloads import return_object
 from detray.core.stimuli import (
     ClientStimulus,
     ObjectPut,
@@ -18,7 +18,7 @@ from detray.core.stimuli import (
     TaskSubmitted,
     WorkerReady,
 )
-from detray.ids import ClientID, ObjectID, TaskID, TemplateID
+from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
 from detray.runtime.frames import frame
 from detray.runtime.tokens import TokenPipe
@@ -194,9 +194,6 @@ class TestSpeaking:
         while received < len(big) + 4:
             received += len(peer.sock.recv(1 << 20))
             peer.wakeups.dispatch_arrived()
-        assert socket.socket is not None
-        import os
-
         assert os.read(peer.tokens.worker_end, 9) == b"\0\1"
 
     def test_what_is_sent_to_the_dead_goes_nowhere_and_its_runs_are_counted(

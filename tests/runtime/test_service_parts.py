@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,13 +102,13 @@ class TestWakeups:
         pairs = [socket.socketpair() for _ in range(2)]
         called = []
 
-        def handler(index: int) -> None:
+        def handler(index: int, _mask: int) -> None:
             called.append(index)
             for ours, _ in pairs:
                 wakeups.forget(ours.fileno())
 
         for index, (ours, theirs) in enumerate(pairs):
-            wakeups.watch(ours.fileno(), lambda _mask, index=index: handler(index), READ)
+            wakeups.watch(ours.fileno(), partial(handler, index), READ)
             theirs.send(b"x")
         assert wakeups.dispatch(None)
         assert len(called) == 1
