@@ -14,6 +14,7 @@ from tests.house.source import CORE, ROOT, imports, modules, name_of, parse
 
 CORE_MAY_IMPORT = {
     "__future__",
+    "_blake2",
     "bisect",
     "collections",
     "collections.abc",
