@@ -75,7 +75,7 @@ class Client:
         )
         self.lock = self.connection.lock
         self.export_lock = RLock()
-        self.store = Store(*store, self.books.pins.dropped)
+        self.store = Store(*store, self._dropped_view)
         self.created = self.books.references.created.append
         self._dropped = self.books.references.dropped.append
         self._values = self.books.values
@@ -92,6 +92,12 @@ class Client:
     def dropped(self, item: ObjectID) -> None:
         """A reference died. Called from `__del__`, at any moment, in any thread."""
         self._dropped(item)
+        if self._flusher.asleep:
+            self._flusher.kick()
+
+    def _dropped_view(self, item: ObjectID) -> None:
+        """A view died. Called like `dropped`."""
+        self.books.pins.dropped.append(item)
         if self._flusher.asleep:
             self._flusher.kick()
 
@@ -447,6 +453,7 @@ class Client:
         if ticket.found:
             with self.lock:
                 self.books.discard(ticket)
+            self._sent()
 
     def _check_answer(self, ticket: Ticket, items: list[ObjectID], timeout: float | None) -> None:
         """Raise what a get has to raise instead of returning values."""
@@ -480,8 +487,10 @@ class Client:
                 return self._read(place.object, data)
             return self._read(place.object, self.view(place))
         finally:
-            # After the unpickling: the references it made are counted before their carrier goes.
-            self.books.references.release(place.refs)
+            if place.refs:
+                # After the unpickling: what it made is counted before the carrier goes.
+                self.books.references.release(place.refs)
+                self._sent()
 
     def view(self, place: Place) -> memoryview:
         """A block's bytes; takes over the pin that came with the place."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from detray.ids import ObjectID
@@ -33,13 +33,14 @@ def map_fd(fd: int, offset: int, size_bytes: int) -> int:
     return int(address)
 
 
-def exporter_class(size_bytes: int, dropped: deque[ObjectID], *, unmap: bool = False) -> Any:
+def exporter_class(
+    size_bytes: int, dropped: Callable[[ObjectID], object], *, unmap: bool = False
+) -> Any:
     """A class whose instances export `size_bytes` of memory, made with `from_address`.
 
-    Set `item` on the instance: it is appended to `dropped` when the last view is gone; with `unmap`
+    Set `item` on the instance: `dropped` is called with it when the last view is gone; with `unmap`
     the memory is unmapped then, too. (Any: no static type describes a ctypes class made here.)
     """
-    append = dropped.append
     munmap, address_of = _libc.munmap, ctypes.addressof
 
     class Exporter(ctypes.Array):  # type: ignore[type-arg]  # its item type is given below
@@ -50,6 +51,6 @@ def exporter_class(size_bytes: int, dropped: deque[ObjectID], *, unmap: bool = F
         def __del__(self) -> None:
             if unmap:
                 munmap(address_of(self), size_bytes)
-            append(self.item)
+            dropped(self.item)
 
     return Exporter

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from detray.core.effects import ARENA
@@ -24,10 +24,17 @@ _PAGE = mmap.PAGESIZE
 
 
 class Store:
-    """Maps blocks. `dropped` gets an object's id once per `view` whose last user is gone."""
+    """Maps blocks. `dropped` is told an object's id once per `view` whose last user is gone.
+
+    It is called from `__del__`, at any moment, in any thread.
+    """
 
     def __init__(
-        self, arena_fd: int, arena_bytes: int, session_dir: str, dropped: deque[ObjectID]
+        self,
+        arena_fd: int,
+        arena_bytes: int,
+        session_dir: str,
+        dropped: Callable[[ObjectID], object],
     ) -> None:
         self._arena_fd = arena_fd
         self._arena_bytes = arena_bytes
@@ -69,7 +76,7 @@ class Store:
             start = offset & -_PAGE
             exporter = self._map_file(segment, start, offset + size_bytes - start)
         except BaseException:
-            self._dropped.append(item)
+            self._dropped(item)
             raise
         exporter.item = item
         return memoryview(exporter).cast("B")[offset - start :].toreadonly()
