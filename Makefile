@@ -29,7 +29,7 @@ demo: $(VENV)/.ready-demo
 test: $(VENV)/.ready-dev
 	$(python) -m pytest $(TESTS)
 
-test-quick: $(VENV)/.ready-dev
+test-quick: $(VENV)/.ready-test
 	$(python) -m pytest -m "not slow" $(TESTS)
 
 lint: $(VENV)/.ready-dev
@@ -63,9 +63,13 @@ $(VENV)/.ready-demo: pyproject.toml | $(VENV)/.ready
 	$(pip) install --editable '.[graph,cli]'
 	@touch $@
 
+$(VENV)/.ready-test: pyproject.toml | $(VENV)/.ready
+	$(pip) install --editable '.[test]'
+	@touch $@ $(VENV)/.ready-demo
+
 $(VENV)/.ready-dev: pyproject.toml | $(VENV)/.ready
 	$(pip) install --editable '.[dev]'
-	@touch $@ $(VENV)/.ready-demo
+	@touch $@ $(VENV)/.ready-demo $(VENV)/.ready-test
 
 clean:
 	rm -rf $(VENV) build dist demo-out *.egg-info .pytest_cache .mypy_cache .ruff_cache \
