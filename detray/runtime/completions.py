@@ -33,7 +33,7 @@ class Completions:
     def add(self, item: ObjectID, callback: Callback) -> None:
         """Call `callback(value)`, or `callback(None, error)`, once `item` is done."""
         with self._lock:
-            ticket = self._client.begin_get(item, self._group)
+            ticket = self._client.getter.begin(item, self._group)
             self._pending[ticket] = (item, callback)
             if not self._running:
                 self._running = True
@@ -58,7 +58,7 @@ class Completions:
         value: Any = None
         error: Exception | None = None
         try:
-            value = self._client.finish_get(ticket, item)
+            value = self._client.getter.finish(ticket, item)
         except Exception as problem:
             error = problem
         try:

@@ -122,7 +122,7 @@ class Execution:
                 if message.packed and place is message.args[0]:
                     blob = data or client.view(place)
                 else:
-                    values.append(client.read_place(place, data))
+                    values.append(client.getter.read_place(place, data))
             return function, *decode_call(blob, values)
         finally:
             client.books.references.release(message.refs)
