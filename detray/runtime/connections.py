@@ -110,7 +110,8 @@ class SendQueue:
                 self.give_up()
         if sent == len(data):
             if runs:
-                self._granter.grant(runs, self._granter.generation)
+                tokens = self._granter
+                tokens.grant(runs, tokens.generation)
         elif self.is_broken:
             self._lost_runs += runs
         else:

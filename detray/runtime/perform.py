@@ -118,23 +118,24 @@ class Performer:
         payloads = self._payloads
         attached: list[bytes] = []
         runs = 0
-        afterwards: list[ClientMessage] = []
         for message in queue:
             kind = type(message)
-            if kind is RunTask:
-                runs += 1
             keys_of = OUTGOING.get(kind)
             if keys_of is not None:
-                attached += [payloads[key] for key in keys_of(message)]
-            elif kind in self._after_frame:
-                afterwards.append(message)
+                for key in keys_of(message):
+                    attached.append(payloads[key])
+                if kind is RunTask:
+                    runs += 1
             elif type(message) is Notify and connection.client == SPAWNING_DRIVER:
                 self._log.notify(message.level, message.kind, message.text)
-        connection.queue.send(frame(meta, attached), runs)
-        if connection.queue.size_bytes > UNREAD_BYTES_MAX:
+        sending = connection.queue
+        sending.send(frame(meta, attached), runs)
+        if sending.size_bytes > UNREAD_BYTES_MAX:
             self._cut_off(connection.client, "it does not read what it asked for")
-        for message in afterwards:
-            self._after_frame[type(message)](message)
+        for message in queue:
+            act = self._after_frame.get(type(message))
+            if act is not None:
+                act(message)
 
     def _drop_payloads(self, order: DropPayloads) -> None:
         payloads = self._payloads

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import socket
 import sys
 from time import monotonic_ns
@@ -46,7 +47,8 @@ NODE, HEAD = 0, 1
 _ROUNDS_MAX = 10_000
 _READS_BEFORE_DEADLINE_MAX = 1_000
 _EXIT_NS = 200_000_000
-_LAST_LINES_S = 0.5
+_KILL_ROUNDS = 50
+_LAST_LINES_S = 2.0
 _GC_ALLOCATIONS = 100_000
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -145,7 +147,11 @@ class Service:
             log=self._log,
             in_background=self._segments.run,
         )
-        self._performer = Performer(
+        self._performer = self._make_performer(payloads)
+        self._guests.add_driver(client, boot.driver_pid, boot.namespace, boot.entrypoint)
+
+    def _make_performer(self, payloads: dict[bytes, bytes]) -> Performer:
+        return Performer(
             payloads=payloads,
             connections=self._workers.connections,
             workers=self._workers,
@@ -155,7 +161,6 @@ class Service:
             stop=self._stop,
             cut_off=self._cut_off,
         )
-        self._guests.add_driver(client, boot.driver_pid, boot.namespace, boot.entrypoint)
 
     def run(self) -> None:
         """Serve until a core orders the end."""
@@ -164,6 +169,7 @@ class Service:
         # The first workers are under way, the driver is welcome: now what would have delayed them.
         self._zygote.adopt_orphans()
         self._workers.watch_oom()
+        allow_many_descriptors()
         core, inbox, wakeups = self._cores[NODE], self._inbox, self._wakeups
         while self._stop_reason is None:
             deadline_ns = core.next_deadline_ns
@@ -252,7 +258,10 @@ class Service:
         until_ns = monotonic_ns() + _EXIT_NS
         while self._workers.living and monotonic_ns() < until_ns:
             self._wakeups.dispatch(until_ns)
-        while self._workers.living:
+        # Bounded: a process in an uninterruptible wait cannot be killed, and must not keep us.
+        for _ in range(_KILL_ROUNDS):
+            if not self._workers.living:
+                break
             for worker in self._workers.living:
                 worker.kill()
             self._wakeups.dispatch(monotonic_ns() + _EXIT_NS)
@@ -270,6 +279,15 @@ def read_boot(fd: int) -> BootConfig:
     if not data:
         os._exit(1)  # The driver died first; the zygote cleans up.
     return msgspec.msgpack.decode(data, type=BootConfig)
+
+
+def allow_many_descriptors() -> None:
+    """Each worker costs six. Workers themselves keep the limit that the driver had."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        pass  # We stay where we are: starting a worker beyond it fails with the reason.
 
 
 def make_arena(size_bytes: int) -> int:

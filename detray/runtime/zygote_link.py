@@ -101,10 +101,11 @@ class ZygoteLink:
                 pass  # It is dying: its zombies come to us and go with `_reap_strangers`.
 
     def close(self) -> None:
-        """Let the zygote go, and wait until it has cleaned up."""
+        """End the zygote. All it could still do, kill and clean up, is done by its service."""
         if self._control is not None:
             self._control.close()
             self._control = None
+            os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
     def _spawn(self) -> None:
