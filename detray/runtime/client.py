@@ -272,6 +272,7 @@ class Client:
         """Send what is left and leave. Everything that waits, and every later call, raises."""
         self._ended = self._ended or "this session was shut down"
         self.connection.close()
+        self.store.close()
         _open_clients.discard(self)
 
     def flush(self) -> None:
@@ -291,6 +292,7 @@ class Client:
 
     def _note_end(self, reason: str) -> None:
         self._ended = self._ended or reason
+        self._flusher.stop()
         if self._on_end is not None:
             self._on_end(reason)
 

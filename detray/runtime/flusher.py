@@ -45,6 +45,11 @@ class Flusher:
         except RuntimeError:  # Somebody else kicked in the same moment.
             pass
 
+    def stop(self) -> None:
+        """The stream has ended: let the thread see it."""
+        if self._started:
+            self.kick()
+
     def forget(self) -> None:
         """In a forked child: there is no thread here, and nobody needs one."""
         self.asleep = False

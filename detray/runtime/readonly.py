@@ -24,33 +24,50 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _FAILED = ctypes.c_void_p(-1).value
 
 
-def map_fd(fd: int, offset: int, size_bytes: int) -> int:
-    """Map part of a file, shared and read-only; the address. Raises OSError."""
-    address = _libc.mmap(None, size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, fd, offset)
-    if address is None or address == _FAILED:
-        code = ctypes.get_errno()
-        raise OSError(code, f"mapping {size_bytes} bytes failed: {os.strerror(code)}")
-    return int(address)
+class ReadOnlyMapping:
+    """Part of a file, mapped shared and read-only until nobody refers to this object any more."""
+
+    __slots__ = ("_unmap", "address", "exporter", "size_bytes")
+
+    def __init__(
+        self, fd: int, offset: int, size_bytes: int, dropped: Callable[[ObjectID], object]
+    ) -> None:
+        """Map. `dropped` is called as `exporter_class` says. Raises OSError."""
+        address = _libc.mmap(None, size_bytes, mmap.PROT_READ, mmap.MAP_SHARED, fd, offset)
+        if address is None or address == _FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, f"mapping {size_bytes} bytes failed: {os.strerror(code)}")
+        self.address = int(address)
+        self.size_bytes = size_bytes
+        self.exporter = exporter_class(size_bytes, dropped)
+        self._unmap = _libc.munmap  # The module's names may be gone when the interpreter ends.
+
+    def __del__(self) -> None:
+        if hasattr(self, "_unmap"):
+            self._unmap(self.address, self.size_bytes)
+
+    def export(self, item: ObjectID) -> memoryview:
+        """A view of the whole. Its last user's end is reported once, as the end of `item`."""
+        exporter = self.exporter.from_address(self.address)
+        exporter.item = item
+        exporter.mapping = self
+        return memoryview(exporter).cast("B").toreadonly()
 
 
-def exporter_class(
-    size_bytes: int, dropped: Callable[[ObjectID], object], *, unmap: bool = False
-) -> Any:
-    """A class whose instances export `size_bytes` of memory, made with `from_address`.
+def exporter_class(size_bytes: int, dropped: Callable[[ObjectID], object]) -> Any:
+    """A class whose instances, made with `from_address`, export `size_bytes` of memory.
 
-    Set `item` on the instance: `dropped` is called with it when the last view is gone; with `unmap`
-    the memory is unmapped then, too. (Any: no static type describes a ctypes class made here.)
+    `dropped(instance.item)` is called when the last view of an instance is gone; the instance keeps
+    its `mapping` until then. (Any: no static type describes a ctypes class made here.)
     """
-    munmap, address_of = _libc.munmap, ctypes.addressof
 
     class Exporter(ctypes.Array):  # type: ignore[type-arg]  # its item type is given below
         _type_ = ctypes.c_ubyte
         _length_ = size_bytes
         item: ObjectID
+        mapping: ReadOnlyMapping
 
         def __del__(self) -> None:
-            if unmap:
-                munmap(address_of(self), size_bytes)
             dropped(self.item)
 
     return Exporter

@@ -15,10 +15,13 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from detray.core.effects import ARENA
 from detray.ids import ObjectID
+
+if TYPE_CHECKING:
+    from detray.runtime.readonly import ReadOnlyMapping
 
 _PAGE = mmap.PAGESIZE
 
@@ -41,8 +44,7 @@ class Store:
         self._session_dir = session_dir
         self._dropped = dropped
         self._writable: memoryview | None = None
-        self._exporter: Any = None  # Any: a ctypes class made at run time
-        self._address = 0
+        self._arena: ReadOnlyMapping | None = None
 
     def block(self, segment: int, offset: int, size_bytes: int) -> memoryview:
         """A block to write: it was granted to us and nobody else can see it yet.
@@ -64,39 +66,33 @@ class Store:
     def view(self, item: ObjectID, segment: int, offset: int, size_bytes: int) -> memoryview:
         """A sealed value's bytes, read-only. Takes over one pin of `item`.
 
-        Raises OSError if a file segment cannot be mapped; the pin is returned then, too.
+        Raises OSError if it cannot be mapped; the pin is returned then, too.
         """
-        if segment == ARENA:
-            if self._exporter is None:
-                self._map_arena()
-            exporter = self._exporter.from_address(self._address)
-            exporter.item = item
-            return memoryview(exporter).cast("B")[offset : offset + size_bytes].toreadonly()
         try:
+            if segment == ARENA:
+                if self._arena is None:
+                    self._arena = self._map(self._arena_fd, 0, self._arena_bytes)
+                return self._arena.export(item)[offset : offset + size_bytes]
             start = offset & -_PAGE
-            exporter = self._map_file(segment, start, offset + size_bytes - start)
-        except BaseException:
+            fd = os.open(self._path(segment), os.O_RDONLY)
+            try:
+                mapped = self._map(fd, start, offset + size_bytes - start)
+            finally:
+                os.close(fd)
+        except OSError:
             self._dropped(item)
             raise
-        exporter.item = item
-        return memoryview(exporter).cast("B")[offset - start :].toreadonly()
+        return mapped.export(item)[offset - start :]
 
-    def _map_arena(self) -> None:
-        from detray.runtime import readonly
+    def close(self) -> None:
+        """Let go of the arena. Views that the program still has keep its memory until they die."""
+        self._arena = self._writable = None
+        os.close(self._arena_fd)
 
-        self._address = readonly.map_fd(self._arena_fd, 0, self._arena_bytes)
-        self._exporter = readonly.exporter_class(self._arena_bytes, self._dropped)
+    def _map(self, fd: int, start: int, size_bytes: int) -> ReadOnlyMapping:
+        from detray.runtime.readonly import ReadOnlyMapping
 
-    def _map_file(self, segment: int, start: int, size_bytes: int) -> Any:  # Any: as _exporter
-        from detray.runtime import readonly
-
-        fd = os.open(self._path(segment), os.O_RDONLY)
-        try:
-            address = readonly.map_fd(fd, start, size_bytes)
-        finally:
-            os.close(fd)
-        kind = readonly.exporter_class(size_bytes, self._dropped, unmap=True)
-        return kind.from_address(address)
+        return ReadOnlyMapping(fd, start, size_bytes, self._dropped)
 
     def _path(self, segment: int) -> str:
         return os.path.join(self._session_dir, f"segment-{segment}")

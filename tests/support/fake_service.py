@@ -90,7 +90,7 @@ def fake_service(inline_bytes_max: int = 1000) -> Iterator[tuple[Client, FakeSer
         job=JobNumber(1),
         node=NodeID(0),
         inline_bytes_max=inline_bytes_max,
-        store=(arena_fd, ARENA_BYTES, "/nonexistent"),
+        store=(os.dup(arena_fd), ARENA_BYTES, "/nonexistent"),
     )
     object_ref.bind(client)
     try:
