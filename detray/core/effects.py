@@ -265,13 +265,13 @@ class StopNode(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=110):
 
 
 class SendToHead(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=111):
-    """Deliver to the global scheduler on this node's ordered link."""
+    """Deliver to the global scheduler on this node's ordered link. Cannot fail within a process."""
 
     message: NodeMessage
 
 
 class SendToNode(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112):
-    """Deliver to that node's local scheduler on its ordered link. `link`: the sending link's name."""
+    """Deliver to that node's local scheduler on its ordered link. Cannot fail within a process."""
 
     node: NodeID
     message: HeadMessage

@@ -15,7 +15,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 
 from detray.core import objects, resources
-from detray.core.effects import INLINE, GetAnswered, Place, RetractRuns
+from detray.core.effects import INLINE, FailRequest, GetAnswered, Place, RetractRuns
 from detray.core.states import PENDING, Failed, Inline
 from detray.core.step import Step
 from detray.core.stimuli import GetAbandoned, GetRequested
@@ -37,8 +37,9 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
         else:
             available += 1
             failed = failed or row is None or type(row.state) is Failed
+    needed = min(m.needed, len(m.objects))
     get = Get(
-        m.client, m.request, s.next_number(), m.objects, m.needed, m.needed - available,
+        m.client, m.request, s.next_number(), m.objects, needed, needed - available,
         m.fail_fast, m.fetch, -1, ClientID(0), failed,
     )  # fmt: skip
     if get.remaining <= 0 or (failed and m.fail_fast):
@@ -47,11 +48,16 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
     if m.timeout_ns == 0:
         _answer(s, get, timed_out=True)
         return
+    gets = s.t.clients[m.client].gets
+    if m.request in gets or m.request < 1:
+        reason = "requests are numbered from 1, each once"
+        s.out.append(FailRequest(m.client, f"GetRequested {m.request}", reason))
+        return
     key = (m.client, m.request)
     shared = (key,)
     for row in missing:
         row.getters = row.getters + shared if row.getters else shared
-    s.t.clients[m.client].gets[m.request] = get
+    gets[m.request] = get
     if m.timeout_ns > 0:
         get.deadline_ns = s.t.now_ns + m.timeout_ns
         heappush(s.t.timers, (get.deadline_ns, get.number, m.client, m.request))
@@ -211,9 +217,12 @@ def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
 def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tuple[ObjectID, ...]:
     rows = s.t.objects
     if get.fail_fast:
-        if not get.failed:
-            return () if timed_out else get.objects
-        return [_first_failed(s, get)]
+        if get.failed:
+            return [_first_failed(s, get)]
+        if timed_out:
+            return ()
+        if get.needed == len(get.objects):
+            return get.objects
     ready = []
     for item in get.objects:
         row = rows.get(item)

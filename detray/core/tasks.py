@@ -57,7 +57,7 @@ CANCELLED_PARENT = "the task that submitted it was cancelled recursively"
 def _join_parent(s: Step, task: Task) -> bool:
     """List the task as its parent's child; True if it is born cancelled."""
     parent = s.t.tasks.get(task.spec.parent)
-    if parent is None:
+    if parent is None or parent is task:
         return False
     if parent.children is None:
         parent.children = []

@@ -17,8 +17,8 @@ from tests.golden.stage import Stage
 
 Stimuli = list[st.Stimulus]
 _KNOWN = {
-    "by", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls", "cpus",
-    "template",
+    "by", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls",
+    "cpus", "template",
 }  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def _fail(s: Stage, w: Words) -> Stimuli:
     return [st.RunFailed(client, task, attempt, 0, took, kind, retryable, text, size, refs)]
 
 
-# ------------------------------------------------------------------ what the driver of the core sees
+# ------------------------------------------------------------------ what a driver of cores sees
 
 
 def _driver(s: Stage, w: Words) -> Stimuli:

@@ -1,7 +1,7 @@
 """Transcripts as text: prose, and blocks of directives with everything that came out of them.
 
-A block is one step of the core. Its directives stand on lines of their own, `----` follows, then the
-output up to an empty line. Lines that begin with `#` are prose for the reader.
+A block is one step of the core. Its directives stand on lines of their own, `----` follows, then
+the output up to an empty line. Lines that begin with `#` are prose for the reader.
 
     submit a name=f cpus=1
     ----

@@ -49,7 +49,7 @@ class Stage:
         return self.world.local.tables
 
     def configure(self, words: Words) -> None:
-        """Make the world: `config cpus=2 prestart=2 arena=1MiB GPU=1 door=1 pipeline_depth_max=1`."""
+        """Make the world: `config cpus=2 prestart=2 arena=1MiB door=1 pipeline_depth_max=1`."""
         if self._world is not None:
             raise ScriptError("config must come first")
         policies = {f.name for f in msgspec.structs.fields(Policy)}
