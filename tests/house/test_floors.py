@@ -25,6 +25,7 @@ CORE_MAY_IMPORT = {
     "itertools",
     "math",
     "msgspec",
+    "msgspec.structs",
     "operator",
     "typing",
 }
