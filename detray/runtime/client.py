@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import weakref
 from _thread import get_ident
 from collections.abc import Callable
@@ -37,7 +36,7 @@ from detray.runtime.completions import Completions
 from detray.runtime.connection import Connection
 from detray.runtime.flusher import Flusher
 from detray.runtime.frames import FrameReader
-from detray.runtime.getting import Getter
+from detray.runtime.getting import Fetcher
 from detray.runtime.serialization import Serialized
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
@@ -78,7 +77,7 @@ class Client:
         self._values = self.books.values
         self._flusher = Flusher(self.connection)
         self._completions = Completions(self)
-        getter = self.getter = Getter(self)
+        getter = self.getter = Fetcher(self)
         self.get_one = getter.get_one
         self.get_many = getter.get_many
         self.wait = getter.wait
@@ -303,10 +302,9 @@ class Client:
     # -------------------------------------------------------------- inside
 
     def _tell(self, notice: Notify | FailRequest) -> None:
-        """Pass on what the service wants the user to know."""
-        if isinstance(notice, Notify):
-            print(f"(detray) {notice.level}: {notice.text}", file=sys.stderr)
-        else:
+        """Note what the service refused. What it wants the user to know comes by the log channel,
+        which a thread reads even while the program does something else."""
+        if isinstance(notice, FailRequest):
             self._fault = f"the service refused {notice.what}: {notice.text}"
 
     def changing(self) -> Any:  # Any: the lock's own type is private

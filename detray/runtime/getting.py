@@ -21,7 +21,7 @@ _TIMEOUT_S_MAX = 1e9
 """Longer than any process lives, and still a 64-bit number of nanoseconds."""
 
 
-class Getter:
+class Fetcher:
     """A client's `get` and `wait`; the methods without underscore are the client's own."""
 
     def __init__(self, client: Client) -> None:
