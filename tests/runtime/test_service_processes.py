@@ -195,11 +195,9 @@ def test_last_words_come_before_the_loss(bench: Bench) -> None:
 
 def test_a_fork_that_outlives_its_worker_keeps_its_pins(bench: Bench) -> None:
     def fork_away(sock: socket.socket, token_fd: int, interrupt_fd: int) -> None:
-        pid = os.fork()
-        if pid == 0:
+        if os.fork() == 0:
             os.setsid()
-            time.sleep(1000)
-        sock.sendall(frame(msgspec.msgpack.encode([WorkerReady(NUMBER, pid)])))
+            sock.sendall(frame(msgspec.msgpack.encode([WorkerReady(NUMBER, os.getpid())])))
         time.sleep(1000)
 
     bench.start(fork_away)
