@@ -23,7 +23,7 @@ from detray.core.stimuli import (
 from detray.ids import ClientID, JobNumber, TaskID
 from detray.runtime.children import kill_group
 from detray.runtime.connections import ClientConnection, Inbox
-from detray.runtime.frames import frame
+from detray.runtime.frames import FrameReader, frame
 from detray.runtime.log_channel import LogChannel
 from detray.runtime.processes import Workers
 from detray.runtime.wakeups import Wakeups
@@ -78,13 +78,14 @@ class Bench:
             read_trace=lambda: b"",
             shut_down=lambda: None,
         )
+        self.logs = WorkerLogs(self.wakeups, log)
         self.zygote = FakeZygote()
         self.workers = Workers(
             inbox=self.inbox,
             payloads={},
             wakeups=self.wakeups,
             zygote=self.zygote,
-            logs=WorkerLogs(self.wakeups, log),
+            logs=self.logs,
             note=lambda level, text: self.notes.append(text),
         )
 
@@ -280,3 +281,33 @@ def test_a_dead_zygote_starts_nobody_any_more(bench: Bench) -> None:
     bench.workers.start(NUMBER, JobNumber(1))
     assert bench.workers.on_zygote_gone() == set()
     assert bench.facts(1) == [WorkerStartFailed(NUMBER, "the zygote process died")]
+
+
+def test_a_driver_that_does_not_read_stops_the_printing_not_the_service(bench: Bench) -> None:
+    line = b"x" * 99 + b"\n"
+    total = 200_000
+
+    out_end, err_end = bench.logs.open(NUMBER)
+    pid = os.fork()
+    if pid == 0:
+        rest = memoryview(line * total)
+        while rest:
+            rest = rest[os.write(out_end, rest) :]
+        os._exit(0)
+    os.close(out_end)
+    os.close(err_end)
+    while bench.wakeups.dispatch(time.monotonic_ns() + 100_000_000):
+        pass  # until it is congested
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    reader = FrameReader()
+    heard = 0
+    bench.driver_end.setblocking(False)
+    while heard < total:
+        bench.wakeups.dispatch(time.monotonic_ns() + 10_000_000)
+        with contextlib.suppress(BlockingIOError):
+            reader.receive(bench.driver_end)
+        while (parts := reader.next()) is not None:
+            ((_, number, _, _, stream, lines),) = msgspec.msgpack.decode(parts[0])
+            assert (number, stream, set(lines)) == (NUMBER, "stdout", {"x" * 99})
+            heard += len(lines)
+    assert os.waitpid(pid, 0) == (pid, 0)
