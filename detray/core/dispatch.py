@@ -250,7 +250,6 @@ def _teach(s: Step, worker: Worker, template: Template) -> None:
         s.out.append(
             DefineFunction(worker.id, function.id, function.name, function.size_bytes, refs)
         )
-    cpus = dict(template.demand).get("CPU", 0)
     s.out.append(
         DefineTemplate(
             worker.id,
@@ -258,7 +257,7 @@ def _teach(s: Step, worker: Worker, template: Template) -> None:
             template.function,
             template.name,
             template.num_returns,
-            cpus,
+            template.demand,
             template.retry_application_errors,
             template.size_bytes,
         )

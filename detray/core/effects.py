@@ -78,7 +78,7 @@ class DefineTemplate(msgspec.Struct, frozen=True, array_like=True, gc=False, tag
     function: FunctionID
     name: str
     num_returns: int
-    num_cpus: int
+    demand: tuple[tuple[str, int], ...]
     retry_application_errors: bool
     size_bytes: int = 0
 
@@ -119,7 +119,8 @@ class GetAnswered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6)
     """Answers GetRequested: the places of what is ready, inline bytes as payload.
 
     With `more`, further messages for the same request follow at once. Without `fetch` the places
-    carry no bytes, pins or grants. `places` are in the order of the request.
+    carry no bytes, pins or grants, and all that is available is told, needed or not. `places` are
+    in the order of the request.
     """
 
     client: ClientID

@@ -228,7 +228,7 @@ def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tu
         row = rows.get(item)
         if row is None or row.state is not PENDING:
             ready.append(item)
-            if len(ready) == get.needed:
+            if get.fetch and len(ready) == get.needed:
                 break
     return ready
 

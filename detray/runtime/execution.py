@@ -63,8 +63,9 @@ class Execution:
             template.name,
             self._thread,
             message.units,
+            template.demand,
         )
-        self._environment.prepare(template.num_cpus, message.units)
+        self._environment.prepare(template.demand, message.units)
         self._outputs.name = template.name
         client.connection.flush(self._attempt(run, template))
         if self._outputs.written:
@@ -270,15 +271,20 @@ class Environment:
 
     def __init__(self) -> None:
         self._user_threads = "OMP_NUM_THREADS" in os.environ
-        self._cpus = -1
+        self._demand: tuple[tuple[str, int], ...] | None = None
         self._gpus: tuple[int, ...] | None = None
 
-    def prepare(self, num_cpus: int, units: tuple[tuple[str, tuple[int, ...]], ...]) -> None:
-        """Set OMP_NUM_THREADS (`num_cpus` in 1/10,000) and CUDA_VISIBLE_DEVICES."""
-        if num_cpus != self._cpus:
-            self._cpus = num_cpus
+    def prepare(
+        self,
+        demand: tuple[tuple[str, int], ...],
+        units: tuple[tuple[str, tuple[int, ...]], ...],
+    ) -> None:
+        """Set OMP_NUM_THREADS (from the demand, in 1/10,000) and CUDA_VISIBLE_DEVICES."""
+        if demand != self._demand:
+            self._demand = demand
             if not self._user_threads:
-                os.environ["OMP_NUM_THREADS"] = str(max(1, num_cpus // _UNIT))
+                cpus = dict(demand).get("CPU", 0)
+                os.environ["OMP_NUM_THREADS"] = str(max(1, cpus // _UNIT))
         gpus = dict(units).get("GPU", ()) if units else ()
         if gpus != self._gpus:
             self._gpus = gpus

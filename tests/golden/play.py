@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from detray.core.stimuli import Stimulus
@@ -18,8 +19,10 @@ def transcripts() -> list[Path]:
     return sorted(HERE.glob("*.txt"))
 
 
-def play(text: str) -> tuple[list[str | Block], Stage]:
-    """The transcript with the output that it has now."""
+def play(
+    text: str, after_step: Callable[[Stage], None] | None = None
+) -> tuple[list[str | Block], Stage]:
+    """The transcript with the output that it has now; `after_step` may look after each block."""
     stage = Stage()
     played: list[str | Block] = []
     for part in parse(text):
@@ -31,6 +34,8 @@ def play(text: str) -> tuple[list[str | Block], Stage]:
                 error.add_note(f"after\n{render(played)}")
                 raise
             part = Block(part.line, part.directives, output)
+            if after_step is not None:
+                after_step(stage)
         played.append(part)
     return played, stage
 

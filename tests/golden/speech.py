@@ -16,7 +16,7 @@ from tests.golden.cast import Cast
 
 def say(effect: Effect, cast: Cast) -> list[str]:
     """An effect as lines; all but the first are indented."""
-    text = _SAYINGS[type(effect)](effect, cast)
+    text = SAYINGS[type(effect)](effect, cast)
     if type(effect) in _MESSAGES:
         text = f"{cast.client_name(effect.client)} <- {text}"  # type: ignore[union-attr]  # the table
     first, *rest = text.splitlines()
@@ -67,7 +67,7 @@ def _answer(e: ef.GetAnswered, cast: Cast) -> str:
 
 
 def _template(e: ef.DefineTemplate, cast: Cast) -> str:
-    text = f"how to run {e.name}: {e.num_returns} returns, {format_demand((('CPU', e.num_cpus),))}"
+    text = f"how to run {e.name}: {e.num_returns} returns, {format_demand(e.demand)}"
     return text + (", retrying exceptions" if e.retry_application_errors else "")
 
 
@@ -146,4 +146,4 @@ _ORDERS: dict[type, Callable[[Any, Cast], str]] = {
     ef.SendToHead: _to_head,
     ef.SendToNode: _to_node,
 }
-_SAYINGS = _MESSAGES | _ORDERS
+SAYINGS = _MESSAGES | _ORDERS
