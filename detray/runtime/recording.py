@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Callable
 from time import monotonic_ns, time_ns
 
@@ -15,6 +16,7 @@ from detray.runtime.wakeups import Wakeups
 from detray.trace.recorder import Recorder, new_header
 
 _FLUSH_NS = 1_000_000_000
+_WRITING_S = 2.0
 _FLIGHTS_MAX = 10
 """Flight recorders written out per session: whoever crashes for ever is told enough by ten."""
 
@@ -40,7 +42,8 @@ class Recording:
         self._log = log
         self._in_background = in_background
         self._flights = 0
-        self._is_dumping = False
+        self._writing = allocate_lock()
+        """Held while a flight recorder is being written out."""
         self._has_timer = False
         self._recorder = self._open()
         self.step = self._recorder.step
@@ -65,9 +68,8 @@ class Recording:
         if self._recorder.path:
             self._recorder.flush()
             return
-        if self._is_dumping or self._flights == _FLIGHTS_MAX:
+        if self._flights == _FLIGHTS_MAX or not self._writing.acquire(blocking=False):
             return
-        self._is_dumping = True
         path = self._next_flight()
         flight = self._recorder.freeze(reason)
 
@@ -76,7 +78,7 @@ class Recording:
                 flight.write(path)
             except OSError:
                 pass  # The disk is full: the run goes on without.
-            self._is_dumping = False
+            self._writing.release()
 
         self._in_background(write)
         self._log.notify("info", "flight", f"{reason}: the flight recorder is in {path}")
@@ -86,7 +88,8 @@ class Recording:
         return str(self._recorder.dump(self._next_flight(), reason))
 
     def close(self, reason: str) -> None:
-        """End the trace in order."""
+        """End the trace in order; a flight recorder that is being written gets some time."""
+        self._writing.acquire(timeout=_WRITING_S)
         self._recorder.close(reason)
 
     def _open(self) -> Recorder:

@@ -1,9 +1,8 @@
 """File segments and the bulk copying into them, off the loop (PROTOCOL T8).
 
 One helper thread does everything that waits for a disk: its calls (`posix_fallocate`, `preadv`,
-`pwrite`, `unlink`) release the GIL. It takes jobs from a queue in order and leaves facts for the
-loop.
-Holes are punched by the loop itself: the next effect may give the same block to somebody else.
+`pwrite`, `fallocate`, `unlink`) release the GIL. It takes jobs from a queue in order and leaves
+facts for the loop. A hole may be punched late: a segment's blocks are never given out twice.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ class Segments:
         self._facts: deque[LocalStimulus] = deque()
         self._inbox = inbox
         self._has_thread = False
+        self._bug: BaseException | None = None
         self._punch_hole: Callable[[int, int, int, int], int] | None = None
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         wakeups.watch(self._done_fd, self._on_done)
@@ -63,10 +63,8 @@ class Segments:
 
     def free(self, segment: int, offset: int, size_bytes: int) -> None:
         """Give the disk space of a block back. In the arena nothing: warm pages are wanted."""
-        fd = self._fds.get(segment)
-        if segment != ARENA and fd is not None:
-            punch = self._punch_hole or self._load_punch_hole()
-            punch(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, size_bytes)
+        if segment != ARENA:
+            self.run(lambda: self._punch(segment, offset, size_bytes))
 
     def move(self, order: MoveObject, payload: bytes | None) -> None:
         """Copy an object's bytes into a file; answered by a fact."""
@@ -81,8 +79,31 @@ class Segments:
 
     def _on_done(self, _mask: int) -> None:
         os.eventfd_read(self._done_fd)
+        if self._bug is not None:
+            raise self._bug
         while self._facts:
             self._inbox.facts.append(self._facts.popleft())
+
+    # -------------------------------------------------------------- in the helper thread
+
+    def _work(self) -> None:
+        while self._bug is None:
+            try:
+                fact = self._jobs.get()()
+            except BaseException as error:
+                # The loop raises it: silence here would be waited for for ever.
+                self._bug = error
+                fact = None
+            if fact is not None:
+                self._facts.append(fact)
+            if fact is not None or self._bug is not None:
+                os.eventfd_write(self._done_fd, 1)
+
+    def _punch(self, segment: int, offset: int, size_bytes: int) -> None:
+        fd = self._fds.get(segment)
+        if fd is not None:
+            punch = self._punch_hole or self._load_punch_hole()
+            punch(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, size_bytes)
 
     def _load_punch_hole(self) -> Callable[[int, int, int, int], int]:
         import ctypes  # slow to import, and rarely needed
@@ -93,15 +114,6 @@ class Segments:
         # A file system that cannot do it keeps the space until the segment is closed.
         self._punch_hole = fallocate
         return fallocate
-
-    # -------------------------------------------------------------- in the helper thread
-
-    def _work(self) -> None:
-        while True:
-            fact = self._jobs.get()()
-            if fact is not None:
-                self._facts.append(fact)
-                os.eventfd_write(self._done_fd, 1)
 
     def _path(self, segment: int) -> str:
         return os.path.join(self._directory, f"segment-{segment}")

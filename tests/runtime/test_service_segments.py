@@ -98,6 +98,7 @@ def test_a_freed_block_gives_its_space_back(bench: Bench) -> None:
     bench.do(lambda: bench.segments.open(1, SIZE))
     before = bench.file.stat().st_blocks
     bench.segments.free(1, 0, SIZE // 2)
+    bench.do(lambda: bench.segments.open(2, SIZE))
     assert bench.file.stat().st_size == SIZE
     assert bench.file.stat().st_blocks < before
     bench.segments.free(ARENA, 0, 10)
@@ -108,3 +109,9 @@ def test_a_closed_segment_is_gone(bench: Bench) -> None:
     bench.segments.close(1)
     assert bench.do(lambda: bench.segments.open(2, SIZE)) == SegmentOpened(2)
     assert not bench.file.exists()
+
+
+def test_a_bug_in_the_helper_reaches_the_loop(bench: Bench) -> None:
+    bench.segments.move(move(7, 0, 10, 0, to=8), None)
+    with pytest.raises(KeyError):
+        bench.answer()
