@@ -10,11 +10,17 @@ import pytest
 
 from detray.core import effects as ef
 from detray.core import stimuli as st
-from detray.core.payloads import template_number
 from detray.ids import (
-    NO_TASK, ClientID, child_prefix, child_task, function_id, put_object, return_object, root_task,
+    NO_TASK,
+    ClientID,
+    JobNumber,
+    child_prefix,
+    child_task,
+    function_id,
+    put_object,
+    return_object,
+    root_task,
 )  # fmt: skip
-from detray.ids import JobNumber
 from tests.support.world import World
 
 MESSAGES = typing.get_args(st.ClientStimulus)
