@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detray.core import dispatch, objects, resources, runs
-from detray.core.effects import FailRequest, KillWorker, StopNode, Welcome
+from detray.core.effects import ExitWorker, FailRequest, KillWorker, StopNode, Welcome
 from detray.core.gets import leave
 from detray.core.payloads import template_key, template_number
 from detray.core.states import Inline
@@ -124,7 +124,9 @@ def _end_job(s: Step, job: JobNumber) -> None:
             if worker.id in t.idle_since:
                 del t.idle_since[worker.id]
                 t.idle[worker.lane].remove(worker.id)
-            s.out.append(KillWorker(worker.id))
+                s.out.append(ExitWorker(worker.id))
+            else:
+                s.out.append(KillWorker(worker.id))
     for function in [f for f in t.functions.values() if job_of(f.id) == job]:
         del t.functions[function.id]
         objects.drop_contained(s, function.refs)

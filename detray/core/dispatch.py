@@ -177,7 +177,7 @@ def close_for_more(s: Step, worker: Worker) -> None:
 
 
 def _peek(s: Step, shape: Shape) -> Task | None:
-    """The shape's next task (deepest, then oldest), skipping stale entries; None if there is none."""
+    """The shape's next task (deepest, then oldest), past stale entries; None if there is none."""
     tasks = s.t.tasks
     ready = shape.ready
     while ready:

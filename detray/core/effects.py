@@ -174,7 +174,7 @@ class Notify(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11):
 
 
 class FailRequest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12):
-    """A client's message made no sense: which, and why. The client raises it as a bug of its own."""
+    """A client's message made no sense: which, and why. The client raises it as its own bug."""
 
     client: ClientID
     what: str
@@ -198,7 +198,7 @@ class KillWorker(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=101
 
 
 class RetractRuns(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=102):
-    """Take back up to `count` unbegun runs, from the last. Answered by RunsRetracted in any case."""
+    """Take back up to `count` unbegun runs, from the last. Always answered by RunsRetracted."""
 
     client: ClientID
     count: int
@@ -211,7 +211,7 @@ class DropPayloads(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1
 
 
 class CopyPayload(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=104):
-    """Keep the payload of `source` under `target` as well (one error, many returns). Cannot fail."""
+    """Keep the payload of `source` under `target` too (one error, many returns). Cannot fail."""
 
     source: bytes
     target: bytes

@@ -67,7 +67,7 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
 
 
 def _block(s: Step, get: Get, m: GetRequested) -> None:
-    """The run's executing thread stands still: give back its CPU and what was pre-sent behind it."""
+    """The run's executing thread stands still: give back its CPU and what waits behind it."""
     worker = s.t.workers.get(m.client)
     if worker is None or not worker.runs or worker.runs[0].task != m.blocks or worker.blocked:
         return

@@ -82,7 +82,7 @@ def i5_pins_are_the_clients_views(t: Tables) -> None:
 
 
 def i6_nobody_misses_a_wake_up(t: Tables) -> None:
-    """I6: a waiting task is registered at each pending argument, once for each it counts missing."""
+    """I6: a waiting task is registered at each pending argument, as often as it counts it."""
     for task in t.tasks.values():
         if task.state is WAITING:
             pending = 0
@@ -143,7 +143,7 @@ def i9_an_assigned_task_is_one_run(t: Tables) -> None:
 
 
 def i10_the_arena_is_its_blocks(t: Tables) -> None:
-    """I10: blocks of objects and writers do not overlap, fill what is used, and the rest is free."""
+    """I10: blocks of objects and writers do not overlap; with what is free they fill it all."""
     blocks = [(s, n) for s, n in zip(t.arena.starts, t.arena.sizes, strict=True)]
     used = 0
     for row in t.objects.values():

@@ -48,6 +48,11 @@ def error_key(task: TaskID, attempt: int) -> bytes:
 
 
 def _in_finished(m: RunFinished) -> Keys:
+    if len(m.returns) == 1 and not m.attempt:
+        only = m.returns[0]
+        if only.in_block or not only.size_bytes:
+            return []
+        return [(return_object(m.task, 0), only.size_bytes)]
     return [
         (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
         for index, part in enumerate(m.returns)

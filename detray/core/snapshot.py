@@ -11,18 +11,15 @@ import msgspec
 from detray.core.states import PENDING, READY, WAITING, Pending, Ready, Waiting
 from detray.core.tables import Tables
 
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(Tables)
-
 
 def encode_tables(tables: Tables) -> bytes:
     """All rows, in table order."""
-    return _ENCODER.encode(tables)
+    return msgspec.msgpack.encode(tables)
 
 
 def decode_tables(data: bytes) -> Tables:
     """The tables that `encode_tables` wrote. Raises msgspec.DecodeError on other bytes."""
-    tables = _DECODER.decode(data)
+    tables = msgspec.msgpack.decode(data, type=Tables)
     for task in tables.tasks.values():
         if type(task.state) is Waiting:
             task.state = WAITING

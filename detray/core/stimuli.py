@@ -84,7 +84,7 @@ class ObjectPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
 
 
 class BlockRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
-    """A client wants `size_bytes` of the store to write object `object` (a put or a return) into."""
+    """A client wants `size_bytes` of the store to write `object` (a put or a return) into."""
 
     client: ClientID
     object: ObjectID
@@ -127,7 +127,7 @@ class GetRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8
 
 
 class GetAbandoned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=9):
-    """A client no longer waits (interrupted); an answer under way is ignored by it, grants counted."""
+    """A client no longer waits; it ignores an answer under way, but counts its grants."""
 
     client: ClientID
     request: int

@@ -67,9 +67,11 @@ class Execution:
         )
         self._environment.prepare(template.demand, message.units)
         self._outputs.name = template.name
-        client.connection.flush(self._attempt(run, template))
+        report = self._attempt(run, template)
         if self._outputs.written:
+            # Before the report: who hears that the run is over may end this process.
             self._outputs.flush()
+        client.connection.flush(report)
 
     def _attempt(self, run: QueuedRun, template: DefineTemplate) -> Report:
         """Everything but sending: the report, all else of the run forgotten."""
