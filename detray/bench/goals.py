@@ -58,7 +58,6 @@ GOALS = (
     ),
     _times("chain", 20, "ray"),
     _times("get_cached", 50, "ray"),
-    _times("get_fresh", 50, "ray"),
     _times("put_small", 50, "ray"),
     Goal("put_100mb", ">= 0.5 x memcpy", True, 0.5, "detray", "memcpy_100mb"),
     Goal("get_1gb", "<= 3 x get of 1 MB", False, 3, "detray", "get_1mb"),

@@ -68,7 +68,7 @@ class RayLike(Subject):
 
     def results(self, count: int) -> list[Handle]:
         handles = [self.echo.remote(index) for index in range(count)]
-        self.engine.wait(handles, num_returns=count, fetch_local=False)
+        self.engine.wait(handles, num_returns=count)
         return handles
 
     def put(self, value: object) -> Handle:
