@@ -35,8 +35,8 @@ def as_markdown(document: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     lines += [
         "",
-        f"{about['date']}, Python {about['python']}, {about['cpus']} CPUs, load {before:.1f} before "
-        f"and {after:.1f} after; {versions}.",
+        f"{about['date']}, Python {about['python']}, {about['cpus']} CPUs, "
+        f"load {before:.1f} before and {after:.1f} after; {versions}.",
     ]
     return "\n".join(lines)
 
