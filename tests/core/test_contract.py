@@ -31,7 +31,7 @@ def fields(kind: type) -> set[str]:
 
 def answers(kind: type) -> list[str]:
     """The stimuli that an effect's docstring names as answers."""
-    found = re.search(r"Answered by ([^.]*)\.", kind.__doc__ or "")
+    found = re.search(r"[Aa]nswered by ([^.]*)\.", kind.__doc__ or "")
     return re.findall(r"\b[A-Z]\w+", found[1]) if found else []
 
 

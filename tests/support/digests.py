@@ -2,8 +2,8 @@
 
     python -m tests.support.digests --seeds 0,1,2 --gc off --ballast 3 --leak hash
 
-The digest is a chain over every step, of what the core heard, what it ordered, and its state at the
-end. It must be the same in every process. `--leak` plants a decision that depends on the process, to
+The digest is a chain over every step, of what the core heard and what it ordered, and its state at
+the end. It must be the same in every process. `--leak` plants a decision that depends on it, to
 show that the comparison finds one; `--ballast` moves later allocations to other addresses.
 """
 
