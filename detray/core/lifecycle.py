@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detray.core.states import MOVES, OBJECT_MOVES, ObjectState, TaskState
+from detray.core.states import MOVES, OBJECT_MOVES, PENDING, ObjectState, TaskState
 from detray.core.tables import Object, Task
 
 
@@ -19,4 +19,10 @@ def move_object(item: Object, state: ObjectState) -> None:
     assert type(state) in OBJECT_MOVES[type(item.state)], (
         f"{item.id.hex()}: {item.state} -> {state}"
     )
+    item.state = state
+
+
+def seal_object(item: Object, state: ObjectState) -> None:
+    """Object from pending to what it will be."""
+    assert item.state is PENDING, f"{item.id.hex()}: {item.state} -> {state}"
     item.state = state

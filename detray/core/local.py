@@ -53,10 +53,15 @@ class LocalScheduler:
             _HANDLERS[type(stimulus)](s, stimulus)
         if s.available:
             _wake(s)
-        gets.expire_gets(s)
-        dispatch.check_stalls(s)
-        dispatch.retire_idle(s)
-        tasks.report_infeasible(s)
+        now_ns = t.now_ns
+        if t.timers and t.timers[0][0] <= now_ns:
+            gets.expire_gets(s)
+        if t.stall_ns and t.stall_ns <= now_ns:
+            dispatch.check_stalls(s)
+        if t.idle_ns and t.idle_ns <= now_ns:
+            dispatch.retire_idle(s)
+        if t.infeasible_ns and t.infeasible_ns <= now_ns:
+            tasks.report_infeasible(s)
         self._settle()
         out, s.out = s.out, []
         return out
@@ -64,19 +69,20 @@ class LocalScheduler:
     def _settle(self) -> None:
         """Repeat until nothing follows from anything any more."""
         s = self._step
+        t = s.t
         while True:
             if s.available:
                 _wake(s)
-            if s.t.resuming:
+            if t.resuming:
                 gets.resume_blocked(s)
             dispatch.dispatch(s)
             if s.suspects:
                 objects.free_suspects(s)
-            if s.t.block_queue:
+            if t.block_queue:
                 storage.serve_blocks(s)
-            if s.t.inline_order:
+            if t.inline_order:
                 storage.relieve_inline(s)
-            if (s.t.blocked_count or s.t.deadlock_ns) and not s.available:
+            if (t.blocked_count or t.deadlock_ns) and not s.available:
                 deadlock.resolve(s)
             if not s.available and not s.suspects:
                 break
@@ -88,12 +94,18 @@ class LocalScheduler:
     def next_deadline_ns(self) -> int | None:
         """When `handle` wants to be called even if nothing happens; None: never."""
         t = self.tables
-        due = [ns for ns in (t.stall_ns, t.idle_ns, t.infeasible_ns, t.deadlock_ns) if ns]
-        if t.timers:
-            due.append(t.timers[0][0])
-        if t.start_retry_ns > t.now_ns:
-            due.append(t.start_retry_ns)
-        return min(due) if due else None
+        due_ns = t.stall_ns
+        if t.idle_ns and not 0 < due_ns <= t.idle_ns:
+            due_ns = t.idle_ns
+        if t.infeasible_ns and not 0 < due_ns <= t.infeasible_ns:
+            due_ns = t.infeasible_ns
+        if t.deadlock_ns and not 0 < due_ns <= t.deadlock_ns:
+            due_ns = t.deadlock_ns
+        if t.timers and not 0 < due_ns <= t.timers[0][0]:
+            due_ns = t.timers[0][0]
+        if t.start_retry_ns > t.now_ns and not 0 < due_ns <= t.start_retry_ns:
+            due_ns = t.start_retry_ns
+        return due_ns or None
 
     @property
     def state_size(self) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from detray.core import places
 from detray.core.effects import INLINE, Place
-from detray.core.lifecycle import move_object
+from detray.core.lifecycle import seal_object
 from detray.core.states import PENDING, Failed, Inline, ObjectState, Stored
 from detray.core.step import Step
 from detray.core.tables import Object
@@ -130,10 +130,11 @@ def seal(s: Step, row: Object, state: ObjectState, refs: tuple[ObjectID, ...] = 
     """The object has a value, or an error, for good."""
     if refs:
         row.refs = hold_contained(s, refs)
-    move_object(row, state)
+    seal_object(row, state)
     if type(state) is Inline:
-        s.t.inline_bytes += state.size_bytes
-        if state.size_bytes >= places.INLINE_TRACKED_BYTES:
+        size_bytes = state.size_bytes
+        s.t.inline_bytes += size_bytes
+        if size_bytes >= places.INLINE_TRACKED_BYTES:
             s.t.inline_order[row.id] = None
     else:
         places.note_sealed(s, row)

@@ -62,30 +62,39 @@ def on_worker_start_failed(s: Step, m: WorkerStartFailed) -> None:
 
 def on_run_finished(s: Step, m: RunFinished) -> None:
     """Seal the returns and end the task."""
+    t = s.t
     worker, run = _front(s, m.client, m.task, m.attempt)
     if worker is None or run is None:
         _give_back(s, m)
         return
-    name, rows = m.task, s.t.objects
-    task = s.t.tasks[name]
-    template = s.t.templates[run.template]
+    task = t.tasks[m.task]
+    template = t.templates[run.template]
     _note_duration(template, m.ended_ns - m.started_ns)
     _pop_front(s, worker, run)
-    if len(m.returns) != template.num_returns:
-        text = f"its worker reported {len(m.returns)} returns instead of {template.num_returns}"
+    returns = m.returns
+    if len(returns) != template.num_returns:
+        text = f"its worker reported {len(returns)} returns instead of {template.num_returns}"
         _give_back(s, m)
         fail_task(s, task, Failure.SERIALIZATION, text)
         return
+    if len(returns) == 1 and not (m.attempt or returns[0].in_block):
+        row = t.objects[return_object(m.task, 0)]
+        objects.seal(s, row, Inline(returns[0].size_bytes), returns[0].refs)
+    else:
+        _seal_returns(s, m)
+    end_task(s, task, template)
+    t.finished += 1
+
+
+def _seal_returns(s: Step, m: RunFinished) -> None:
     for index, part in enumerate(m.returns):
-        row = rows[return_object(name, index)]
+        row = s.t.objects[return_object(m.task, index)]
         if part.in_block:
             _seal_block(s, m.client, row, part)
         else:
             if m.attempt:
                 _adopt(s, value_key(row.id, m.attempt), row.id)
             objects.seal(s, row, Inline(part.size_bytes), part.refs)
-    end_task(s, task, template)
-    s.t.finished += 1
 
 
 def _seal_block(s: Step, client: ClientID, row: Object, part: Return) -> None:

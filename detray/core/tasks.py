@@ -13,7 +13,7 @@ from detray.core import objects
 from detray.core.effects import CopyPayload, FailRequest
 from detray.core.lifecycle import move_task
 from detray.core.payloads import template_number
-from detray.core.states import PENDING, READY, WAITING, Failed, Placing
+from detray.core.states import PENDING, READY, WAITING, Assigned, Failed, Placing
 from detray.core.step import Step
 from detray.core.stimuli import (
     DemandInfeasible,
@@ -24,7 +24,7 @@ from detray.core.stimuli import (
 )
 from detray.core.tables import Object, Shape, Task, Template
 from detray.errors import Failure
-from detray.ids import ObjectID, TaskID, job_of, return_object
+from detray.ids import ClientID, ObjectID, TaskID, job_of, return_object
 
 
 def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
@@ -32,23 +32,45 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     t = s.t
     client, name = m.client, m.task
     template = t.templates.get(template_number(client, m.template))
-    returns = [return_object(name, i) for i in range(template.num_returns)] if template else []
-    if template is None or name in t.tasks or not t.objects.keys().isdisjoint(returns):
+    if template is None or name in t.tasks or not _create_returns(s, name, client, template):
         reason = "the task is already there" if template else f"no template {m.template}"
         s.out.append(FailRequest(client, f"TaskSubmitted {name.hex()}", reason))
         return
     t.next_number = number = t.next_number + 1
+    if client < 0 and not (m.args or m.refs):
+        shape = t.shapes[template.shape]
+        if shape.feasible:
+            # Most submissions: nothing to wait for, nobody above it.
+            t.tasks[name] = Task(m, template.number, number, READY, template.max_retries)
+            push_ready(shape, m.depth, name)
+            return
     task = t.tasks[name] = Task(m, template.number, number, WAITING, template.max_retries)
-    for item in returns:
-        objects.create(s, item, client)
     failed = _take_arguments(s, task) if m.args or m.refs else None
     if client > 0 and _join_parent(s, task):
         fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)
-        return
-    if failed is not None:
+    elif failed is not None:
         fail_task_like(s, task, failed)
     elif not task.missing:
         make_ready(s, task, template)
+
+
+def _create_returns(s: Step, task: TaskID, client: ClientID, template: Template) -> bool:
+    """The task's returns as pending objects; False, and none of them, if one is there already."""
+    rows = s.t.objects
+    if template.num_returns == 1:
+        item = return_object(task, 0)
+        if item in rows:
+            return False
+        rows[item] = Object(item, PENDING, client, 1)
+        if client > 0:
+            objects.note_held(s, client, item)
+        return True
+    returns = [return_object(task, index) for index in range(template.num_returns)]
+    if not rows.keys().isdisjoint(returns):
+        return False
+    for item in returns:
+        objects.create(s, item, client)
+    return True
 
 
 CANCELLED_PARENT = "the task that submitted it was cancelled recursively"
@@ -204,7 +226,9 @@ def end_task(s: Step, task: Task, template: Template) -> None:
     """The task is done, well or badly: it holds nothing any more and leaves the table."""
     spec = task.spec
     state = task.state
-    if state is READY:
+    if type(state) is Assigned:
+        pass
+    elif state is READY:
         s.t.shapes[template.shape].count -= 1
     elif type(state) is Placing:
         s.t.placing.pop(spec.task, None)

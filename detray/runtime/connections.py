@@ -223,7 +223,11 @@ class ClientConnection:
         except msgspec.MsgspecError as error:
             raise Garbage(f"undecodable message: {error}") from None
         wanted = self._check(messages, len(payload))
-        if wanted:
+        if len(wanted) == 1:
+            key = wanted[0][0]
+            if key not in self._payloads:
+                self._payloads[key] = bytes(payload)
+        elif wanted:
             self._keep(wanted, payload)
         inbox.metas.append(bytes(meta))
         inbox.said += messages
@@ -241,6 +245,8 @@ class ClientConnection:
                 wanted += keys_of(message)
         if self.is_observer and any(type(message) is not StatusRequested for message in messages):
             raise Garbage("an observer may only ask for status")
+        if len(wanted) == 1 and wanted[0][1] == payload_bytes:
+            return wanted
         announced = 0
         for _, size_bytes in wanted:
             if size_bytes < 0:

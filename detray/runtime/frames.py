@@ -15,6 +15,7 @@ import socket
 import struct
 
 _HEADER = struct.Struct("<II")
+_unpack_header = _HEADER.unpack_from
 FRAME_BYTES_MAX = 1 << 32
 _BUFFER_BYTES = 1 << 17
 
@@ -63,19 +64,20 @@ class FrameReader:
 
         Raises FrameError if the header cannot be true.
         """
-        available = self._end - self._start
-        if available < 8:
+        start, end = self._start, self._end
+        if end - start < 8:
             return None
-        total, meta_size = _HEADER.unpack_from(self._buffer, self._start)
+        total, meta_size = _unpack_header(self._buffer, start)
         if meta_size + 4 > total or total > self._frame_bytes_max:
             raise FrameError(f"frame header says {total} bytes, {meta_size} of them messages")
-        if available < total + 4:
+        stop = start + 4 + total
+        if stop > end:
             self._wanted = total + 4
             return None
-        meta_start = self._start + 8
-        payload_start = meta_start + meta_size
-        self._start = end = self._start + 4 + total
-        return self._view[meta_start:payload_start], self._view[payload_start:end]
+        self._start = stop
+        payload_start = start + 8 + meta_size
+        view = self._view
+        return view[start + 8 : payload_start], view[payload_start:stop]
 
     @property
     def is_empty(self) -> bool:
