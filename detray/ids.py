@@ -44,6 +44,7 @@ NO_OBJECT = ObjectID(b"")
 NO_CLIENT = ClientID(0)
 
 _PUT_KIND = b"\x80\x00\x00\x00"
+_FIRST_RETURN = bytes(4)
 _RETURNS = tuple(index.to_bytes(4, "big") for index in range(64))
 MAX_RETURNS = 1 << 24
 """Kind bits live above this index in the last four bytes of an ObjectID."""
@@ -85,6 +86,11 @@ def return_object(task: TaskID, index: int) -> ObjectID:
     """The id of a task's return value number `index`."""
     suffix = _RETURNS[index] if index < 64 else index.to_bytes(4, "big")
     return ObjectID(task + suffix)
+
+
+def first_return(task: TaskID) -> ObjectID:
+    """The id of return value number 0; most tasks have no other."""
+    return task + _FIRST_RETURN  # type: ignore[return-value]  # a NewType call for each is felt
 
 
 def task_of(item: ObjectID) -> TaskID:

@@ -88,7 +88,8 @@ def retract(s: Step, worker: Worker, count: int) -> None:
 
 def wake_getters(s: Step, row: Object) -> None:
     """An object became available: tell the gets that wait for it."""
-    getters, row.getters = row.getters, ()
+    getters = row.getters
+    row.getters = ()
     failed = type(row.state) is Failed
     clients = s.t.clients
     for client, request in getters:

@@ -21,7 +21,7 @@ from detray.core.stimuli import (
     TaskSubmitted,
     TemplateDefined,
 )
-from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
+from detray.ids import ClientID, ObjectID, TaskID, TemplateID, first_return, return_object
 
 Keys = list[tuple[bytes, int]]
 
@@ -52,7 +52,7 @@ def _in_finished(m: RunFinished) -> Keys:
         only = m.returns[0]
         if only.in_block or not only.size_bytes:
             return []
-        return [(return_object(m.task, 0), only.size_bytes)]
+        return [(first_return(m.task), only.size_bytes)]
     return [
         (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
         for index, part in enumerate(m.returns)

@@ -31,7 +31,7 @@ from detray.core.stimuli import (
 from detray.core.tables import Client, Object, Run, Task, Template, Worker
 from detray.core.tasks import can_retry, end_task, fail_task, requeue, retry
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID, TaskID, is_put, return_object, task_of
+from detray.ids import ClientID, ObjectID, TaskID, first_return, is_put, return_object, task_of
 
 
 def on_worker_ready(s: Step, m: WorkerReady) -> None:
@@ -78,7 +78,7 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         fail_task(s, task, Failure.SERIALIZATION, text)
         return
     if len(returns) == 1 and not (m.attempt or returns[0].in_block):
-        row = t.objects[return_object(m.task, 0)]
+        row = t.objects[first_return(m.task)]
         objects.seal(s, row, Inline(returns[0].size_bytes), returns[0].refs)
     else:
         _seal_returns(s, m)
@@ -139,13 +139,13 @@ def _front(
     s: Step, client: ClientID, task: TaskID, attempt: int
 ) -> tuple[Worker | None, Run | None]:
     """The worker and its front run, if the report is about that."""
-    worker = s.t.workers.get(client)
-    if worker is None or not worker.runs:
-        return None, None
-    run = worker.runs[0]
-    if run.task != task or run.attempt != attempt or task not in s.t.tasks:
-        return None, None
-    return worker, run
+    t = s.t
+    worker = t.workers.get(client)
+    if worker is not None and worker.runs:
+        run = worker.runs[0]
+        if run.task == task and run.attempt == attempt and task in t.tasks:
+            return worker, run
+    return None, None
 
 
 def _pop_front(s: Step, worker: Worker, run: Run) -> None:

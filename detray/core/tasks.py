@@ -24,7 +24,7 @@ from detray.core.stimuli import (
 )
 from detray.core.tables import Object, Shape, Task, Template
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID, TaskID, job_of, return_object
+from detray.ids import ClientID, ObjectID, TaskID, first_return, job_of, return_object
 
 
 def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
@@ -58,7 +58,7 @@ def _create_returns(s: Step, task: TaskID, client: ClientID, template: Template)
     """The task's returns as pending objects; False, and none of them, if one is there already."""
     rows = s.t.objects
     if template.num_returns == 1:
-        item = return_object(task, 0)
+        item = first_return(task)
         if item in rows:
             return False
         rows[item] = Object(item, PENDING, client, 1)

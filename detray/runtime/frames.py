@@ -20,6 +20,27 @@ FRAME_BYTES_MAX = 1 << 32
 _BUFFER_BYTES = 1 << 17
 
 
+def joined(metas: list[memoryview]) -> bytes:
+    """One array of messages out of several, without decoding any. Raises FrameError."""
+    count = 0
+    parts: list[bytes | memoryview] = [b""]
+    for meta in metas:
+        first = meta[0] if meta else 0
+        if 0x90 <= first <= 0x9F:
+            count += first & 15
+            parts.append(meta[1:])
+        elif first == 0xDC and len(meta) >= 3:
+            count += meta[1] << 8 | meta[2]
+            parts.append(meta[3:])
+        elif first == 0xDD and len(meta) >= 5:
+            count += int.from_bytes(meta[1:5], "big")
+            parts.append(meta[5:])
+        else:
+            raise FrameError("a frame whose messages are no array")
+    parts[0] = b"\xdd" + count.to_bytes(4, "big")
+    return b"".join(parts)
+
+
 class FrameError(Exception):
     """The peer sent bytes that are not a frame; the connection cannot go on."""
 
@@ -78,6 +99,32 @@ class FrameReader:
         payload_start = start + 8 + meta_size
         view = self._view
         return view[start + 8 : payload_start], view[payload_start:stop]
+
+    def take_all(self) -> tuple[list[memoryview], list[memoryview]]:
+        """All complete frames that `receive` brought: their metas, and their payloads.
+
+        Raises FrameError like `next`, once the frames before the false header have been taken.
+        """
+        metas: list[memoryview] = []
+        payloads: list[memoryview] = []
+        buffer, view, limit = self._buffer, self._view, self._frame_bytes_max
+        start, end = self._start, self._end
+        while end - start >= 8:
+            total, meta_size = _unpack_header(buffer, start)
+            if meta_size + 4 > total or total > limit:
+                if metas:
+                    break
+                raise FrameError(f"frame header says {total} bytes, {meta_size} of them messages")
+            stop = start + 4 + total
+            if stop > end:
+                self._wanted = total + 4
+                break
+            payload_start = start + 8 + meta_size
+            metas.append(view[start + 8 : payload_start])
+            payloads.append(view[payload_start:stop])
+            start = stop
+        self._start = start
+        return metas, payloads
 
     @property
     def is_empty(self) -> bool:

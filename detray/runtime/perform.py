@@ -118,24 +118,26 @@ class Performer:
         payloads = self._payloads
         attached: list[bytes] = []
         runs = 0
+        afterwards: list[ClientMessage] = []
         for message in queue:
-            kind = type(message)
-            keys_of = OUTGOING.get(kind)
+            if type(message) is RunTask:
+                runs += 1
+                if not (message.size_bytes or message.args):
+                    continue
+            keys_of = OUTGOING.get(type(message))
             if keys_of is not None:
                 for key in keys_of(message):
                     attached.append(payloads[key])
-                if kind is RunTask:
-                    runs += 1
             elif type(message) is Notify and connection.client == SPAWNING_DRIVER:
                 self._log.notify(message.level, message.kind, message.text)
+            elif type(message) in self._after_frame:
+                afterwards.append(message)
         sending = connection.queue
         sending.send(frame(meta, attached), runs)
         if sending.size_bytes > UNREAD_BYTES_MAX:
             self._cut_off(connection.client, "it does not read what it asked for")
-        for message in queue:
-            act = self._after_frame.get(type(message))
-            if act is not None:
-                act(message)
+        for message in afterwards:
+            self._after_frame[type(message)](message)
 
     def _drop_payloads(self, order: DropPayloads) -> None:
         payloads = self._payloads
