@@ -127,6 +127,7 @@ def _end_job(s: Step, job: JobNumber) -> None:
                 s.out.append(ExitWorker(worker.id))
             else:
                 s.out.append(KillWorker(worker.id))
+    t.reported = [key for key in t.reported if key[0] != job]
     for function in [f for f in t.functions.values() if job_of(f.id) == job]:
         del t.functions[function.id]
         objects.drop_contained(s, function.refs)

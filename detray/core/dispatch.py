@@ -365,7 +365,10 @@ def note_start_failure(s: Step, reason: str) -> None:
     """A worker could not be started: wait, longer each time; give up when nothing else runs."""
     t = s.t
     t.start_failures += 1
-    t.start_reason = reason
+    if t.start_failures == 2:
+        # Once may be an accident; of a series the user hears while it is still going on.
+        for job in {client.job: None for client in t.clients.values() if client.job}:
+            s.notify(job, "warning", "worker", f"worker processes fail to start: {reason}")
     t.start_retry_ns = t.now_ns + min(100_000_000 << min(t.start_failures, 6), 5_000_000_000)
     if t.start_failures < 5 or any(w.ready and not w.blocked for w in t.workers.values()):
         return

@@ -281,7 +281,6 @@ class Tables(msgspec.Struct):
     deadlock_ns: int = 0
     start_retry_ns: int = 0
     start_failures: int = 0
-    start_reason: str = ""
     placing: dict[TaskID, None] = {}
     reported: list[tuple[JobNumber, Demand]] = []
     finished: int = 0
