@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ _PATIENCE_S = 5.0
 
 
 def pytest_configure() -> None:
+    # Whoever runs this in the background has it ignore Ctrl-C; some tests send themselves one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.gettempdir()  # pytest's own temporary files stay where they were
     # A short path: a unix socket's name has room for 107 bytes.
     scratch = tempfile.mkdtemp(prefix="dt-", dir="/tmp")
