@@ -77,6 +77,8 @@ def _on_answer(books: Books, message: GetAnswered, cut: Cutter, done: list[Ticke
             ticket.found[place.object] = (place, data)
         else:  # Abandoned meanwhile: counted as received, and given back.
             books.release(place)
+    for place in message.also:
+        books.keep(place.object, cut.take(place.size_bytes))
     if not message.more and ticket is not None:
         del books.requests[message.request]
         ticket.timed_out = message.timed_out

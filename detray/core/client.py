@@ -30,6 +30,8 @@ VALUES_BYTES_MAX = 256 << 20
 BATCH_WEIGHT = 256 << 10
 """Whoever drives the books sends when `out_weight` has reached this: enough to be worth a system
 call, little enough for the service to start early (docs/performance.md)."""
+READ_AHEAD_MIN, READ_AHEAD_MAX = 8, 128
+"""How many returns a get of one takes along, at first and at most (`Books.read_ahead`)."""
 MESSAGE_WEIGHT = BATCH_WEIGHT // 50
 """What a message counts for; a byte of payload counts for one."""
 
@@ -59,6 +61,8 @@ class Books:
         self.blocks: dict[ObjectID, Ticket] = {}
         """Blocks awaited."""
         self._last_request = 0
+        self._read_position: tuple[tuple[bytes, bytes], int, int] = ((b"", b""), 0, 0)
+        """Of the last get of one object: row, number in it, how far it read ahead."""
         self._last_template = -1
 
     # -------------------------------------------------------------- what the program does
@@ -125,6 +129,7 @@ class Books:
         timeout_ns: int,
         blocks: TaskID,
         group: TicketGroup | None = None,
+        also: tuple[ObjectID, ...] = (),
     ) -> Ticket:
         """Ask for distinct objects, as in `GetRequested`."""
         ticket = Ticket(objects, group)
@@ -132,10 +137,33 @@ class Books:
         self.requests[number] = ticket
         self.send(
             stimuli.GetRequested(
-                self.client, number, objects, needed, fail_fast, fetch, timeout_ns, blocks
+                self.client, number, objects, needed, fail_fast, fetch, timeout_ns, blocks, also
             )
         )
         return ticket
+
+    def read_ahead(self, item: ObjectID) -> tuple[ObjectID, ...]:
+        """What a program that gets one return after the other will want after `item`.
+
+        Returns of tasks submitted one after the other have numbers in a row. The window doubles
+        while the program keeps to that order, and closes when it does not.
+        """
+        row, index = (item[:12], item[16:]), int.from_bytes(item[12:16], "big")
+        last_row, last_index, window = self._read_position
+        if row == last_row and last_index < index <= last_index + window + 1:
+            window = min(max(window * 2, READ_AHEAD_MIN), READ_AHEAD_MAX)
+        else:
+            window = 0
+        self._read_position = row, index, window
+        received, values = self.references.received, self.values
+        found = []
+        for number in range(index + 1, index + 1 + window):
+            following = ObjectID(row[0] + number.to_bytes(4, "big") + row[1])
+            if following not in received:
+                break
+            if values.get(following) is None:
+                found.append(following)
+        return tuple(found)
 
     def request_status(self, topic: str, limit: int) -> Ticket:
         """Ask what the node knows; the answer is a `ReportStatus`."""

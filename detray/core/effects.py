@@ -128,6 +128,8 @@ class GetAnswered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6)
     timed_out: bool
     more: bool
     places: tuple[Place, ...]
+    also: tuple[Place, ...] = ()
+    """Inline values that were there of what the request would also take; bytes after the others."""
 
 
 class GrantBlock(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):

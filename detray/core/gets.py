@@ -23,6 +23,9 @@ from detray.core.tables import Get, GetKey, Object, Worker
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
 
+READ_AHEAD_MAX = 256
+"""A request may name more to come along; these are looked at."""
+
 
 def on_get_requested(s: Step, m: GetRequested) -> None:
     """Answer at once, or register at every object that is missing."""
@@ -40,7 +43,7 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
     needed = min(m.needed, len(m.objects))
     get = Get(
         m.client, m.request, s.next_number(), m.objects, needed, needed - available,
-        m.fail_fast, m.fetch, -1, ClientID(0), failed,
+        m.fail_fast, m.fetch, -1, ClientID(0), failed, m.also[:READ_AHEAD_MAX],
     )  # fmt: skip
     if get.remaining <= 0 or (failed and m.fail_fast):
         _answer(s, get, timed_out=False)
@@ -212,7 +215,22 @@ def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
             if payload > limit:
                 s.out.append(GetAnswered(get.client, get.request, timed_out, True, tuple(places)))
                 places, payload = [], 0
-    s.out.append(GetAnswered(get.client, get.request, timed_out, False, tuple(places)))
+    also = _read_ahead(s, get, limit - payload) if get.also else ()
+    s.out.append(GetAnswered(get.client, get.request, timed_out, False, tuple(places), also))
+
+
+def _read_ahead(s: Step, get: Get, room_bytes: int) -> tuple[Place, ...]:
+    """Small values that the client will probably ask for next, as far as they are there."""
+    places = []
+    for item in get.also:
+        row = s.t.objects.get(item)
+        if row is not None and type(row.state) is Inline and not row.refs:
+            size_bytes = row.state.size_bytes
+            room_bytes -= size_bytes
+            if room_bytes < 0:
+                break
+            places.append(Place(item, 0, size_bytes))
+    return tuple(places)
 
 
 def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tuple[ObjectID, ...]:

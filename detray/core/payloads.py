@@ -87,7 +87,10 @@ def _out_run(e: RunTask) -> list[bytes]:
 
 
 def _out_answer(e: GetAnswered) -> list[bytes]:
-    return [p.object for p in e.places if p.segment == INLINE and p.size_bytes]
+    keys: list[bytes] = [p.object for p in e.places if p.segment == INLINE and p.size_bytes]
+    if e.also:
+        keys += [p.object for p in e.also]
+    return keys
 
 
 OUTGOING: dict[type, Callable[[Any], list[bytes]]] = {

@@ -113,7 +113,8 @@ class GetRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8
     one failed and `fail_fast`, or `timeout_ns` (-1: never, 0: now) ran out. With `fetch` the answer
     carries values (grants of inner references and view pins included), else only which are ready.
     `blocks` names the run whose executing thread stands still meanwhile (b"": none): it gives back
-    its CPU. `objects` are distinct.
+    its CPU. `objects` are distinct. Small values of `also` come along if they are there: a client
+    that gets one after the other reads ahead.
     """
 
     client: ClientID
@@ -124,6 +125,7 @@ class GetRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=8
     fetch: bool
     timeout_ns: int
     blocks: TaskID
+    also: tuple[ObjectID, ...] = ()
 
 
 class GetAbandoned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=9):

@@ -51,6 +51,7 @@ class Get(msgspec.Struct, gc=False):
     deadline_ns: int
     worker: ClientID
     failed: bool = False
+    also: tuple[ObjectID, ...] = ()
 
 
 class Client(msgspec.Struct):

@@ -50,7 +50,9 @@ class Fetcher:
         """The value of one object; see `get_many`."""
         data = self._values.get(item)
         if data is None:
-            return self._fetch([item], [None], timeout)[0]
+            ticket = self._request([item], 1, timeout, fetch=True, ahead=True)
+            came, loaded = self._load(ticket, [item], timeout)
+            return loaded[item] if item in loaded else self._read(item, came[item])
         return self._read(item, data)
 
     def begin(self, item: ObjectID, group: TicketGroup) -> Ticket:
@@ -119,7 +121,13 @@ class Fetcher:
         return ready
 
     def _request(
-        self, items: list[ObjectID], needed: int, timeout: float | None, *, fetch: bool
+        self,
+        items: list[ObjectID],
+        needed: int,
+        timeout: float | None,
+        *,
+        fetch: bool,
+        ahead: bool = False,
     ) -> Ticket:
         """Ask for objects and wait for the answer."""
         with self._client.changing():
@@ -134,6 +142,7 @@ class Fetcher:
                 fetch=fetch,
                 timeout_ns=_nanoseconds(timeout),
                 blocks=blocks,
+                also=self._books.read_ahead(items[0]) if ahead else (),
             )
         try:
             self._client.expect(ticket, None if timeout is None else timeout + ANSWER_GRACE_S)
@@ -166,7 +175,8 @@ class Fetcher:
             late = next(item for item in items if item not in found)
             raise GetTimeoutError(
                 f"{len(items) - len(found)} of {len(items)} objects were not available within "
-                f"{timeout} s; the first of them is ObjectRef({late.hex()})"
+                f"{timeout} s; the first of them is ObjectRef({late.hex()}). Their tasks go on: get "
+                "them again, or cancel them"
             )
 
     def _read(self, item: ObjectID, data: bytes | memoryview) -> Any:

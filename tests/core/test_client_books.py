@@ -240,3 +240,44 @@ def test_the_end_of_the_service_finishes_every_ticket(books: Books) -> None:
     assert sorted(map(id, done)) == sorted(map(id, waiting))
     assert [(ticket.done, ticket.answer) for ticket in waiting] == [(True, None)] * 3
     assert books.values == {}
+
+
+def submitted(books: Books, stream: Stream, count: int) -> list[ObjectID]:
+    """Returns of tasks submitted one after the other."""
+    template = TemplateID(0)
+    return [books.submit(stream, template, 1, b"", (), ())[0] for _ in range(count)]
+
+
+def test_gets_in_order_of_submission_read_ahead_further_and_further(
+    books: Books, stream: Stream
+) -> None:
+    items = submitted(books, stream, 40)
+    assert books.read_ahead(items[0]) == ()
+    assert books.read_ahead(items[1]) == tuple(items[2:10])
+    assert books.read_ahead(items[10]) == tuple(items[11:27])
+    assert books.read_ahead(items[27]) == tuple(items[28:])
+
+
+def test_gets_out_of_order_read_nothing_ahead(books: Books, stream: Stream) -> None:
+    items = submitted(books, stream, 40)
+    for position in (0, 30, 5, 35, 1):
+        assert books.read_ahead(items[position]) == ()
+
+
+def test_what_is_at_hand_or_gone_is_not_read_ahead(books: Books, stream: Stream) -> None:
+    items = submitted(books, stream, 6)
+    books.keep(items[3], b"value")
+    books.keep(items[4], None)
+    del books.references.received[items[5]]
+    books.read_ahead(items[0])
+    assert books.read_ahead(items[1]) == (items[2], items[4])
+
+
+def test_what_comes_along_is_at_hand_while_it_is_referenced(books: Books) -> None:
+    reference(books, B)
+    ticket = ask(books, A)
+    also = (ef.Place(B, 0, 2), ef.Place(C, 0, 1))
+    message = ef.GetAnswered(ME, 1, False, False, (ef.Place(A, 0, 3),), also)
+    assert receive(books, [message], memoryview(b"aaabbc")) == [ticket]
+    assert ticket.found == {A: b"aaa"}
+    assert books.values == {B: b"bb"}

@@ -66,7 +66,7 @@ class Speaker:
                 return choose(self.functions)
             case "objects":
                 return tuple(self.random.sample(self.objects, 1 + self.random.randrange(3)))
-            case "args" | "refs":
+            case "args" | "refs" | "also":
                 return tuple(self.random.sample(self.objects, self.random.randrange(3)))
             case "counts":
                 return tuple(self.random.randrange(3) for _ in range(self.random.randrange(4)))

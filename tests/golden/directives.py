@@ -17,7 +17,7 @@ from tests.golden.stage import Stage
 
 Stimuli = list[st.Stimulus]
 _KNOWN = {
-    "by", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls",
+    "by", "also", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls",
     "cpus", "template",
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ def _abandon(s: Stage, w: Words) -> Stimuli:
 
 
 def _get(s: Stage, w: Words) -> Stimuli:
-    """`get x y` fetches all; `wait x y num=1` asks which are ready."""
+    """`get x y` fetches all; `wait x y num=1` asks which are ready; `also=z` reads ahead."""
     client = s.cast.client(w.text("by", "d1"))
     aside = w.flag("aside")  # on another thread than the executing one: blocks nobody
     is_get = w.verb == "get"
@@ -131,7 +131,8 @@ def _get(s: Stage, w: Words) -> Stimuli:
     timeout = w.number("timeout", -1)
     s.requests[client] += 1
     request = s.requests[client]
-    return [st.GetRequested(client, request, items, needed, is_get, is_get, timeout, blocks)]
+    also = s.cast.all_objects(w.list("also"))
+    return [st.GetRequested(client, request, items, needed, is_get, is_get, timeout, blocks, also)]
 
 
 def _forget(s: Stage, w: Words) -> Stimuli:

@@ -63,7 +63,9 @@ def _run(e: ef.RunTask, cast: Cast) -> str:
 
 def _answer(e: ef.GetAnswered, cast: Cast) -> str:
     text = f"answer r{e.request}{', timed out' if e.timed_out else ''}{', more' if e.more else ''}"
-    return f"{text}: {', '.join(place_text(place, cast) for place in e.places) or 'nothing'}"
+    text += f": {', '.join(place_text(place, cast) for place in e.places) or 'nothing'}"
+    also = ", ".join(place_text(place, cast) for place in e.also)
+    return f"{text}; along come {also}" if also else text
 
 
 def _template(e: ef.DefineTemplate, cast: Cast) -> str:
