@@ -17,8 +17,8 @@ from tests.golden.stage import Stage
 
 Stimuli = list[st.Stimulus]
 _KNOWN = {
-    "by", "also", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions", "max_calls",
-    "cpus", "template",
+    "by", "also", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions",
+    "max_calls", "cpus", "template",
 }  # fmt: skip
 
 
