@@ -65,6 +65,8 @@ class Client:
         self.books = Books(client)
         self.current = RunContext(root_task(job), 0, 0, "", _main_thread())
         self.is_worker = client > 0
+        self.is_fork = False
+        """True in a child that user code forked: nothing here is its own."""
         self._on_end = on_end
         self.connection = Connection(
             sock, self.books, shield or DriverShield(), self._note_end, self._tell, reader
@@ -284,6 +286,7 @@ class Client:
             "this process was forked from one that uses detray, and cannot use its session. Fork "
             "before detray.init(), or use the 'spawn' start method of multiprocessing"
         )
+        self.is_fork = True
         self._values.clear()
         self._flusher.forget()
         self._dropped = _ignore

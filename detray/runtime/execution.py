@@ -89,12 +89,16 @@ class Execution:
                 value = function(*args, **kwargs)
             finally:
                 interrupts.exposed = None
+            if self._client.is_fork:
+                self._leave(SystemExit(0))
             del args, kwargs
             phase = Failure.SERIALIZATION
             returns, payloads = self._store(run.message.task, value, template)
         except (SystemExit, GeneratorExit) as error:
             self._leave(error)
         except BaseException as error:
+            if self._client.is_fork:
+                self._leave(error)
             report = self._failure(run, template, started_ns, phase, error)
             _forget_frames(error)
             return report
@@ -250,10 +254,14 @@ class Execution:
                 traceback.print_exc()
                 classes = ()
             self._retryable[number] = classes
-        return isinstance(error, classes) or isinstance(getattr(error, "cause", None), classes)
+        try:
+            return isinstance(error, classes) or isinstance(getattr(error, "cause", None), classes)
+        except Exception:  # a user's __instancecheck__, or a property named cause
+            traceback.print_exc()
+            return False
 
     def _leave(self, error: BaseException) -> NoReturn:
-        """User code ended the process."""
+        """User code ended the process, or forked it and returned: a fork is no second worker."""
         status: object = 1
         if isinstance(error, SystemExit):
             status = error.code

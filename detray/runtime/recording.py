@@ -45,6 +45,7 @@ class Recording:
         self._writing = allocate_lock()
         """Held while a flight recorder is being written out."""
         self._has_timer = False
+        self._told_problem = False
         self._recorder = self._open()
         self.step = self._recorder.step
         self.step_raised = self._recorder.step_raised
@@ -91,6 +92,7 @@ class Recording:
         """End the trace in order; a flight recorder that is being written gets some time."""
         self._writing.acquire(timeout=_WRITING_S)
         self._recorder.close(reason)
+        self._tell_problem()
 
     def _open(self) -> Recorder:
         boot = self._boot
@@ -111,8 +113,13 @@ class Recording:
     def _flush(self) -> None:
         self._has_timer = False
         self._recorder.flush()
-        if self._recorder.problem:
-            self._log.notify("error", "trace", self._recorder.problem)
+        self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        problem = self._recorder.problem
+        if problem and not self._told_problem:
+            self._told_problem = True
+            self._log.notify("error", "trace", problem)
 
     def _next_flight(self) -> str:
         self._flights += 1

@@ -67,13 +67,17 @@ def main(
     for fd in (client_fd, log_fd, lock_fd, control_fd):
         os.set_inheritable(fd, False)
     rename_process("detray:service")
-    service = Service(
-        read_boot(boot_fd),
-        client=socket.socket(fileno=client_fd),
-        log=socket.socket(fileno=log_fd),
-        lock_fd=lock_fd,
-        zygote=(control_fd, zygote_pid),
-    )
+    boot = read_boot(boot_fd)
+    try:
+        service = Service(
+            boot,
+            client=socket.socket(fileno=client_fd),
+            log=socket.socket(fileno=log_fd),
+            lock_fd=lock_fd,
+            zygote=(control_fd, zygote_pid),
+        )
+    except ConnectionError:
+        os._exit(1)  # The driver died meanwhile; the zygote cleans up.
     # Nothing here makes garbage in cycles; looking for it among a million tasks would be felt.
     gc.freeze()
     gc.set_threshold(_GC_ALLOCATIONS, 50, 100)
@@ -266,8 +270,8 @@ class Service:
                 worker.kill()
             self._wakeups.dispatch(monotonic_ns() + _EXIT_NS)
         self._worker_logs.drain()
-        self._log.flush_to_end(_LAST_LINES_S)
         self._recording.close(self._stop_reason or "")
+        self._log.flush_to_end(_LAST_LINES_S)
         self._zygote.close()
         remove_session(self._boot.session_dir)
 

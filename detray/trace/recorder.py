@@ -160,8 +160,8 @@ class Recorder:
 
     def close(self, reason: str) -> None:
         """End the trace in order."""
+        self.flush()
         if self._file:
-            self.flush()
             self._file.end(End(steps=self._first_step, reason=reason))
             self._note_problem()
 

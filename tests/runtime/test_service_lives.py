@@ -110,6 +110,32 @@ class TestEnds:
         until(lambda: not processes_of(session_dir), "all processes had ended")
         until(lambda: not os.path.exists(session_dir), "the directory was gone")
 
+    def test_a_driver_that_dies_before_the_welcome_leaves_no_traceback(
+        self, tmp_path: Path
+    ) -> None:
+        """The service finds nobody at the other end of its socket, and goes."""
+        program = """
+import os
+from detray.runtime.boot import tell_service
+from detray.runtime.spawn import begin_service
+from detray.settings import read_settings
+settings = read_settings(None, {})
+service = begin_service(settings.sys_path)
+service.client_socket.close()
+tell_service(service, settings.boot_config())
+print(service.wait(30))
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        assert done.stderr == ""
+        until(lambda: not list(tmp_path.glob("*/*/lock")), "the directory was gone")
+
     def test_a_driver_hears_of_the_death_of_its_service(self) -> None:
         epilogue = """
 os.kill(service.pid, signal.SIGKILL)

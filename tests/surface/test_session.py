@@ -235,6 +235,38 @@ def test_retry_exceptions_is_asked_of_the_worker(session: SessionInfo, tmp_path:
     assert log.read_text() == "x"
 
 
+def test_an_exception_class_that_cannot_be_asked_means_no_retry(session: SessionInfo) -> None:
+    """The task's own exception arrives; the worker does not die of the class."""
+
+    class Sphinx(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            raise RuntimeError("no answer")
+
+    class Riddle(Exception, metaclass=Sphinx):
+        pass
+
+    with pytest.raises(ValueError, match="mine"):
+        detray.get(fail.options(retry_exceptions=[Riddle]).remote(ValueError("mine")))
+
+
+@pytest.mark.parametrize("end", ["return -1", "raise ValueError", "sys.exit(3)"])
+def test_a_fork_of_a_task_never_becomes_a_second_worker(session: SessionInfo, end: str) -> None:
+    """A child that leaves the function ends there: its parent reports, and runs what follows."""
+
+    @detray.remote(max_retries=0)
+    def forks() -> int:
+        child = os.fork()
+        if child == 0:
+            exec(f"def leave():\n    {end}", {"sys": sys}, here := {})
+            return int(here["leave"]())
+        os.waitpid(child, 0)
+        return os.getpid()
+
+    pid = detray.get(forks.remote())
+    assert pid > 0
+    assert detray.get([add.remote(i) for i in range(50)]) == list(range(50))
+
+
 def test_a_timeout_is_also_the_builtin_one(session: SessionInfo) -> None:
     """And a cancelled task says that it was."""
     slow = detray.remote(lambda: time.sleep(60)).remote()

@@ -123,3 +123,14 @@ def test_a_full_disk_ends_the_file_and_not_the_run():
     assert trace.first_step == before
     assert replay(trace).is_same
     recorder.close("done")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_file_that_fails_with_its_last_words_is_reported_too():
+    """A run too short for any flush before the end notices the full disk when it closes."""
+    machine = Machine()
+    recorder = Recorder(machine.recorder.header, machine.cores, "/dev/full")
+    machine.recorder = recorder
+    ten_sleeps(machine)
+    recorder.close("done")
+    assert "No space left" in (recorder.problem or "")
