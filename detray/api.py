@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from detray import object_ref
@@ -54,7 +54,7 @@ def get(object_refs: Any, *, timeout: float | None = None, progress: bool = Fals
     if not isinstance(object_refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must "
-            "either be an ObjectRef or a list of ObjectRefs."
+            f"either be an ObjectRef or a list of ObjectRefs.{_advice(object_refs)}"
         )
     if progress:
         return _get_with_progress(object_refs, timeout)
@@ -107,7 +107,7 @@ def wait(
     given: Any = object_refs  # Any: callers without a type checker pass other things
     if not isinstance(given, list):
         single = "a single ObjectRef" if type(given) is ObjectRef else type(given)
-        raise TypeError(f"wait() expected a list of ObjectRefs, got {single}")
+        raise TypeError(f"wait() expected a list of ObjectRefs, got {single}.{_advice(given)}")
     if timeout is not None:
         _check_timeout(timeout)
     client = require()
@@ -272,12 +272,26 @@ def _check_timeout(timeout: Any) -> None:
         )
 
 
+def _advice(given: Any) -> str:
+    """What to do instead, for what is often given where references belong."""
+    if callable(given) and hasattr(given, "remote"):
+        return f" It is a remote function: call {given.__name__}.remote(...) for a reference."
+    if isinstance(given, ObjectRef):
+        return " Say [ref]."
+    if isinstance(given, list):
+        return " Lists in lists are not looked into: make it one list."
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | dict):
+        return " Say list(...) of it."
+    return ""
+
+
 def _ids_of(refs: Sequence[Any], what: str) -> list[ObjectID]:
     """The ids of references of this session."""
     for ref in refs:
         if type(ref) is not ObjectRef:
             raise TypeError(
-                f"Attempting to call `{what}` on the value {ref!r:.200}, which is not an ObjectRef."
+                f"Attempting to call `{what}` on the value {ref!r:.200}, which is not an "
+                f"ObjectRef.{_advice(ref)}"
             )
         if not is_current(ref):
             raise stale(ref)

@@ -6,7 +6,7 @@ because on one machine nothing follows from it, or it is refused by an error tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from detray.ids import MAX_RETURNS
@@ -44,7 +44,7 @@ def check(options: Mapping[str, Any], *, in_options: bool = False) -> Options:
         if validate is None:
             raise ValueError(
                 f"Invalid option keyword {name} for remote functions. "
-                f"Valid ones are {sorted(_CHECKS)}."
+                f"{meant(name, _CHECKS)}Valid ones are {public(_CHECKS)}."
             )
         validate(name, value)
     if in_options and options.get("max_calls") is not None:
@@ -83,6 +83,19 @@ def units(name: str, amount: float) -> int:
             f"The nearest amount is {whole / UNIT}"
         )
     return whole
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """ "Did you mean 'num_cpus'? " if a known name is near, else nothing."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, public(known), n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def public(names: Iterable[str]) -> list[str]:
+    """The names to tell: those with an underscore are accepted, but not offered."""
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def check_resources(resources: Any, where: str = "resources") -> None:

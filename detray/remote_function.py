@@ -230,7 +230,8 @@ def remote(*args: Any, **given: Any) -> Any:
         raise TypeError(
             "The @detray.remote decorator must be applied either with no arguments and no "
             "parentheses, for example '@detray.remote', or it must be applied using some of the "
-            f"options {sorted(options.NAMES)}, like '@detray.remote(num_returns=2, max_retries=5)'."
+            f"options {options.public(options.NAMES)}, like "
+            "'@detray.remote(num_returns=2, max_retries=5)'."
         )
     checked = options.check(given)
 

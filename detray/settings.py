@@ -143,7 +143,8 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
     unknown = sorted(set(given) - set(DEFAULTS))
     if unknown:
         raise RuntimeError(
-            f"Unknown keyword argument(s): {', '.join(unknown)}. Valid ones are {sorted(DEFAULTS)}"
+            f"Unknown keyword argument(s): {', '.join(unknown)}. "
+            f"{options.meant(unknown[0], DEFAULTS)}Valid ones are {options.public(DEFAULTS)}"
         )
     _check_address(address)
     values = {**DEFAULTS, **given}
@@ -160,6 +161,7 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
             "bytes (75 MiB)"
         )
     _check_labels(values["labels"])
+    _check_record(values["record"])
     if values["include_dashboard"]:
         import warnings
 
@@ -206,6 +208,24 @@ def _check_labels(labels: Any) -> None:
             raise TypeError(f"labels must be a dict of str to str, not with {key!r}: {value!r}")
         if key.startswith("ray.io/"):
             raise ValueError(f"label {key!r}: the prefix 'ray.io/' is reserved")
+
+
+def _check_record(record: Any) -> None:
+    """Refuse now what the service could only report later: a run that was not recorded."""
+    if not record:
+        return
+    if not isinstance(record, str | os.PathLike):
+        raise TypeError(f"record must be the path of a file, not {record!r}")
+    path = os.path.abspath(os.fspath(record))
+    directory = os.path.dirname(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"record={record!r} is a directory: name a file, such as run.trace")
+    if not os.path.isdir(directory):
+        raise FileNotFoundError(
+            f"record={record!r}: there is no directory {directory!r}. Make it first"
+        )
+    if not os.access(path if os.path.exists(path) else directory, os.W_OK):
+        raise PermissionError(f"record={record!r}: you may not write there. Name another path")
 
 
 def _log_to_driver(value: bool | None) -> bool:

@@ -300,7 +300,10 @@ class Client:
 
     def error(self) -> Exception:
         """What every call raises once the session has ended."""
-        return ServiceDiedError(f"detray cannot be used here any more: {self._ended}")
+        return ServiceDiedError(
+            f"detray cannot be used here any more: {self._ended}. After detray.shutdown(), "
+            "detray.init() starts a new session"
+        )
 
     # -------------------------------------------------------------- inside
 

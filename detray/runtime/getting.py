@@ -175,8 +175,8 @@ class Fetcher:
             late = next(item for item in items if item not in found)
             raise GetTimeoutError(
                 f"{len(items) - len(found)} of {len(items)} objects were not available within "
-                f"{timeout} s; the first of them is ObjectRef({late.hex()}). Their tasks go on: get "
-                "them again, or cancel them"
+                f"{timeout} s; the first of them is ObjectRef({late.hex()}). Their tasks go "
+                "on: get them again, or cancel them"
             )
 
     def _read(self, item: ObjectID, data: bytes | memoryview) -> Any:

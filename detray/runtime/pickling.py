@@ -44,7 +44,10 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
         reducer = reducers.get(kind)
         if reducer is not None:
             return reducer(obj)
-        return super().reducer_override(obj)
+        reduced = super().reducer_override(obj)
+        if isinstance(obj, type) and "__slots__" in vars(obj):
+            _keep_slots(obj, reduced)
+        return reduced
 
     def forget(self) -> None:
         """Be as new."""
@@ -58,6 +61,17 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
     def _take_buffer(self, buffer: PickleBuffer) -> bool:
         self.buffers.append(buffer.raw())
         return False  # False: out of band
+
+
+def _keep_slots(kind: Any, reduced: Any) -> None:
+    """Have a class by value made anew with its slots. (Any: as above.)
+
+    cloudpickle's copies have a `__dict__` instead, and their instances cannot come back to the
+    process of the original, whose class has none.
+    """
+    if reduced is not NotImplemented and reduced[0].__name__ == "_make_skeleton_class":
+        namespace = reduced[1][3]
+        namespace["__slots__"] = kind.__slots__
 
 
 def _is_known(obj: Any) -> bool:

@@ -14,12 +14,12 @@ import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
 
-from detray.core.effects import Effect
+from detray.core.effects import DefineTemplate, Effect
 from detray.core.stimuli import Stimulus
 from detray.trace.format import (
     CHUNK_HEAD,
@@ -70,7 +70,7 @@ class RecordedStep(NamedTuple):
         """What the core ordered, sorted by destination; None if not kept. Raises TraceError."""
         if self.groups is None:
             return None
-        return [item for group in self.groups for item in _decode(_EFFECTS, group, self.number)]
+        return [item for group in self.groups for item in _effects(group, self.number)]
 
 
 class Chunk(NamedTuple):
@@ -249,6 +249,26 @@ def _decode(decoder: msgspec.msgpack.Decoder[list[T]], blob: bytes, number: int)
         return decoder.decode(blob)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise TraceError(f"step {number} holds a message that makes no sense: {error}") from None
+
+
+def _effects(blob: bytes, number: int) -> list[Effect]:
+    try:
+        return _EFFECTS.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _decode(_EFFECTS, _as_revision_2(blob, number), number)
+
+
+def _as_revision_2(blob: bytes, number: int) -> bytes:
+    """Effects of core revision 1, whose templates had CPUs (1/10,000) where the demand is now."""
+    messages = _decode(_MESSAGES, blob, number)
+    for message in messages:
+        if message[:1] == [_DEFINE_TEMPLATE] and len(message) > 6 and isinstance(message[6], int):
+            message[6] = [("CPU", message[6])] if message[6] else []
+    return msgspec.msgpack.encode(messages)
+
+
+_MESSAGES = msgspec.msgpack.Decoder(list[list[Any]])  # Any: whatever was written there
+_DEFINE_TEMPLATE = DefineTemplate.__struct_config__.tag
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,10 @@ def missing() -> ObjectRef[Any]:
     return ObjectRef(waiting)
 
 
+def _plain() -> None:
+    """A function to make remote."""
+
+
 def test_get_takes_a_reference_or_a_list_and_keeps_the_order(client: QuietClient) -> None:
     """Duplicates are fine."""
     a, b = detray.put("a"), detray.put("b")
@@ -33,12 +37,16 @@ def test_get_takes_a_reference_or_a_list_and_keeps_the_order(client: QuietClient
         (lambda ref: detray.get((ref,)), ValueError, "Invalid type of object refs"),
         (lambda ref: detray.get({ref}), ValueError, "Invalid type of object refs"),
         (lambda ref: detray.get(3), ValueError, "Invalid type of object refs"),
+        (lambda ref: detray.get((ref,)), ValueError, r"Say list\(...\) of it"),
+        (lambda ref: detray.get(detray.remote(_plain)), ValueError, r"call _plain.remote\(...\)"),
         (lambda ref: detray.get([3]), TypeError, "`get` on the value 3"),
+        (lambda ref: detray.get([[ref]]), TypeError, "make it one list"),
+        (lambda ref: detray.get([_plain]), TypeError, "not an ObjectRef.$"),
         (lambda ref: detray.get(ref, timeout=-1), ValueError, "timeout"),
         (lambda ref: detray.get(ref, timeout="1"), TypeError, "timeout"),
         (lambda ref: detray.put(ref), TypeError, "is a reference already"),
         (lambda ref: detray.put(1, _owner=2), NotImplementedError, "_owner"),
-        (lambda ref: detray.wait(ref), TypeError, "a single ObjectRef"),
+        (lambda ref: detray.wait(ref), TypeError, r"a single ObjectRef. Say \[ref\]"),
         (lambda ref: detray.wait((ref,)), TypeError, "list"),
         (lambda ref: detray.wait([1]), TypeError, "`wait` on the value 1"),
         (lambda ref: detray.wait([ref, ref]), ValueError, "unique"),

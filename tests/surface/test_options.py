@@ -47,7 +47,7 @@ def test_any_amount_down_to_a_ten_thousandth_is_exact(amount: int) -> None:
 @pytest.mark.parametrize(
     "given_, kind, text",
     [
-        ({"num_cpu": 1}, ValueError, r"Invalid option keyword num_cpu .*Valid ones are \['_gen"),
+        ({"num_cpu": 1}, ValueError, r"keyword num_cpu .*mean 'num_cpus'. Valid ones are \['acc"),
         ({"num_cpus": "1"}, TypeError, "type of keyword 'num_cpus' must be int or float"),
         ({"num_cpus": True}, TypeError, "num_cpus"),
         ({"num_cpus": -1}, ValueError, "num_cpus"),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +134,50 @@ def test_small_builtin_values_are_plain(value: object) -> None:
 def test_others_are_not(value: object) -> None:
     """Foreign types, and what is too large to look through."""
     assert not is_plain(value)
+
+
+def test_instances_with_slots_come_back_to_their_class(tmp_path: Path) -> None:
+    """A class of `__main__` with slots: there, and back from the process that got a copy."""
+    script = tmp_path / "program.py"
+    script.write_text(_SLOTS)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"PYTHONPATH": str(Path(util.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "True 2 3\n"), done.stderr
+
+
+_SLOTS = """
+import dataclasses
+import detray
+
+@dataclasses.dataclass(slots=True)
+class Point:
+    x: int
+
+class Private(Point):
+    __slots__ = ("__own",)
+
+    def __init__(self, own):
+        super().__init__(2)
+        self.__own = own
+
+    def own(self):
+        return self.__own
+
+@detray.remote
+def moved(point):
+    assert not hasattr(point, "__dict__")
+    return Point(point.x + 1), Private(3)
+
+detray.init(num_cpus=1)
+point, private = detray.get(moved.remote(Point(1)))
+print(point == Point(2), private.x, private.own())
+"""
 
 
 def test_a_subclass_of_a_builtin_is_not_plain() -> None:

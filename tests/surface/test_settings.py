@@ -50,6 +50,10 @@ def test_visible_devices_are_the_gpus(
     "address, given, kind, text",
     [
         (None, {"nonsense": 1}, RuntimeError, r"Unknown keyword argument\(s\): nonsense"),
+        (None, {"num_cpu": 1}, RuntimeError, r"Did you mean 'num_cpus'\? Valid ones are \['conf"),
+        (None, {"record": 3}, TypeError, "path"),
+        (None, {"record": "/proc"}, IsADirectoryError, "name a file"),
+        (None, {"record": "/nowhere/run.trace"}, FileNotFoundError, "'/nowhere'. Make it first"),
         ("auto", {}, NotImplementedError, "one machine"),
         ("10.0.0.1:6379", {}, NotImplementedError, "one machine"),
         ("ray://host:1", {}, NotImplementedError, "one machine"),
