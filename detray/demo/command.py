@@ -61,16 +61,16 @@ def main(argv: list[str]) -> int:
 
 def run_with_detray(chunks: list[Chunk], reducers: int) -> Postings:
     """The whole job as a graph of tasks: each map returns one object for each reducer."""
-    map_chunk = detray.remote(num_returns=reducers)(index.map_chunk)
-    reduce_parts = detray.remote(index.reduce_parts)
-    mapped: list[Any] = [map_chunk.remote(chunk, reducers) for chunk in chunks]
+    map_packed = detray.remote(num_returns=reducers)(index.map_packed)
+    reduce_packed = detray.remote(index.reduce_packed)
+    mapped: list[Any] = [map_packed.remote(chunk, reducers) for chunk in chunks]
     reduced = [
-        reduce_parts.remote(*(parts[reducer] for parts in mapped)) for reducer in range(reducers)
+        reduce_packed.remote(*(parts[reducer] for parts in mapped)) for reducer in range(reducers)
     ]
     _await_maps([parts[0] for parts in mapped])
     whole: Postings = {}
     for part in detray.get(reduced):
-        whole |= part
+        whole |= index.unpack(part)
     return whole
 
 

@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detray.demo import index
 from tests.docs.programs import ROOT
+
+NUMBERS = st.lists(st.integers(0, (1 << 32) - 1), min_size=1, max_size=6)
 
 
 def test_chunks_hold_every_file_once() -> None:
@@ -31,6 +35,12 @@ def test_the_index_counts_words(tmp_path: Path) -> None:
     found = index.run_serially(index.cut(files, 2), reducers=3)
     assert found == {"spam": [0, 2, 1, 1], "eggs": [0, 1]}
     assert index.word_counts(found) == {"spam": 3, "eggs": 1}
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{3,5}", fullmatch=True), NUMBERS))
+def test_columns_hold_the_postings(postings: dict[str, list[int]]) -> None:
+    """What travels packed arrives as it was, an empty part included."""
+    assert index.unpack(index.pack(postings)) == postings
 
 
 def test_the_demo_equals_the_serial_run(tmp_path: Path) -> None:
