@@ -45,7 +45,7 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
         if reducer is not None:
             return reducer(obj)
         reduced = super().reducer_override(obj)
-        if isinstance(obj, type) and "__slots__" in vars(obj):
+        if isinstance(obj, type) and vars(obj).get("__slots__"):  # Not a NamedTuple: ()
             _keep_slots(obj, reduced)
         return reduced
 

@@ -148,16 +148,21 @@ def test_instances_with_slots_come_back_to_their_class(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "True 2 3\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "True True 2 3\n"), done.stderr
 
 
 _SLOTS = """
 import dataclasses
+from typing import NamedTuple
+
 import detray
 
 @dataclasses.dataclass(slots=True)
 class Point:
     x: int
+
+class Named(NamedTuple):
+    name: str
 
 class Private(Point):
     __slots__ = ("__own",)
@@ -172,11 +177,11 @@ class Private(Point):
 @detray.remote
 def moved(point):
     assert not hasattr(point, "__dict__")
-    return Point(point.x + 1), Private(3)
+    return Point(point.x + 1), Private(3), Named("n")
 
 detray.init(num_cpus=1)
-point, private = detray.get(moved.remote(Point(1)))
-print(point == Point(2), private.x, private.own())
+point, private, named = detray.get(moved.remote(Point(1)))
+print(point == Point(2), type(named) is Named, private.x, private.own())
 """
 
 
