@@ -35,6 +35,7 @@ from detray.ids import (
 from detray.runtime.completions import Completions
 from detray.runtime.connection import Connection
 from detray.runtime.flusher import Flusher
+from detray.runtime.forks import Forks
 from detray.runtime.frames import FrameReader
 from detray.runtime.getting import Fetcher
 from detray.runtime.serialization import Serialized
@@ -77,7 +78,8 @@ class Client:
         self.created = self.books.references.created.append
         self._dropped = self.books.references.dropped.append
         self._values = self.books.values
-        self._flusher = Flusher(self.connection)
+        self.forks = Forks(self.books.pins)
+        self._flusher = Flusher(self.connection, self.forks)
         self._completions = Completions(self)
         getter = self.getter = Fetcher(self)
         self.get_one = getter.get_one
@@ -274,6 +276,7 @@ class Client:
         self._ended = self._ended or "this session was shut down"
         self.connection.close()
         self.store.close()
+        self.forks.close()
         _open_clients.discard(self)
 
     def flush(self) -> None:
@@ -388,9 +391,24 @@ def _ignore(item: ObjectID) -> None:
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
-def _forget_all() -> None:
+def _before_fork() -> None:
     for client in list(_open_clients):
+        client.forks.begin()
+
+
+def _after_fork_in_parent() -> None:
+    for client in list(_open_clients):
+        client.forks.end_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_open_clients):
+        client.forks.end_in_child()
         client.forget()
 
 
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -12,18 +12,22 @@ from _thread import allocate_lock, start_new_thread
 from time import sleep
 
 from detray.runtime.connection import Connection
+from detray.runtime.forks import Forks
 
 TICK_S = 0.001
 IDLE_TICKS_MAX = 50
+FORK_TICK_S = 1.0
+"""How often it looks for the end of forks while there is nothing else to do."""
 
 
 class Flusher:
     """Sends a connection's leftovers within about two milliseconds of `kick`."""
 
-    __slots__ = ("_connection", "_kick", "_started", "asleep")
+    __slots__ = ("_connection", "_forks", "_kick", "_started", "asleep")
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, forks: Forks) -> None:
         self._connection = connection
+        self._forks = forks
         self._kick = allocate_lock()
         self._kick.acquire()
         self._started = False
@@ -60,6 +64,7 @@ class Flusher:
         idle = 0
         seen = -1
         while connection.broken is None:
+            self._forks.release_ended()
             if not books.has_something:
                 idle += 1
                 if idle > IDLE_TICKS_MAX:
@@ -77,5 +82,5 @@ class Flusher:
         if self._connection.books.has_something:
             self.asleep = False
             return
-        self._kick.acquire()
+        self._kick.acquire(timeout=FORK_TICK_S if self._forks.has_any else -1)
         self.asleep = False

@@ -267,6 +267,25 @@ def test_a_fork_of_a_task_never_becomes_a_second_worker(session: SessionInfo, en
     assert detray.get([add.remote(i) for i in range(50)]) == list(range(50))
 
 
+def test_what_a_fork_looks_at_is_not_overwritten(no_session: None) -> None:
+    """The parent lets its view go, the fork goes on looking; its end frees the block."""
+    detray.init(num_cpus=1, object_store_memory=80 << 20)
+    held = detray.get(detray.put(np.full(5_000_000, 7)))
+    go, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(go, 1)
+        os._exit(0 if (held == 7).all() else 1)
+    del held
+    others = [detray.put(np.full(5_000_000, i)) for i in range(6)]
+    assert [int(detray.get(ref)[0]) for ref in others] == list(range(6))
+    os.write(told, b"x")
+    assert os.waitpid(child, 0)[1] == 0
+    detray.shutdown()
+    os.close(go)
+    os.close(told)
+
+
 def test_a_timeout_is_also_the_builtin_one(session: SessionInfo) -> None:
     """And a cancelled task says that it was."""
     slow = detray.remote(lambda: time.sleep(60)).remote()
