@@ -21,6 +21,15 @@ _HOMES = {
     "startup": "SessionInfo init is_initialized shutdown",
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+_LATER = {
+    "actor": "actors",
+    "method": "actors",
+    "autoscaler": "clusters",
+    "dag": "lazy task graphs",
+    "runtime_env": "runtime environments",
+    "ObjectRefGenerator": "generators",
+}
+"""Names that Ray has and detray has not yet, and what they belong to."""
 _MODULES = ("errors", "exceptions", "util")
 
 
@@ -31,7 +40,8 @@ def __getattr__(name: str) -> object:
         return __getattr__("ObjectRef")
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'detray' has no attribute {name!r}")
+        later = f": {_LATER[name]} come with a later version of detray" if name in _LATER else ""
+        raise AttributeError(f"module 'detray' has no attribute {name!r}{later}")
     found = globals()[name] = getattr(import_module(f"detray.{home}"), name)
     return found
 

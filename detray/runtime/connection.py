@@ -178,7 +178,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self.end(f"sending failed: {error}")
+            self.end(f"the service does not answer (sending failed: {error})")
             return
         if sent < len(data):
             self._send_rest(memoryview(data)[sent:])
@@ -192,7 +192,7 @@ class Connection:
                 except BlockingIOError:
                     self._read_until_writable()
         except OSError as error:
-            self.end(f"sending failed: {error}")
+            self.end(f"the service does not answer (sending failed: {error})")
 
     def _read_until_writable(self) -> None:
         both = select.poll()

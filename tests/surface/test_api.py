@@ -23,6 +23,21 @@ def _plain() -> None:
     """A function to make remote."""
 
 
+@pytest.mark.parametrize(
+    "call, text",
+    [
+        (lambda: detray.method, "'method': actors come with a later version"),
+        (lambda: detray.util.ActorPool, "'ActorPool': actors come with a later version"),
+        (lambda: detray.nonsense, "no attribute 'nonsense'$"),
+        (lambda: detray.util.nonsense, "no attribute 'nonsense'$"),
+    ],
+)
+def test_names_that_come_later_are_known(call: Any, text: str) -> None:
+    """Ray's names that have no meaning yet say what they wait for."""
+    with pytest.raises(AttributeError, match=text):
+        call()
+
+
 def test_get_takes_a_reference_or_a_list_and_keeps_the_order(client: QuietClient) -> None:
     """Duplicates are fine."""
     a, b = detray.put("a"), detray.put("b")
