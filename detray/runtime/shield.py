@@ -1,4 +1,4 @@
-"""Shield: SIGINT waits until the books and the wire are consistent again.
+"""Shield: SIGINT and alarms wait until the books and the wire are consistent again.
 
 A Python signal handler may raise between any two bytecodes of the main thread: between receiving
 bytes and counting them, for example, which would cut the stream in the wrong place for ever. So the
@@ -18,7 +18,8 @@ from threading import main_thread
 from types import FrameType
 from typing import Any
 
-_SIGINT = _signal.SIGINT
+_GUARDED = (_signal.SIGINT, _signal.SIGALRM, _signal.SIGUSR1, _signal.SIGUSR2)
+"""Signals whose handlers like to raise: Ctrl-C, and time limits made of alarms."""
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -72,47 +73,53 @@ class Shield:
 
 
 class DriverShield(Shield):
-    """Stands in for the program's own SIGINT handler, but only while it is raised.
+    """Stands in for the program's own handlers of `_GUARDED`, but only while it is raised.
 
     (A handler that stayed would hide `signal.default_int_handler` from asyncio, which looks for
-    it.)
+    it.) If a handler raises while the shield goes up or down, ours stays until the next time and
+    passes on what comes.
     """
 
-    __slots__ = ("_handler",)
+    __slots__ = ("_handlers",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._handler: Handler | None = None
+        self._handlers: dict[int, Handler] = {}
 
     def raise_(self) -> bool:
         """Hold interrupts back, whoever handles them in this program."""
         if self._raised or get_ident() != self._main:
             return False
-        handler = _signal.getsignal(_SIGINT)
-        if not callable(handler):  # Ignored, or left to the kernel: nothing raises.
-            return False
-        self._handler = handler
-        self._raised = True
-        _signal.signal(_SIGINT, self._on_signal)
-        return True
+        self._stand_in()
+        self._raised = bool(self._handlers)  # If none is handled by Python, nothing raises.
+        return self._raised
 
     def lower(self) -> None:
-        """Give the program its handler back, and call it if a signal came meanwhile."""
-        handler = self._handler
-        if handler is not None:
-            _signal.signal(_SIGINT, handler)
+        """Give the program its handlers back, and call one if its signal came meanwhile."""
+        self._raised = False  # First: whatever raises from here on leaves the shield down.
+        for number, handler in self._handlers.items():
+            _signal.signal(number, handler)
         super().lower()
 
     def close(self) -> None:
-        """Hold back again after `open`; the program's handler may be another one now."""
+        """Hold back again after `open`; the program's handlers may be others now."""
         super().close()
-        handler = _signal.getsignal(_SIGINT)
-        if callable(handler) and handler != self._on_signal:
-            self._handler = handler
-            _signal.signal(_SIGINT, self._on_signal)
+        self._stand_in()
+
+    def _stand_in(self) -> None:
+        mine, handlers = self._on_signal, self._handlers
+        for number in _GUARDED:
+            handler = _signal.getsignal(number)
+            if handler == mine:
+                continue
+            if callable(handler):
+                handlers[number] = handler
+                _signal.signal(number, mine)
+            else:  # Ignored, or left to the kernel.
+                handlers.pop(number, None)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        handler = self._handler
+        handler = self._handlers.get(number)
         if handler is None:
             return
         if self._raised:
