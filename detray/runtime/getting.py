@@ -145,7 +145,7 @@ class Fetcher:
                 also=self._books.read_ahead(items[0]) if ahead else (),
             )
         try:
-            self._client.expect(ticket, None if timeout is None else timeout + ANSWER_GRACE_S)
+            self._client.expect(ticket, _patience(timeout))
         except BaseException:
             with self._client.lock:
                 self._books.abandon(ticket)
@@ -196,6 +196,13 @@ class Fetcher:
                 # After the unpickling: what it made is counted before the carrier goes.
                 self._books.references.release(place.refs)
                 self._client.sent()
+
+
+def _patience(timeout: float | None) -> float | None:
+    """How long to wait for the service's answer before it must be stuck."""
+    if timeout is None or timeout > _TIMEOUT_S_MAX:
+        return None
+    return timeout + ANSWER_GRACE_S
 
 
 def _nanoseconds(timeout: float | None) -> int:
