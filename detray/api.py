@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from detray import object_ref
-from detray.errors import DetrayError, SerializationError
+from detray.errors import DetrayError, SerializationError, TaskError
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, is_current, session_of, stale
 from detray.options import UNIT
@@ -50,7 +50,11 @@ def get(object_refs: Any, *, timeout: float | None = None, progress: bool = Fals
     if type(object_refs) is ObjectRef:
         if progress:
             return _get_with_progress([object_refs], timeout)[0]
-        return session_of(object_refs).get_one(object_refs._id, timeout)
+        try:
+            return session_of(object_refs).get_one(object_refs._id, timeout)
+        except TaskError as error:
+            error.__traceback__ = None  # our frames say nothing about the user's error
+            raise
     if not isinstance(object_refs, list):
         raise ValueError(
             f"Invalid type of object refs, {type(object_refs)}, is given. 'object_refs' must "
@@ -59,7 +63,11 @@ def get(object_refs: Any, *, timeout: float | None = None, progress: bool = Fals
     if progress:
         return _get_with_progress(object_refs, timeout)
     client = require()
-    return client.get_many(_ids_of(object_refs, "get"), timeout)
+    try:
+        return client.get_many(_ids_of(object_refs, "get"), timeout)
+    except TaskError as error:
+        error.__traceback__ = None
+        raise
 
 
 def put(value: T, *, _owner: object = None) -> ObjectRef[T]:

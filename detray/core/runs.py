@@ -293,11 +293,11 @@ def _charge(s: Step, task: Task, m: WorkerLost) -> None:
     if "out-of-memory" in m.reason:
         failure = Failure.OUT_OF_MEMORY
     text = (
-        f"the worker (pid {pid}) that ran {template.name} ({task.spec.task.hex()}) {m.reason};"
-        f" attempt {task.attempt} of max_retries={template.max_retries}"
+        f"the worker (pid {pid}) that ran {template.name} ({task.spec.task.hex()}) died:"
+        f" {m.reason}; attempt {task.attempt} of max_retries={template.max_retries}"
     )
     if task.cancelled:
-        text = f"{template.name} was cancelled with force: its worker (pid {pid}) {m.reason}"
+        text = f"{template.name} was cancelled with force: its worker (pid {pid}) died: {m.reason}"
         failure = Failure.WORKER_CRASHED if task.forced else Failure.CANCELLED
     fail_task(s, task, failure, text)
 
