@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _MARK = "DETRAY_TEST_RUN"
 _PATIENCE_S = 5.0
@@ -22,6 +23,9 @@ _PATIENCE_S = 5.0
 
 
 def pytest_configure() -> None:
+    # Slow days are no failures. (In CI hypothesis also draws the same examples every time.)
+    settings.register_profile("detray", settings(), deadline=None)
+    settings.load_profile("detray")
     # Whoever runs this in the background has it ignore Ctrl-C; some tests send themselves one.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tempfile.gettempdir()  # pytest's own temporary files stay where they were
