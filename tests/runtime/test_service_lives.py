@@ -236,6 +236,8 @@ class TestZygote:
         path = os.path.join(session_dir, "go")
         detray.get([wait_for.remote(session_dir) for _ in range(2)])
         running = wait_for.remote(path)
+        # A worker that was forked a moment ago still bears its parent's name.
+        until(lambda: len(named(session_dir, "zygote")) == 1, "every worker has a name of its own")
         (zygote,) = named(session_dir, "zygote")
         os.kill(zygote, signal.SIGKILL)
         until(lambda: not is_alive(zygote), "the zygote was reaped")
