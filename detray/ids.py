@@ -106,8 +106,3 @@ def is_put(item: ObjectID) -> bool:
 def job_of(item: bytes) -> JobNumber:
     """The job that any task, function or object id belongs to."""
     return JobNumber(int.from_bytes(item[:4], "big"))
-
-
-def path_of(item: bytes) -> bytes:
-    """The id without its job number: what two runs of one program have in common."""
-    return item[4:]

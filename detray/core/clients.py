@@ -29,7 +29,7 @@ from detray.core.stimuli import (
 from detray.core.tables import DRIVER, OBSERVER, Client, Function, Object, Shape, Template
 from detray.core.tasks import fail_task
 from detray.errors import Failure
-from detray.ids import ClientID, JobNumber, ObjectID, job_of
+from detray.ids import ClientID, JobNumber, job_of
 
 # ------------------------------------------------------------------ joining
 
@@ -249,12 +249,3 @@ def on_ref_claimed(s: Step, m: RefClaimed) -> None:
     row = s.t.objects.get(m.object)
     if row is not None:
         objects.grant(s, row, m.client)
-
-
-def held_by(s: Step, client: ClientID) -> list[ObjectID]:
-    """Objects in which the client has grants (a scan; for tests and status)."""
-    return [
-        row.id
-        for row in s.t.objects.values()
-        if (row.holder == client and row.granted) or client in (row.others or {})
-    ]

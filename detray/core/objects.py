@@ -12,7 +12,7 @@ Rules (PROTOCOL N3, D 4 to 12)
 from __future__ import annotations
 
 from detray.core import places
-from detray.core.effects import INLINE, Place
+from detray.core.effects import Place
 from detray.core.lifecycle import seal_object
 from detray.core.states import PENDING, Failed, Inline, ObjectState, Stored
 from detray.core.step import Step
@@ -209,6 +209,3 @@ def place_of(s: Step, item: ObjectID, client: ClientID, *, fetch: bool) -> Place
     assert type(state) is Stored, f"place of an object that is {state}"
     pin(s, row, client)
     return Place(item, 0, state.size_bytes, state.segment, state.offset, refs)
-
-
-INLINE_PLACE = INLINE

@@ -13,7 +13,7 @@ Rules (PROTOCOL N11, N13, D 26 to 32)
 from __future__ import annotations
 
 from detray.core import dispatch, objects, places, resources
-from detray.core.effects import CopyPayload, DumpRecorder, FailRequest, InterruptRun, KillWorker
+from detray.core.effects import CopyPayload, DumpRecorder, InterruptRun, KillWorker
 from detray.core.gets import leave, retract
 from detray.core.payloads import error_key, value_key
 from detray.core.states import PENDING, Assigned, Failed, Inline, Stored
@@ -380,8 +380,3 @@ def _interrupt(s: Step, worker: Worker, run: Run, task: Task) -> None:
         s.out.append(KillWorker(worker.id))
     else:
         s.out.append(InterruptRun(worker.id, run.task, run.attempt))
-
-
-def refuse(s: Step, client: ClientID, what: str, text: str) -> None:
-    """Answer a message that makes no sense."""
-    s.out.append(FailRequest(client, what, text))

@@ -7,7 +7,7 @@ import os
 import msgspec
 
 from detray.core.config import GlobalConfig, LocalConfig
-from detray.runtime.spawn import SpawnedService, begin_service
+from detray.runtime.spawn import SpawnedService
 
 _FLIGHT_BYTES = 64 << 20
 
@@ -29,17 +29,6 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
     entrypoint: str = ""
     log_to_driver: bool = True
-
-
-def spawn_service(boot: BootConfig) -> SpawnedService:
-    """Start a service and return at once; what comes first on the client socket is the arena.
-
-    A driver in a hurry calls `begin_service` first and `tell_service` when it has a BootConfig.
-    Raises OSError if no session directory or process can be made.
-    """
-    service = begin_service(boot.sys_path)
-    tell_service(service, boot)
-    return service
 
 
 def tell_service(service: SpawnedService, boot: BootConfig) -> None:
