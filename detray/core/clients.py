@@ -5,6 +5,13 @@ from __future__ import annotations
 from detray.core import dispatch, objects, resources, runs
 from detray.core.effects import ExitWorker, FailRequest, KillWorker, StopNode, Welcome
 from detray.core.gets import leave
+from detray.core.head_messages import (
+    JobAdmitted,
+    JobEnded,
+    JobRequested,
+    NodeAdmitted,
+    NodeJoined,
+)
 from detray.core.payloads import template_key, template_number
 from detray.core.states import Inline
 from detray.core.step import Step
@@ -12,11 +19,6 @@ from detray.core.stimuli import (
     ClientLost,
     DriverConnected,
     FunctionExported,
-    JobAdmitted,
-    JobEnded,
-    JobRequested,
-    NodeAdmitted,
-    NodeJoined,
     ObjectPut,
     ObserverConnected,
     ProcessGone,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-CORE_REVISION = 2
+CORE_REVISION = 3
 """Raised whenever the same stimuli may give other effects: replay is exact within one revision."""
 
 KIB = 1024
@@ -35,8 +35,47 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Blocked runs are searched for cycles this often while others go on."""
     starvation_passes: int = 1_000
     """A demand passed over this often reserves what it needs (PROTOCOL T11)."""
+    hand_over: str = "surplus"
+    """What goes to the head for placement: the "surplus" of a busy node (and what should rather run
+    where its arguments are), "always" every task, or "never" any that can run here."""
+    surplus_rounds: int = 2
+    """A node keeps as many ready tasks as it can run in this many rounds before it offers some."""
+    asks_max: int = 256
+    """Tasks that wait at the head for a place, per node."""
+    locality_bytes: int = 100 * KIB
+    """A task follows its arguments if so many more bytes lie at another node than here."""
+    queue_rounds: int = 1
+    """The head fills a node up to as many waiting tasks as it can run in this many rounds."""
+    placement_interval_ns: int = 0
+    """The head decides at most this often (0: whenever something reaches it)."""
+    report_interval_ns: int = 5 * MS
+    """A node tells its load at most this often (0: whenever it changes)."""
+    heartbeat_ns: int = 500 * MS
+    death_ns: int = 5_000 * MS
+    """A node that was silent for this long is buried."""
+    unreachable_grace_ns: int = 2_000 * MS
+    """Two nodes that cannot talk for this long cost one of them its life (PROTOCOL N16)."""
+    in_flight_ns: int = 1_000 * MS
+    """The head forgets placements that no report has confirmed after this long."""
+    pull_share_permille: int = 250
+    """Share of the arena that arriving arguments may take at once; one always may (N12)."""
+    lineage_bytes_max: int = 256 << 20
+    rebalance: bool = False
+    """The head calls back waiting runs from loaded nodes when others idle (work stealing)."""
     retraction_off: bool = False
-    """Safeguard switch for test builds."""
+    """Safeguard switches for test builds: each turns one rule of docs/protocol.md off."""
+    attempt_check_off: bool = False
+    fencing_off: bool = False
+    pin_off: bool = False
+    in_flight_hold_off: bool = False
+    grant_count_off: bool = False
+    acceptance_check_off: bool = False
+    promotion_off: bool = False
+    lineage_off: bool = False
+    orphan_check_off: bool = False
+    transfer_check_off: bool = False
+    wanted_check_off: bool = False
+    burial_cleanup_off: bool = False
 
 
 class LocalConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,4 +96,8 @@ class GlobalConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The head's global scheduler."""
 
     first_job: int = 1
+    placement: str = "hybrid"
+    """Name of the placement policy (`placement.py`)."""
+    seed: int = 0
+    """Of what a policy draws."""
     policy: Policy = Policy()

@@ -14,7 +14,11 @@ from __future__ import annotations
 
 import msgspec
 
-from detray.core.stimuli import HeadMessage, NodeMessage
+from detray.core.head_messages import (
+    HeadMessage,
+    NodeMessage,
+)
+from detray.core.peer_messages import PeerMessage
 from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID
 
 INLINE = -1
@@ -280,6 +284,54 @@ class SendToNode(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112
     message: HeadMessage
 
 
+class SendToPeer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=113):
+    """Deliver to another node's local scheduler on the ordered link, with its payload bytes.
+
+    The link does not fail, it is silent: PeerSilent, and in the end NodeBuried.
+    """
+
+    node: NodeID
+    message: PeerMessage
+
+
+class SendObject(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=114):
+    """Send the bytes of a block to a node that asked for them. Always answered by ObjectSent."""
+
+    node: NodeID
+    object: ObjectID
+    attempt: int
+    segment: int
+    offset: int
+    size_bytes: int
+
+
+class ReceiveObject(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=115):
+    """Write the bytes that `node` will send of that attempt into this block.
+
+    Answered by ObjectArrived, ObjectArrivalFailed, once.
+    """
+
+    node: NodeID
+    object: ObjectID
+    attempt: int
+    segment: int
+    offset: int
+    size_bytes: int
+
+
+class AbortReceive(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=116):
+    """Stop writing: the source refused or is dead. Answered by ObjectArrivalFailed, or it came."""
+
+    object: ObjectID
+    attempt: int
+
+
+class LeaveCluster(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=117):
+    """This incarnation was buried: kill its processes, wait for the kernel, start anew. Final."""
+
+    reason: str
+
+
 ClientMessage = (
     Welcome
     | DefineFunction
@@ -308,5 +360,10 @@ Order = (
     | StopNode
     | SendToHead
     | SendToNode
+    | SendToPeer
+    | SendObject
+    | ReceiveObject
+    | AbortReceive
+    | LeaveCluster
 )
 Effect = ClientMessage | Order

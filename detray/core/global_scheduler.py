@@ -14,9 +14,8 @@ import msgspec
 
 from detray.core.config import GlobalConfig
 from detray.core.effects import Effect, SendToNode
-from detray.core.stimuli import (
+from detray.core.head_messages import (
     DemandInfeasible,
-    GlobalStimulus,
     HeadMessage,
     JobAdmitted,
     JobEnded,
@@ -26,6 +25,9 @@ from detray.core.stimuli import (
     Placed,
     PlacementRequested,
     PlacementWithdrawn,
+)
+from detray.core.stimuli import (
+    GlobalStimulus,
 )
 from detray.ids import JobNumber, NodeID, TaskID
 

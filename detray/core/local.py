@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detray.core import clients, deadlock, dispatch, gets, objects, runs, status, storage, tasks
+from detray.core import head_messages as hm
 from detray.core import stimuli as st
 from detray.core.arena import new_arena
 from detray.core.config import LocalConfig
@@ -171,8 +172,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     st.ObjectMoveFailed: storage.on_object_move_failed,
     st.SegmentOpened: storage.on_segment_opened,
     st.SegmentFailed: storage.on_segment_failed,
-    st.NodeAdmitted: clients.on_node_admitted,
-    st.JobAdmitted: clients.on_job_admitted,
-    st.Placed: tasks.on_placed,
-    st.DemandInfeasible: tasks.on_demand_infeasible,
+    hm.NodeAdmitted: clients.on_node_admitted,
+    hm.JobAdmitted: clients.on_job_admitted,
+    hm.Placed: tasks.on_placed,
+    hm.DemandInfeasible: tasks.on_demand_infeasible,
 }

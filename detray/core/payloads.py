@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from detray.core import peer_messages as pm
 from detray.core.effects import INLINE, DefineFunction, DefineTemplate, GetAnswered, RunTask
 from detray.core.stimuli import (
     FunctionExported,
@@ -60,6 +61,27 @@ def _in_finished(m: RunFinished) -> Keys:
     ]
 
 
+def shipped_template_key(node: int, number: int) -> bytes:
+    """Where the payload of another node's template arrives."""
+    return b"T" + node.to_bytes(4, "big") + number.to_bytes(8, "big")
+
+
+def _in_delivered(m: pm.RunDelivered) -> Keys:
+    keys: Keys = [(m.task, m.size_bytes)] if m.size_bytes else []
+    for arg in m.args:
+        if arg.is_inline and arg.size_bytes:
+            keys.append((arg.object, arg.size_bytes))
+    return keys
+
+
+def _in_done(m: pm.RunDone) -> Keys:
+    return [
+        (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
+        for index, part in enumerate(m.returns)
+        if not part.is_kept and part.size_bytes > 0
+    ]
+
+
 def _in_sized(key: bytes, size_bytes: int) -> Keys:
     return [(key, size_bytes)] if size_bytes else []
 
@@ -74,8 +96,15 @@ INCOMING: dict[type, Callable[[Any], Keys]] = {
     ObjectPut: lambda m: _in_sized(m.object, m.size_bytes),
     RunFinished: _in_finished,
     RunFailed: lambda m: _in_sized(error_key(m.task, m.attempt), m.size_bytes),
+    pm.FunctionShipped: lambda m: _in_sized(m.function, m.size_bytes),
+    pm.TemplateShipped: lambda m: _in_sized(shipped_template_key(m.node, m.template), m.size_bytes),
+    pm.RunDelivered: _in_delivered,
+    pm.RunDone: _in_done,
+    pm.RunErred: lambda m: _in_sized(error_key(m.task, m.attempt), m.size_bytes),
+    pm.ValueSent: lambda m: _in_sized(m.object, m.size_bytes),
+    pm.ValueFailed: lambda m: _in_sized(m.object, m.size_bytes),
 }
-"""By type of client message: the keys and sizes of the payload slices it brings, in order."""
+"""By type of client or peer message: keys and sizes of the payload slices it brings, in order."""
 
 
 def _out_run(e: RunTask) -> list[bytes]:
@@ -98,5 +127,12 @@ OUTGOING: dict[type, Callable[[Any], list[bytes]]] = {
     DefineTemplate: lambda e: [template_key(e.template)] if e.size_bytes else [],
     RunTask: _out_run,
     GetAnswered: _out_answer,
+    pm.FunctionShipped: lambda m: [m.function] if m.size_bytes else [],
+    pm.TemplateShipped: lambda m: [template_key(m.template)] if m.size_bytes else [],
+    pm.RunDelivered: lambda m: [key for key, _ in _in_delivered(m)],
+    pm.RunDone: lambda m: [key for key, _ in _in_done(m)],
+    pm.RunErred: lambda m: [error_key(m.task, m.attempt)] if m.size_bytes else [],
+    pm.ValueSent: lambda m: [m.object] if m.size_bytes else [],
+    pm.ValueFailed: lambda m: [m.object] if m.size_bytes else [],
 }
-"""By type of message to a client: the keys of the payload bytes to append, in order."""
+"""By type of message to a client or peer: the keys of the payload bytes to append, in order."""

@@ -8,7 +8,18 @@ from __future__ import annotations
 
 import msgspec
 
-from detray.core.states import PENDING, READY, WAITING, Pending, Ready, Waiting
+from detray.core.states import (
+    FETCHING,
+    GONE,
+    PENDING,
+    READY,
+    WAITING,
+    Fetching,
+    Gone,
+    Pending,
+    Ready,
+    Waiting,
+)
 from detray.core.tables import Tables
 
 
@@ -25,7 +36,11 @@ def decode_tables(data: bytes) -> Tables:
             task.state = WAITING
         elif type(task.state) is Ready:
             task.state = READY
+        elif type(task.state) is Fetching:
+            task.state = FETCHING
     for item in tables.objects.values():
         if type(item.state) is Pending:
             item.state = PENDING
+        elif type(item.state) is Gone:
+            item.state = GONE
     return tables

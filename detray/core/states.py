@@ -4,14 +4,18 @@ A task's record leaves its table when the task is done; `MOVES` says what may fo
 `detray.core.lifecycle` is the only place that assigns.
 
     Waiting ──> Ready ──> Assigned ──> (done)
-       │          │  ^───────┘ retracted or retried
-       └─> Placing ┘ (no fit here: the head decides)
+     ^ │ │        ^ ^────────┘ retracted or retried
+     │ │ └─> Fetching  (arguments on their way here)
+     │ └──> Placing ──> Delivered ──> (done)
+     └─────────┴────────────┘ given back, retried, or an argument was lost
 
 An object:
 
     Pending ──> Inline ──> Stored        sealed by a put or a finished run; moved to disk
-       │  └───> Stored ──> Stored
-       └──────> Failed
+     ^ │ └────> Stored ──> Stored
+     │ ├──────> Failed
+     │ └────> Elsewhere <──> Stored      at another node; pulled, or evicted again
+     └── Gone <───┴────────────┘         the last copy is lost, the producer can run again
 """
 
 from __future__ import annotations
@@ -42,14 +46,26 @@ class Assigned(msgspec.Struct, frozen=True, gc=False, tag="assigned"):
     worker: int
 
 
-TaskState = Waiting | Ready | Placing | Assigned
-WAITING, READY = Waiting(), Ready()
+class Fetching(msgspec.Struct, frozen=True, gc=False, tag="fetching"):
+    """It will run here; `Task.missing` arguments are not in this node's memory yet."""
+
+
+class Delivered(msgspec.Struct, frozen=True, gc=False, tag="delivered"):
+    """Sent to another node, which will report once."""
+
+    node: int
+
+
+TaskState = Waiting | Ready | Placing | Assigned | Fetching | Delivered
+WAITING, READY, FETCHING = Waiting(), Ready(), Fetching()
 
 MOVES: dict[type, tuple[type, ...]] = {
-    Waiting: (Ready, Placing),
-    Ready: (Assigned,),
-    Placing: (Placing, Ready),
-    Assigned: (Ready,),
+    Waiting: (Ready, Placing, Fetching),
+    Ready: (Assigned, Placing, Waiting, Fetching),
+    Placing: (Placing, Ready, Fetching, Waiting, Delivered),
+    Assigned: (Ready, Waiting),
+    Fetching: (Ready, Waiting, Placing),
+    Delivered: (Waiting,),
 }
 """Legal moves of a task; every state may also end."""
 
@@ -80,12 +96,24 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag="failed"):
     size_bytes: int = 0
 
 
-ObjectState = Pending | Inline | Stored | Failed
-PENDING = Pending()
+class Elsewhere(msgspec.Struct, frozen=True, gc=False, tag="elsewhere"):
+    """Other nodes have the value (`Shared` says which), this one has not."""
+
+    size_bytes: int
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False, tag="gone"):
+    """No copy is left, or none was worth keeping; its producer can run again when it is wanted."""
+
+
+ObjectState = Pending | Inline | Stored | Failed | Elsewhere | Gone
+PENDING, GONE = Pending(), Gone()
 
 OBJECT_MOVES: dict[type, tuple[type, ...]] = {
-    Pending: (Inline, Stored, Failed),
-    Inline: (Stored,),
-    Stored: (Stored,),
+    Pending: (Inline, Stored, Failed, Elsewhere),
+    Inline: (Stored, Failed),
+    Stored: (Stored, Elsewhere, Gone, Failed, Pending),
     Failed: (),
+    Elsewhere: (Stored, Gone, Failed, Pending, Elsewhere),
+    Gone: (Pending, Failed),
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from detray.core.effects import Effect, Notify, SendToHead
-from detray.core.stimuli import NodeMessage
+from detray.core.head_messages import (
+    NodeMessage,
+)
 from detray.core.tables import DRIVER, Tables
 from detray.ids import JobNumber, ObjectID
 

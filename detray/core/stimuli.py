@@ -9,14 +9,17 @@ Rules
 - What a client sends names the client that sends it; the service drops a connection that lies.
 - Payload bytes (pickled arguments, values, definitions) never come here: a message that brings some
   says how many (`size_bytes`, `sizes`), and the driver keeps the bytes by id (`payloads.py`).
-- Tags below 100 travel from clients, 100 and up are made by the driver, 200 and up by other cores.
+- Tags below 100 travel from clients, 100 and up are made by the driver, 200 and up by other cores
+  (`head_messages.py`, `peer_messages.py`).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID, TemplateID
+from detray.core.head_messages import HeadMessage, NodeMessage
+from detray.core.peer_messages import PeerMessage
+from detray.ids import ClientID, FunctionID, NodeID, ObjectID, TaskID, TemplateID
 
 # ------------------------------------------------------------------ from clients (wire)
 
@@ -208,10 +211,14 @@ class RefPinned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=15):
 
 
 class RefClaimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=16):
-    """A client unpickled a reference that no message granted; it counts one grant as received."""
+    """A client unpickled a reference that no message granted; it counts one grant as received.
+
+    `owner` is the node that owns it, as the pickled reference says (-1: it does not say).
+    """
 
     client: ClientID
     object: ObjectID
+    owner: NodeID = NodeID(-1)
 
 
 class StatusRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=17):
@@ -323,94 +330,57 @@ class SegmentFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     free_bytes: int
 
 
-# ------------------------------------------------------------------ core to core
-# `link_seq` numbers the messages of one ordered link from 1 (PROTOCOL T15).
+class NodeStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=111):
+    """The node's service is up and part of a cluster: it joins without waiting for a driver."""
 
 
-class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
-    """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join."""
+class Fenced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112):
+    """The head refuses this incarnation: it was buried. Nothing it still says counts."""
 
-    link_seq: int
-    name: str
-    totals: tuple[tuple[str, int], ...]
+    reason: str
 
 
-class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
-    """Head to node: joined, under this number and incarnation."""
+class PeerSilent(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=113):
+    """The link to another node carries nothing, though there is something to say."""
 
-    link_seq: int
     node: NodeID
-    incarnation: int
 
 
-class JobRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=202):
-    """Node to head: a driver connected and needs a job number."""
+class PeerHeard(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=114):
+    """A link that was silent carries messages again."""
 
-    link_seq: int
     node: NodeID
-    client: ClientID
-    entrypoint: str
 
 
-class JobAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=203):
-    """Head to node: the driver `client` of that node is job `job`."""
+class ObjectArrived(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=115):
+    """All bytes of a transfer are in their block, and right. Answers `ReceiveObject`."""
 
-    link_seq: int
-    client: ClientID
-    job: JobNumber
-
-
-class JobEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=204):
-    """Node to head: the job's driver is gone."""
-
-    link_seq: int
-    node: NodeID
-    job: JobNumber
+    object: ObjectID
+    attempt: int
 
 
-class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=205):
-    """Node to head: this attempt cannot run on its own node; where should it run?
+class ObjectArrivalFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=116):
+    """A transfer ended without its bytes; nothing writes the block any more.
 
-    Idempotent by (task, attempt).
+    Answers `ReceiveObject`; follows `AbortReceive`.
     """
 
-    link_seq: int
+    object: ObjectID
+    attempt: int
+    reason: str
+
+
+class ObjectSent(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=117):
+    """Nothing reads the object's block for that node now, sent or not. Answers `SendObject`."""
+
+    object: ObjectID
     node: NodeID
-    task: TaskID
-    attempt: int
-    name: str
-    demand: tuple[tuple[str, int], ...]
 
 
-class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):
-    """Node to head: the attempt needs no place any more (cancelled, or its job ended)."""
+class ObjectCorrupted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=118):
+    """The bytes of an object in a file segment are not what was written there."""
 
-    link_seq: int
-    node: NodeID
-    task: TaskID
-    attempt: int
-
-
-class Placed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=207):
-    """Head to owner: run this attempt there. The owner takes the first answer per attempt."""
-
-    link_seq: int
-    task: TaskID
-    attempt: int
-    node: NodeID
-    incarnation: int
-
-
-class DemandInfeasible(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=208):
-    """Head to owner: no node of the cluster can ever meet this demand as the cluster stands.
-
-    `offers` lists the largest node's totals, so that the report can say what there is.
-    """
-
-    link_seq: int
-    task: TaskID
-    attempt: int
-    offers: tuple[tuple[str, int], ...]
+    object: ObjectID
 
 
 ClientStimulus = (
@@ -447,12 +417,15 @@ DriverStimulus = (
     | ObjectMoveFailed
     | SegmentOpened
     | SegmentFailed
+    | NodeStarted
+    | Fenced
+    | PeerSilent
+    | PeerHeard
+    | ObjectArrived
+    | ObjectArrivalFailed
+    | ObjectSent
+    | ObjectCorrupted
 )
-HeadMessage = NodeAdmitted | JobAdmitted | Placed | DemandInfeasible
-"""From the global scheduler to a node."""
-NodeMessage = NodeJoined | JobRequested | JobEnded | PlacementRequested | PlacementWithdrawn
-"""From a node to the global scheduler."""
-
-LocalStimulus = ClientStimulus | DriverStimulus | HeadMessage
+LocalStimulus = ClientStimulus | DriverStimulus | HeadMessage | PeerMessage
 GlobalStimulus = NodeMessage
-Stimulus = ClientStimulus | DriverStimulus | HeadMessage | NodeMessage
+Stimulus = ClientStimulus | DriverStimulus | HeadMessage | NodeMessage | PeerMessage

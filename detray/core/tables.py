@@ -15,6 +15,10 @@ tasks           Task                    Task.children, Object.takers, Object.use
 objects         Object                  Object.getters, inline_order, arena_order
 workers         Worker                  idle (by lane), starting, Shape.open
 segments        Segment                 filling (the one that spilled objects go to)
+peers           Peer
+pulls           Pull                    pulling_bytes
+pasts           Past                    Shared.lineage, past_bytes
+parked          RunDone
 =============== ======================= =========================================================
 """
 
@@ -24,12 +28,15 @@ import msgspec
 
 from detray.core.arena import Arena
 from detray.core.config import LocalConfig
+from detray.core.peer_messages import RunDone
 from detray.core.resources import Amounts, Demand, Pool, Units
 from detray.core.states import ObjectState, TaskState
 from detray.core.stimuli import TaskSubmitted
 from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID
 
 GetKey = tuple[ClientID, int]
+HERE = NodeID(-1)
+"""Instead of a node's number: this node."""
 DRIVER, WORKER, OBSERVER = "driver", "worker", "observer"
 
 
@@ -126,6 +133,19 @@ class Shape(msgspec.Struct):
     passed_over: int = 0
 
 
+class Away(msgspec.Struct, gc=False):
+    """What only tasks need that are handed between nodes, or run again for a lost value.
+
+    `wanted`: indexes of the returns to store (none: all). `stays`: the head said that this node is
+    the place. `counted`: its arguments' `Shared.needed` count it. `refusals` of this attempt.
+    """
+
+    wanted: tuple[int, ...] = ()
+    stays: bool = False
+    counted: bool = False
+    refusals: int = 0
+
+
 class Task(msgspec.Struct, gc=False):
     """A task owned by this node, until it is done."""
 
@@ -141,6 +161,9 @@ class Task(msgspec.Struct, gc=False):
     """Cancelled recursively: what it still submits is born cancelled (PROTOCOL T3)."""
     forced: bool = False
     children: list[TaskID] | None = None
+    owner: NodeID = HERE
+    """The node that submitted it; for HERE all decisions about its end are made here."""
+    away: Away | None = None
 
 
 class Object(msgspec.Struct, gc=False):
@@ -162,6 +185,86 @@ class Object(msgspec.Struct, gc=False):
     refs: tuple[ObjectID, ...] = ()
     takers: tuple[TaskID, ...] = ()
     getters: tuple[GetKey, ...] = ()
+    shared: Shared | None = None
+
+
+class Shared(msgspec.Struct):
+    """What only objects need that other nodes know of.
+
+    Of an object owned here: `lent` counts grants to nodes; `keeper` has the primary copy (HERE: we
+    have); `copies` were told where to find it and may have a copy; `watchers` wait for the value;
+    `lineage` counts the records that need it to run a task again.
+
+    Of a foreign one: `home` is its owner; `received` grants go back when nothing here holds it;
+    `claims`: 0 it is not borrowed, 1 the owner was asked, 2 borrowed; `settle` are the nodes to be
+    told of the owner's answer, with counts; `copies` are where the owner said the value is;
+    `is_primary`: we keep the copy for the owner; `is_wanted`: the owner was asked for the value.
+
+    Of both: `attempt` made the value; `in_flight` counts references sent to third nodes; `needed`
+    counts tasks here that must find it in memory; `orphan`: its owner, or its end, is gone.
+    """
+
+    home: NodeID = HERE
+    attempt: int = 0
+    lent: dict[NodeID, int] = {}
+    keeper: NodeID = HERE
+    copies: list[NodeID] = []
+    watchers: dict[NodeID, None] = {}
+    lineage: int = 0
+    received: int = 0
+    claims: int = 0
+    settle: dict[NodeID, int] = {}
+    is_primary: bool = False
+    is_wanted: bool = False
+    in_flight: dict[NodeID, int] = {}
+    needed: int = 0
+    orphan: bool = False
+    served: int = 0
+    """Nodes told where to find it: the next one is sent to one of them (a tree, not a hot spot)."""
+
+
+class Peer(msgspec.Struct):
+    """Another living node. One not `announced` was heard of from others before the head named it."""
+
+    id: NodeID
+    name: str = ""
+    totals: tuple[tuple[str, int], ...] = ()
+    announced: bool = True
+    sent: int = 0
+    received: int = 0
+    functions: dict[FunctionID, None] = {}
+    """Definitions it has of us."""
+    templates: dict[int, None] = {}
+    known_templates: dict[int, int] = {}
+    """Its number of a template: ours."""
+    silent: bool = False
+
+
+class Pull(msgspec.Struct):
+    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` refused."""
+
+    object: ObjectID
+    attempt: int
+    size_bytes: int
+    priority: int
+    number: int
+    source: NodeID = HERE
+    has_room: bool = False
+    tried: list[NodeID] = []
+    followers: list[NodeID] = []
+    """Nodes that asked us for it meanwhile."""
+    promote: bool = False
+    aborted: bool = False
+
+
+class Past(msgspec.Struct, gc=False):
+    """Lineage: a finished task of ours whose value lies elsewhere, and can be made again."""
+
+    spec: TaskSubmitted
+    template: int
+    attempt: int
+    retries: int
+    size_bytes: int
 
 
 class Run(msgspec.Struct, gc=False):
@@ -284,6 +387,25 @@ class Tables(msgspec.Struct):
     start_failures: int = 0
     placing: dict[TaskID, None] = {}
     reported: list[tuple[JobNumber, Demand]] = []
+    peers: dict[NodeID, Peer] = {}
+    highest_node: NodeID = NodeID(-1)
+    """Of all nodes announced so far: a lower number that is no peer's is a dead node's."""
+    pulls: dict[ObjectID, Pull] = {}
+    pulling_bytes: int = 0
+    """Of pulls that were admitted."""
+    pasts: dict[TaskID, Past] = {}
+    """Lineage, oldest first."""
+    past_bytes: int = 0
+    parked: dict[TaskID, RunDone] = {}
+    """Results that wait for the owners of the references in them."""
+    closed_jobs: dict[JobNumber, None] = {}
+    next_shipped: int = 1
+    received: int = 0
+    """Placements that reached this node."""
+    report_ns: int = 0
+    reported_ns: int = 0
+    reported_load: tuple[int, ...] = ()
+    fenced: bool = False
     finished: int = 0
     counts: dict[str, int] = {}
     """Totals since the start: failed, retried, stale reports, spilled bytes..."""

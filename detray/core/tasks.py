@@ -11,15 +11,17 @@ from msgspec.structs import replace
 
 from detray.core import objects
 from detray.core.effects import CopyPayload, FailRequest
+from detray.core.head_messages import (
+    DemandInfeasible,
+    Placed,
+    PlacementRequested,
+    PlacementWithdrawn,
+)
 from detray.core.lifecycle import move_task
 from detray.core.payloads import template_number
 from detray.core.states import PENDING, READY, WAITING, Assigned, Failed, Placing
 from detray.core.step import Step
 from detray.core.stimuli import (
-    DemandInfeasible,
-    Placed,
-    PlacementRequested,
-    PlacementWithdrawn,
     TaskSubmitted,
 )
 from detray.core.tables import Object, Shape, Task, Template

@@ -35,9 +35,12 @@ from detray.core.effects import (
     StartWorker,
     StopNode,
 )
+from detray.core.head_messages import (
+    HeadMessage,
+    NodeMessage,
+)
 from detray.core.outbox import Outbox
 from detray.core.payloads import OUTGOING
-from detray.core.stimuli import HeadMessage, NodeMessage
 from detray.ids import ClientID
 from detray.runtime.connections import UNREAD_BYTES_MAX, ClientConnection
 from detray.runtime.frames import frame

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from detray.core.effects import DefineTemplate, GetAnswered, RunTask
+from detray.core.head_messages import (
+    JobAdmitted,
+)
 from detray.core.payloads import template_number
 from detray.core.stimuli import (
     BlockRequested,
@@ -18,7 +21,6 @@ from detray.core.stimuli import (
     CancelRequested,
     DriverConnected,
     GetRequested,
-    JobAdmitted,
     ObjectPut,
     RunFailed,
     RunFinished,

@@ -20,7 +20,13 @@ import msgspec
 
 from detray.core.config import CORE_REVISION
 from detray.core.effects import Order, SendToHead, SendToNode
-from detray.core.stimuli import HeadMessage, NodeMessage, Stimulus
+from detray.core.head_messages import (
+    HeadMessage,
+    NodeMessage,
+)
+from detray.core.stimuli import (
+    Stimulus,
+)
 from detray.trace.format import CORES, HEAD, LOCAL
 from detray.trace.play import Core, Makers, Opening, Played, play, schedulers
 from detray.trace.reading import RecordedStep, Trace

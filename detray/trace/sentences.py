@@ -7,6 +7,7 @@ from typing import Any
 
 from detray.core import effects as ef
 from detray.core import stimuli as st
+from detray.core.head_messages import JobAdmitted
 from detray.errors import Failure
 from detray.ids import ClientID, TaskID, task_of
 from detray.trace.graph import size_text
@@ -119,7 +120,7 @@ SENTENCES: dict[type, Say] = {
     st.ProcessGone: lambda m, h: f"all processes of {who(m.client)} have ended",
     st.RunsRetracted: lambda m, h: f"{m.count} unbegun runs were taken back from {who(m.client)}",
     st.ObjectMoved: lambda m, h: f"{short(m.object)} now lies in segment {m.segment}",
-    st.JobAdmitted: lambda m, h: f"{who(m.client)} is job {m.job}",
+    JobAdmitted: lambda m, h: f"{who(m.client)} is job {m.job}",
     ef.Welcome: lambda e, h: f"{who(e.client)} is welcome on node {e.node} as job {e.job}",
     ef.DefineFunction: lambda e, h: f"{who(e.client)} learns the function {e.name}",
     ef.DefineTemplate: lambda e, h: f"{who(e.client)} learns how {e.name} is to be run",

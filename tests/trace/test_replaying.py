@@ -10,8 +10,9 @@ import pytest
 
 from detray.core.effects import Effect, RunTask
 from detray.core.global_scheduler import GlobalScheduler
+from detray.core.head_messages import JobAdmitted
 from detray.core.local import LocalScheduler
-from detray.core.stimuli import JobAdmitted, ObjectPut
+from detray.core.stimuli import ObjectPut
 from detray.ids import ClientID, JobNumber, child_prefix, put_object
 from detray.trace.difference import as_data, first_differing, render
 from detray.trace.format import Header

@@ -1,0 +1,188 @@
+"""What nodes say to the head and the head to them, in the past tense.
+
+`link_seq` numbers the messages of one ordered link from 1 (PROTOCOL T15). A node number names one
+incarnation of a machine and is never given out twice.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from detray.ids import ClientID, JobNumber, NodeID, TaskID
+
+
+class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
+    """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join."""
+
+    link_seq: int
+    name: str
+    totals: tuple[tuple[str, int], ...]
+
+
+class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
+    """Head to node: joined, under this number and incarnation."""
+
+    link_seq: int
+    node: NodeID
+    incarnation: int
+
+
+class JobRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=202):
+    """Node to head: a driver connected and needs a job number."""
+
+    link_seq: int
+    node: NodeID
+    client: ClientID
+    entrypoint: str
+
+
+class JobAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=203):
+    """Head to node: the driver `client` of that node is job `job`."""
+
+    link_seq: int
+    client: ClientID
+    job: JobNumber
+
+
+class JobEnded(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=204):
+    """Node to head: the job's driver is gone."""
+
+    link_seq: int
+    node: NodeID
+    job: JobNumber
+
+
+class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=205):
+    """Node to head: this attempt cannot run on its own node; where should it run?
+
+    Idempotent by (task, attempt). `hints`: bytes of its arguments that lie at a node already.
+    """
+
+    link_seq: int
+    node: NodeID
+    task: TaskID
+    attempt: int
+    name: str
+    demand: tuple[tuple[str, int], ...]
+    hints: tuple[tuple[NodeID, int], ...] = ()
+
+
+class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):
+    """Node to head: the attempt needs no place any more (begun at home, cancelled, job ended).
+
+    `declined` is the node that the head had named (-1: none yet).
+    """
+
+    link_seq: int
+    node: NodeID
+    task: TaskID
+    attempt: int
+    declined: NodeID = NodeID(-1)
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=207):
+    """Head to owner: run this attempt there. The owner takes the first answer per attempt."""
+
+    link_seq: int
+    task: TaskID
+    attempt: int
+    node: NodeID
+    incarnation: int
+
+
+class DemandInfeasible(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=208):
+    """Head to owner: no node of the cluster can ever meet this demand as the cluster stands.
+
+    `offers` lists the largest node's totals, so that the report can say what there is.
+    """
+
+    link_seq: int
+    task: TaskID
+    attempt: int
+    offers: tuple[tuple[str, int], ...]
+
+
+class NodeAnnounced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=209):
+    """Head to node: another node is a member."""
+
+    link_seq: int
+    node: NodeID
+    incarnation: int
+    name: str
+    totals: tuple[tuple[str, int], ...]
+
+
+class NodeBuried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=210):
+    """Head to every other node: this one is dead, whatever it says from now on."""
+
+    link_seq: int
+    node: NodeID
+    reason: str
+
+
+class JobClosed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=211):
+    """Head to every node: the job is over; what belonged to it ends."""
+
+    link_seq: int
+    job: JobNumber
+
+
+class RunsRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=212):
+    """Head to node: others idle; give up to `count` runs that have not begun back to be placed."""
+
+    link_seq: int
+    count: int
+
+
+class LoadReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=213):
+    """Node to head: what is free and what waits here; also the sign of life.
+
+    `free` in the order of the totals it joined with; `backlog` tasks are ready and have not begun;
+    `received` placements have reached this node since it joined.
+    """
+
+    link_seq: int
+    node: NodeID
+    free: tuple[int, ...]
+    backlog: int
+    received: int
+
+
+class PeerUnreachable(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=214):
+    """Node to head: nothing comes through to that member."""
+
+    link_seq: int
+    node: NodeID
+    peer: NodeID
+
+
+class PeerReachable(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=215):
+    """Node to head: it comes through again."""
+
+    link_seq: int
+    node: NodeID
+    peer: NodeID
+
+
+HeadMessage = (
+    NodeAdmitted
+    | JobAdmitted
+    | Placed
+    | DemandInfeasible
+    | NodeAnnounced
+    | NodeBuried
+    | JobClosed
+    | RunsRecalled
+)
+"""From the global scheduler to a node."""
+NodeMessage = (
+    NodeJoined
+    | JobRequested
+    | JobEnded
+    | PlacementRequested
+    | PlacementWithdrawn
+    | LoadReported
+    | PeerUnreachable
+    | PeerReachable
+)
+"""From a node to the global scheduler."""
