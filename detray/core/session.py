@@ -6,9 +6,10 @@ A transport between two nodes may lose, duplicate, reorder and delay frames, be 
 A session turns it into what the cores count on: every message handled once, in the order in which
 it was sent. It belongs to one pair of ids; ids are never reused, so neither are sequence numbers.
 
-- Messages are numbered from 0 in each direction. A frame carries consecutive ones, the number of
-  the first, and an acknowledgement: how many messages of the other direction its sender has
-  *handled*. What was only received may still be lost with the process (PROTOCOL T5).
+- Messages are numbered from 1 in each direction, as their `link_seq` says. A frame carries
+  consecutive ones, the number of the first, and an acknowledgement: the number of the last message
+  of the other direction that its sender has *handled*, like all before it. What was only received
+  may still be lost with the process (PROTOCOL T5).
 - What is not acknowledged is kept. At most `window` messages are in flight, the rest waits.
 - A timer runs while anything is in flight and starts anew with every progress. When it expires,
   one frame with the oldest messages goes out again, and the next wait is twice as long: a silent
@@ -53,8 +54,8 @@ In = TypeVar("In")
 class Frame(msgspec.Struct, Generic[Out], frozen=True, array_like=True, gc=False, tag=1):
     """One end of a session told the other something: messages, an acknowledgement, or both.
 
-    `first` is the number of the first message. `ack` messages of the other direction were handled
-    by the sender of this frame. Without messages it is a pure acknowledgement.
+    `first` is the number of the first message. The sender of this frame has handled the messages
+    1..`ack` of the other direction. Without messages it is a pure acknowledgement.
     """
 
     first: int
@@ -131,9 +132,10 @@ class SessionStats(msgspec.Struct, gc=False):
 class LinkSession(msgspec.Struct, Generic[Out, In]):
     """One end of a session. "Session" alone is the directory of a service.
 
-    0 <= `acked` <= `flown` <= `sent` count the messages of this end, and `outgoing` keeps those
-    that are not acknowledged by number: a driver drops the payload of message n once n < `acked`.
-    0 <= `told` <= `done` <= `received` count those of the other end.
+    0 <= `acked` <= `flown` <= `sent` count the messages of this end, so each is also the number of
+    the last such message. `outgoing` keeps by number what is not acknowledged: a driver drops the
+    payload of message n once n <= `acked`. 0 <= `told` <= `done` <= `received` count the messages
+    of the other end.
     """
 
     policy: SessionPolicy = SessionPolicy()
@@ -178,12 +180,12 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         outgoing = self.outgoing
         if not outgoing:
             self.silent_since_ns = now_ns
-        end = self.sent
+        last = self.sent
         for message in messages:
-            outgoing[end] = message
-            end += 1
-        self.sent = end
-        if self.flown == end - 1 < self.acked + self.policy.window:
+            last += 1
+            outgoing[last] = message
+        self.sent = last
+        if self.flown == last - 1 < self.acked + self.policy.window:
             return [self._fly_alone(message, now_ns)]
         return self._fly(now_ns)
 
@@ -195,7 +197,7 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         if self.is_closed:
             return []
         frames: list[Frame[Out]] = []
-        if self.resend_from <= self.acked < self.resend_to:
+        if self.acked < self.resend_to and self.acked >= self.resend_from:
             frames += self._resend_oldest()
             self._start_timer(now_ns)
         elif now_ns >= self.resend_at_ns:
@@ -206,7 +208,7 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         if self.flown < self.sent:
             frames += self._fly(now_ns)
         if now_ns >= self.ack_at_ns:  # unless a frame above took it along
-            frames.append(Frame(self.flown, self._tell()))
+            frames.append(Frame(self.flown + 1, self._tell()))
             self.stats.pure_acks += 1
         return frames
 
@@ -227,23 +229,21 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
 
     def _fly(self, now_ns: int) -> list[Frame[Out]]:
         """Put into frames what waits, as far as the window goes."""
-        policy = self.policy
-        first = self.flown
-        end = min(self.sent, self.acked + policy.window)
-        if first >= end:
+        before = self.flown
+        last = min(self.sent, self.acked + self.policy.window)
+        if before >= last:
             return []
-        self.flown = end
+        self.flown = last
         if self.resend_at_ns == NEVER:
             self._start_timer(now_ns)
-        return self._frames(first, end)
+        return self._frames(before, last)
 
     def _fly_alone(self, message: Out, now_ns: int) -> Frame[Out]:
         """What `_fly` does, for one message: most frames are so, and a core sends many."""
-        first = self.flown
-        self.flown = first + 1
+        self.flown = number = self.flown + 1
         if self.resend_at_ns == NEVER:
             self._start_timer(now_ns)
-        return Frame(first, self._tell(), (message,))
+        return Frame(number, self._tell(), (message,))
 
     def _start_timer(self, now_ns: int) -> None:
         """Wait the shortest time from now."""
@@ -253,19 +253,21 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
 
     def _resend_oldest(self) -> list[Frame[Out]]:
         """One frame of what is being sent again, as the peer shows no sign of having it."""
-        end = min(self.acked + self.policy.frame_messages_max, self.resend_to)
-        self.resend_from = end
-        self.stats.resent += end - self.acked
-        return self._frames(self.acked, end)
+        last = min(self.acked + self.policy.frame_messages_max, self.resend_to)
+        self.resend_from = last
+        self.stats.resent += last - self.acked
+        return self._frames(self.acked, last)
 
-    def _frames(self, first: int, end: int) -> list[Frame[Out]]:
-        """The messages first..end-1 in as few frames as may be; each takes an acknowledgement."""
+    def _frames(self, before: int, last: int) -> list[Frame[Out]]:
+        """The messages before+1..last in as few frames as may be; each takes an acknowledgement."""
         ack = self._tell()
         outgoing = self.outgoing
         step = self.policy.frame_messages_max
         return [
-            Frame(at, ack, tuple([outgoing[n] for n in range(at, min(at + step, end))]))
-            for at in range(first, end, step)
+            Frame(
+                first, ack, tuple([outgoing[n] for n in range(first, min(first + step, last + 1))])
+            )
+            for first in range(before + 1, last + 1, step)
         ]
 
     def _tell(self) -> int:
@@ -288,7 +290,7 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         if self.is_closed:
             return []
         first, ack = frame.first, frame.ack
-        if ack > self.flown or ack < 0 or first < 0:
+        if ack > self.flown or ack < 0 or first < 1:
             self.stats.nonsense += 1
             return []
         self.silent_since_ns = now_ns
@@ -297,8 +299,8 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         messages = frame.messages
         if not messages:
             return []
-        if first == self.received and not self.ahead:
-            self.received = first + len(messages)
+        if first == self.received + 1 and not self.ahead:
+            self.received += len(messages)
             return list(messages)
         return self._receive_out_of_turn(first, messages, now_ns)
 
@@ -323,7 +325,7 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
     def _on_progress(self, ack: int, now_ns: int) -> None:
         """The peer handled more than we knew: forget it, and give the rest a fresh timer."""
         outgoing = self.outgoing
-        for number in range(self.acked, ack):
+        for number in range(self.acked + 1, ack + 1):
             del outgoing[number]
         self.acked = ack
         if ack < self.flown:
@@ -336,16 +338,16 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         policy, stats, ahead = self.policy, self.stats, self.ahead
         ready: list[In] = []
         for number, message in enumerate(messages, first):
-            if number == self.received:
+            if number == self.received + 1:
                 self.received += 1
                 ready.append(message)
                 self._take_followers(ready)
-            elif number < self.received or number in ahead:
+            elif number <= self.received or number in ahead:
                 stats.duplicates += 1
                 self.ack_at_ns = min(self.ack_at_ns, now_ns + policy.ack_delay_ns)
                 if policy.dedupe_off:
                     ready.append(message)
-            elif number - self.received > policy.reorder_max:
+            elif number > self.received + 1 + policy.reorder_max:
                 stats.refused += 1
             else:
                 stats.reordered += 1
@@ -357,9 +359,9 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
     def _take_followers(self, ready: list[In]) -> None:
         """Move to `ready` what waited for the message that just came."""
         ahead = self.ahead
-        while self.received in ahead:
-            message = ahead.pop(self.received)
+        while self.received + 1 in ahead:
             self.received += 1
+            message = ahead.pop(self.received)
             if not self.policy.order_off:  # else it was delivered when it came
                 ready.append(message)
 
@@ -371,16 +373,18 @@ class LinkSession(msgspec.Struct, Generic[Out, In]):
         if self.is_closed:
             return None
         acked, flown = self.acked, self.flown
-        if self.resend_from <= acked < self.resend_to or (
-            flown < self.sent and flown < acked + self.policy.window
+        if (flown < self.sent and flown < acked + self.policy.window) or (
+            acked < self.resend_to and acked >= self.resend_from
         ):
             return self.silent_since_ns  # the frame that made this possible came then
-        deadline_ns = min(self.resend_at_ns, self.ack_at_ns)
-        return None if deadline_ns == NEVER else deadline_ns
+        resend_at_ns, ack_at_ns = self.resend_at_ns, self.ack_at_ns
+        if ack_at_ns < resend_at_ns:
+            return ack_at_ns
+        return None if resend_at_ns == NEVER else resend_at_ns
 
     @property
     def unacked(self) -> tuple[Out, ...]:
-        """The messages that are not acknowledged, oldest first; the first is number `acked`."""
+        """The messages that are not acknowledged, oldest first; the first is number `acked` + 1."""
         return tuple(self.outgoing.values())
 
     def silent_ns(self, now_ns: int) -> int:
