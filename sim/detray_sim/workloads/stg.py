@@ -8,8 +8,10 @@ follows or precedes. One unit of time becomes one second; nothing has a size.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from detray_sim.workload import SECOND_NS, Workload, WorkloadError
 from detray_sim.workloads.assembly import TIME_LIMIT_NS, Draft, assemble
@@ -37,7 +39,7 @@ def load_stg(path: _Path, dummies: bool = False) -> Workload:
                 )
         inputs = [(places[predecessor], 0) for predecessor in predecessors]
         drafts.append(Draft(str(number), "task", time * SECOND_NS, inputs=inputs, outputs=[0]))
-    return assemble(Path(path).stem, drafts, source=str(path))
+    return assemble(_name(Path(path)), drafts, source=str(path))
 
 
 def _rows(path: str, content: bytes) -> list[_Row]:
@@ -94,20 +96,42 @@ def _without_dummies(rows: Sequence[_Row]) -> list[_Row]:
     ]
 
 
-def load_optima(paths: Sequence[_Path]) -> Mapping[tuple[str, int], int]:
-    """Proven optimal makespans by (workload name, processors), in units of time.
+class Optimum(msgspec.Struct, frozen=True):
+    """What is known of the shortest makespan of a graph, in units of time."""
 
-    The CSV files have lines `50/rand0000.stg,4,66`. Raises OSError, WorkloadError.
+    lower: int
+    """Nothing shorter is possible."""
+    best: int
+    """The best that was found; the optimum if it equals `lower`."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether `best` is the optimum."""
+        return self.lower == self.best
+
+
+def load_optima(paths: Sequence[_Path]) -> dict[tuple[str, int], Optimum]:
+    """What is known of optimal makespans, by (workload name, processors).
+
+    The CSV files have lines `50/rand0000.stg,4,66`, and `50/rand0009.stg,4,132,134` for a graph
+    that is not solved: a bound, and the best schedule that their author found. Others may have
+    found a better one. Raises OSError, WorkloadError.
     """
-    optima: dict[tuple[str, int], int] = {}
+    optima: dict[tuple[str, int], Optimum] = {}
     for path in paths:
         for at, line in enumerate(Path(path).read_text(errors="replace").splitlines(), 1):
             if not line.strip():
                 continue
             where = f"{path}: line {at}"
-            name, *numbers = line.split(",")
-            if len(numbers) != 2:
-                raise WorkloadError(f"{where}: an optimum is file,processors,makespan: {line!r}")
-            processors, makespan = _numbers(where, numbers)
-            optima[Path(name.strip()).stem, processors] = makespan
+            name, *words = line.split(",")
+            if len(words) not in (2, 3):
+                raise WorkloadError(f"{where}: not file,processors,makespan: {line[:60]!r}")
+            processors, *known = _numbers(where, words)
+            optima[_name(Path(name.strip())), processors] = Optimum(known[0], known[-1])
     return optima
+
+
+def _name(path: Path) -> str:
+    """ "50-rand0000" for 50/rand0000.stg: the set has one of that name for each size."""
+    folder = path.parent.name
+    return f"{folder}-{path.stem}" if folder.isdigit() else path.stem
