@@ -1,0 +1,321 @@
+"""Workloads from detray's own recordings: what did run, to be run again somewhere else.
+
+Tasks that finished are taken, with the time that their last attempt computed; those that failed,
+were cancelled or still ran are left out. Top-level arguments are inputs, sizes are those of the
+values returned. What the driver or a task had put is read from outside (`files_bytes`).
+
+When a task may begin is told in one of two ways:
+
+- `"times"`: not before it was submitted in the recording. A task that stood still in `get` counts
+  without that time. Right for asking how another policy treats the same arrivals.
+- `"causes"`: when its submitter gets there. Whoever submitted or waited, driver or task, becomes a
+  chain of parts, cut where it submits and where it waits: a task submitted depends on the part
+  before, the part after a wait on what was waited for. Right for asking what a larger or smaller
+  cluster does to the whole program. The driver's parts ask for no CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detray.core.effects import GetAnswered
+from detray.core.stimuli import GetRequested, TaskSubmitted, TemplateDefined
+from detray.core.tables import Tables
+from detray.ids import ClientID, JobNumber, ObjectID, TaskID, TemplateID, return_object, root_task
+from detray.trace.format import LOCAL, TraceError
+from detray.trace.history import History
+from detray.trace.lives import FINISHED, TaskLife
+from detray.trace.play import Opening, tell
+from detray.trace.reading import Trace, open_trace
+from detray_sim.workload import UNIT, Workload, WorkloadError
+from detray_sim.workloads.assembly import Draft, assemble
+
+FOLLOW = ("times", "causes")
+CUT_MIN_NS = 1_000_000
+"""A submitter is not cut again within this time: who submits a thousand tasks in a row is one."""
+
+Demand = tuple[tuple[str, int], ...]
+
+
+def load_trace(path: str | os.PathLike[str], follow: str = "times") -> Workload:
+    """The workload of a recording. `follow` is one of FOLLOW. Raises OSError, WorkloadError."""
+    try:
+        return from_trace(open_trace(path), Path(path).stem, follow)
+    except TraceError as error:
+        raise WorkloadError(str(error)) from None
+
+
+def from_trace(trace: Trace, name: str, follow: str = "times") -> Workload:
+    """The workload of an open trace. Raises WorkloadError, TraceError."""
+    if follow not in FOLLOW:
+        raise WorkloadError(f"{name}: follow is one of {', '.join(FOLLOW)}, not {follow!r}")
+    if trace.first_step > 0:
+        raise WorkloadError(
+            f"{trace.name} begins at step {trace.first_step}: who submitted what before is not"
+            " known; record from the beginning with detray.init(record=...)"
+        )
+    witness = _Witness(trace)
+    lives = [life for life in witness.history.tasks.values() if _is_measured(life)]
+    if not lives:
+        raise WorkloadError(f"{trace.name} holds no task that finished")
+    ended_ns = max(_span(life)[1] for life in lives)
+    cpus = dict(trace.header.local.totals).get("CPU", 0) // UNIT
+    return assemble(
+        name,
+        _by_times(witness, lives) if follow == "times" else _Causes(witness, lives).drafts(),
+        source=trace.name,
+        recorded_makespan_ns=ended_ns - _began_ns(lives),
+        recorded_nodes=(cpus,) if cpus else (),
+    )
+
+
+def _span(life: TaskLife) -> tuple[int, int]:
+    """When its last attempt began and ended."""
+    last = life.last
+    return (last.started_ns, last.ended_ns) if last is not None else (-1, -1)
+
+
+def _is_measured(life: TaskLife) -> bool:
+    began_ns, ended_ns = _span(life)
+    return life.state == FINISHED and 0 <= began_ns <= ended_ns and life.submitted_ns >= 0
+
+
+def _began_ns(lives: Sequence[TaskLife]) -> int:
+    return min(life.submitted_ns for life in lives)
+
+
+@dataclass(slots=True)
+class _Stop:
+    """A `get` or `wait`: who stood still for what, from when to when."""
+
+    who: TaskID
+    objects: tuple[ObjectID, ...]
+    needed: int
+    began_ns: int
+    ended_ns: int = -1
+
+
+class _Witness:
+    """All that a trace says about tasks: their history, what they asked for, where they waited."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.history = History()
+        self.demands: dict[TaskID, Demand] = {}
+        self.stops: dict[TaskID, list[_Stop]] = {}
+        self._templates: dict[tuple[ClientID, TemplateID], Demand] = {}
+        self._open: dict[tuple[ClientID, int], _Stop] = {}
+        for item in tell(trace):
+            if isinstance(item, Opening):
+                tables = getattr(item.cores[LOCAL], "tables", None)
+                if item.is_fresh and isinstance(tables, Tables):
+                    self.history.begin(tables)
+            elif item.step.core == LOCAL:
+                self._take(item.step.now_ns, item.stimuli, item.effects or ())
+        self.history.close()
+
+    def _take(self, now_ns: int, stimuli: Sequence[Any], effects: Sequence[Any]) -> None:
+        # Any: of all messages, four are looked at.
+        self.history.take(now_ns, stimuli, effects)
+        for stimulus in stimuli:
+            if isinstance(stimulus, TemplateDefined):
+                self._templates[stimulus.client, stimulus.template] = stimulus.demand
+            elif isinstance(stimulus, TaskSubmitted):
+                demand = self._templates.get((stimulus.client, stimulus.template))
+                self.demands[stimulus.task] = (("CPU", UNIT),) if demand is None else demand
+            elif isinstance(stimulus, GetRequested):
+                self._on_get(stimulus, now_ns)
+        for effect in effects:
+            if isinstance(effect, GetAnswered) and not effect.more:
+                stop = self._open.pop((effect.client, effect.request), None)
+                if stop is not None:
+                    stop.ended_ns = now_ns
+                    self.stops.setdefault(stop.who, []).append(stop)
+
+    def _on_get(self, m: GetRequested, now_ns: int) -> None:
+        who = m.blocks
+        program = self.history.programs.get(m.client)
+        if program is not None:
+            who = root_task(JobNumber(program.job))
+        if who:
+            self._open[m.client, m.request] = _Stop(who, m.objects, m.needed, now_ns)
+
+    def draft(self, life: TaskLife) -> Draft:
+        """A task without its inputs: how long it computed, what it asked for, what it made."""
+        began_ns, ended_ns = _span(life)
+        stood_ns = sum(
+            max(0, min(stop.ended_ns, ended_ns) - max(stop.began_ns, began_ns))
+            for stop in self.stops.get(life.id, ())
+        )
+        returns = [return_object(life.id, index) for index in range(life.num_returns)]
+        known = [self.history.objects.get(item) for item in returns]
+        return Draft(
+            id=life.id.hex(),
+            name=life.name,
+            duration_ns=max(0, ended_ns - began_ns - stood_ns),
+            demand=self.demands.get(life.id, (("CPU", UNIT),)),
+            outputs=[max(0, item.size_bytes) if item else 0 for item in known],
+            files_bytes=sum(self._put_bytes(item) for item in dict.fromkeys(life.args)),
+        )
+
+    def _put_bytes(self, item: ObjectID) -> int:
+        known = self.history.objects.get(item)
+        return max(0, known.size_bytes) if known is not None and known.is_put else 0
+
+
+def _by_times(witness: _Witness, lives: Sequence[TaskLife]) -> list[Draft]:
+    began_ns = _began_ns(lives)
+    made = {
+        return_object(life.id, index): (place, index)
+        for place, life in enumerate(lives)
+        for index in range(life.num_returns)
+    }
+    drafts = [witness.draft(life) for life in lives]
+    for draft, life in zip(drafts, lives, strict=True):
+        draft.inputs = [made[item] for item in life.args if item in made]
+        draft.submit_ns = life.submitted_ns - began_ns
+    return drafts
+
+
+class _Causes:
+    """Tasks and drivers cut into parts where they submit and wait."""
+
+    def __init__(self, witness: _Witness, lives: Sequence[TaskLife]) -> None:
+        self._witness = witness
+        self._lives = lives
+        self._chains: list[_Chain] = []
+        self._submitted: dict[TaskID, list[TaskLife]] = {}
+        for life in lives:
+            self._submitted.setdefault(life.parent, []).append(life)
+
+    def drafts(self) -> list[Draft]:
+        """All parts; a task that neither submits nor waits is one."""
+        known = {life.id: life for life in self._lives}
+        for root in self._submitted:
+            if root not in known:
+                self._chains.append(self._driver(root))
+        own = len(self._chains)
+        self._chains += [self._task(life) for life in self._lives]
+        parts: list[Draft] = []
+        for chain in self._chains:
+            chain.begin(len(parts))
+            parts += chain.parts
+        self._connect(dict(zip((life.id for life in self._lives), self._chains[own:], strict=True)))
+        return parts
+
+    def _driver(self, root: TaskID) -> _Chain:
+        began_ns = self._submitted[root][0].submitted_ns
+        stops = [stop for stop in self._witness.stops.get(root, ()) if stop.began_ns >= began_ns]
+        ended_ns = max(
+            [life.submitted_ns for life in self._submitted[root]] + [s.ended_ns for s in stops]
+        )
+        whole = Draft(id=f"driver-{root.hex()}", name="(driver)", demand=())
+        chain = _Chain(whole, began_ns, ended_ns)
+        # What a driver submits at once, before all waiting, waits for nothing.
+        chain.follow(self._submitted[root], stops, is_cut_first=False)
+        return chain
+
+    def _task(self, life: TaskLife) -> _Chain:
+        chain = _Chain(self._witness.draft(life), *_span(life))
+        stops = self._witness.stops.get(life.id, [])
+        chain.follow(self._submitted.get(life.id, ()), stops, is_cut_first=True)
+        chain.end()
+        return chain
+
+    def _connect(self, chains: Mapping[TaskID, _Chain]) -> None:
+        """Inputs: arguments and the submitter for first parts, what was waited for for others."""
+        made = {
+            return_object(life.id, index): (chains[life.id].last, index)
+            for life in self._lives
+            for index in range(life.num_returns)
+        }
+        after = {task: part for chain in self._chains for task, part in chain.after()}
+        for life in self._lives:
+            first = chains[life.id].parts[0]
+            first.inputs += [made[item] for item in life.args if item in made]
+            if life.id in after:
+                first.inputs.append((after[life.id], 0))
+        for chain in self._chains:
+            for part, stop in chain.waits:
+                part.inputs += [made[item] for item in self._ready(stop) if item in made]
+
+    def _ready(self, stop: _Stop) -> list[ObjectID]:
+        """The objects that let a wait end: those that were there first."""
+        objects = self._witness.history.objects
+        known = [objects[item] for item in stop.objects if item in objects]
+        there = [item for item in known if item.created_ns <= stop.ended_ns]
+        there.sort(key=lambda item: (item.created_ns, item.id))
+        return [item.id for item in there[: stop.needed]]
+
+
+class _Chain:
+    """One submitter in parts, each after the one before."""
+
+    def __init__(self, whole: Draft, began_ns: int, ended_ns: int) -> None:
+        self.parts: list[Draft] = []
+        self.waits: list[tuple[Draft, _Stop]] = []
+        self._whole = whole
+        self._at_ns = began_ns
+        self._ended_ns = ended_ns
+        self._pending: _Stop | None = None
+        self._first = 0
+        self._after: list[tuple[TaskID, int]] = []
+
+    @property
+    def last(self) -> int:
+        """The place of the part that returns."""
+        return self._first + len(self.parts) - 1
+
+    def begin(self, place: int) -> None:
+        """The first part is the draft at `place`: tie the parts together."""
+        self._first = place
+        for number, part in enumerate(self.parts[1:]):
+            part.inputs.append((place + number, 0))
+
+    def after(self) -> list[tuple[TaskID, int]]:
+        """Tasks and the place of the part after which each was submitted."""
+        return [(task, self._first + number) for task, number in self._after]
+
+    def follow(
+        self, submitted: Sequence[TaskLife], stops: Sequence[_Stop], is_cut_first: bool
+    ) -> None:
+        """Cut where it waits, and where it submits unless it was cut shortly before."""
+        turns: list[tuple[int, int, TaskLife | _Stop]] = []
+        turns += [(life.submitted_ns, 0, life) for life in submitted]
+        turns += [(stop.began_ns, 1, stop) for stop in stops]
+        turns.sort(key=lambda turn: turn[:2])
+        for time_ns, _, turn in turns:
+            if isinstance(turn, _Stop):
+                self._cut(time_ns)
+                self._pending, self._at_ns = turn, max(self._at_ns, turn.ended_ns)
+                continue
+            is_due = is_cut_first and not self.parts
+            if is_due or self._pending is not None or time_ns - self._at_ns >= CUT_MIN_NS:
+                self._cut(time_ns)
+            if self.parts:
+                self._after.append((turn.id, len(self.parts) - 1))
+
+    def end(self) -> None:
+        """Add the part that returns."""
+        self._cut(self._ended_ns)
+        self.parts[0].files_bytes = self._whole.files_bytes
+        self.parts[-1].outputs = self._whole.outputs
+        if len(self.parts) == 1:
+            self.parts[0].id = self._whole.id
+
+    def _cut(self, time_ns: int) -> None:
+        until_ns = max(self._at_ns, min(time_ns, self._ended_ns))
+        part = Draft(
+            id=f"{self._whole.id}/{len(self.parts)}",
+            name=self._whole.name,
+            duration_ns=until_ns - self._at_ns,
+            demand=self._whole.demand,
+            outputs=[0],
+        )
+        if self._pending is not None:
+            self.waits.append((part, self._pending))
+        self.parts.append(part)
+        self._pending, self._at_ns = None, until_ns
