@@ -84,6 +84,14 @@ def test_an_acknowledgement_travels_alone_after_a_delay() -> None:
     assert end.stats == SessionStats(pure_acks=1)
 
 
+def test_further_handling_does_not_put_off_an_acknowledgement() -> None:
+    end = an_end()
+    end.receive(Frame(1, 0, ("a", "b")), 0)
+    end.handled(1, 0)
+    end.handled(1, 9)
+    assert end.due(10) == [Frame(1, 2)]
+
+
 def test_many_handled_messages_are_acknowledged_without_delay() -> None:
     end = an_end()
     end.receive(Frame(1, 0, ("a", "b", "c")), 0)
@@ -133,6 +141,12 @@ def test_the_window_bounds_what_is_in_flight() -> None:
     assert end.send(["h"], 8) == [Frame(6, 0, ("f", "g")), Frame(8, 0, ("h",))]
 
 
+def test_messages_sent_one_by_one_meet_the_same_window() -> None:
+    end = flown(4)
+    assert end.send(["5"], 0) == []
+    assert end.unacked == ("1", "2", "3", "4", "5")
+
+
 # ------------------------------------------------------------------------------------ losses
 
 
@@ -160,6 +174,14 @@ def test_progress_after_a_resend_brings_the_rest_of_the_flight_at_once() -> None
     assert end.next_deadline_ns == 230
     end.receive(Frame(1, 3), 140)
     assert end.due(140) == [], "one expiry resends a message once"
+
+
+def test_the_rest_of_a_flight_that_goes_late_has_the_full_time_to_be_answered() -> None:
+    end = flown(4)
+    end.due(100)
+    end.receive(Frame(1, 2), 130)
+    assert end.due(900) == [Frame(3, 0, ("3", "4"))]
+    assert end.next_deadline_ns == 1000
 
 
 def test_progress_beyond_the_flight_of_the_expiry_resends_nothing() -> None:
@@ -220,6 +242,14 @@ def test_a_new_transport_brings_the_whole_flight_at_once() -> None:
     ]
     assert end.stats == SessionStats(resent=7)
     assert end.next_deadline_ns == 420, "the wait is short again, the acknowledgement is told"
+
+
+def test_what_a_new_transport_brought_does_not_go_again_with_the_next_progress() -> None:
+    end = flown(4)
+    end.due(100)
+    end.reconnected(110)
+    end.receive(Frame(1, 2), 120)
+    assert end.due(120) == []
 
 
 def test_a_new_transport_brings_nothing_if_nothing_is_in_flight() -> None:
