@@ -7,7 +7,7 @@ not anybody still wants it (PROTOCOL D 5). A view pin likewise, per place with a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from detray.core import effects
 from detray.core.client import Books
@@ -16,12 +16,26 @@ from detray.core.run_queue import QueuedRun
 from detray.core.tickets import Ticket
 
 
+class Payload(Protocol):
+    """What the messages of a frame take their payload from, in order."""
+
+    def take(self, size_bytes: int) -> bytes:
+        """The next `size_bytes`."""
+
+    def of(self, place: Place) -> bytes:
+        """The bytes of a place, if they travel inline."""
+
+
 def receive(books: Books, messages: Sequence[ClientMessage], payload: memoryview) -> list[Ticket]:
     """Enter a frame's messages; the tickets that are done now.
 
     Payload is copied: the view may die.
     """
-    cut = Cutter(payload)
+    return enter(books, messages, Cutter(payload))
+
+
+def enter(books: Books, messages: Sequence[ClientMessage], cut: Payload) -> list[Ticket]:
+    """Enter messages whose payload is cut already, or never was one piece (in the simulator)."""
     done: list[Ticket] = []
     for message in messages:
         _ENTER[type(message)](books, message, cut, done)
@@ -63,7 +77,7 @@ def _grant(books: Books, place: Place) -> None:
         books.pins.receive((place.object,))
 
 
-def _on_answer(books: Books, message: GetAnswered, cut: Cutter, done: list[Ticket]) -> None:
+def _on_answer(books: Books, message: GetAnswered, cut: Payload, done: list[Ticket]) -> None:
     ticket = books.requests.get(message.request)
     for place in message.places:
         data = cut.of(place)
@@ -86,7 +100,7 @@ def _on_answer(books: Books, message: GetAnswered, cut: Cutter, done: list[Ticke
 
 
 def _on_status(
-    books: Books, message: effects.ReportStatus, cut: Cutter, done: list[Ticket]
+    books: Books, message: effects.ReportStatus, cut: Payload, done: list[Ticket]
 ) -> None:
     ticket = books.requests.pop(message.request, None)
     if ticket is not None:
@@ -96,7 +110,7 @@ def _on_status(
 def _on_block(
     books: Books,
     message: effects.GrantBlock | effects.RefuseBlock,
-    cut: Cutter,
+    cut: Payload,
     done: list[Ticket],
 ) -> None:
     ticket = books.blocks.pop(message.object, None)
@@ -104,7 +118,7 @@ def _on_block(
         ticket.finish(message, done)
 
 
-def _on_run(books: Books, message: RunTask, cut: Cutter, done: list[Ticket]) -> None:
+def _on_run(books: Books, message: RunTask, cut: Payload, done: list[Ticket]) -> None:
     blob = cut.take(message.size_bytes)
     values: tuple[bytes, ...] = ()
     if message.args:
@@ -118,7 +132,7 @@ def _on_run(books: Books, message: RunTask, cut: Cutter, done: list[Ticket]) -> 
 
 
 def _on_function(
-    books: Books, message: effects.DefineFunction, cut: Cutter, done: list[Ticket]
+    books: Books, message: effects.DefineFunction, cut: Payload, done: list[Ticket]
 ) -> None:
     # Its references are carried by the definition until the function is loaded (`execution.py`).
     books.references.receive(message.refs)
@@ -126,13 +140,13 @@ def _on_function(
 
 
 def _on_template(
-    books: Books, message: effects.DefineTemplate, cut: Cutter, done: list[Ticket]
+    books: Books, message: effects.DefineTemplate, cut: Payload, done: list[Ticket]
 ) -> None:
     books.queue.templates[message.template] = (message, cut.take(message.size_bytes))
 
 
 def _on_interrupt(
-    books: Books, message: effects.InterruptRun, cut: Cutter, done: list[Ticket]
+    books: Books, message: effects.InterruptRun, cut: Payload, done: list[Ticket]
 ) -> None:
     # The pipe and the signal reach a run that has begun; this reaches one that has not.
     task, attempt = message.task, message.attempt
@@ -140,7 +154,7 @@ def _on_interrupt(
         books.queue.interrupt(task, attempt)
 
 
-def _on_exit(books: Books, message: effects.ExitWorker, cut: Cutter, done: list[Ticket]) -> None:
+def _on_exit(books: Books, message: effects.ExitWorker, cut: Payload, done: list[Ticket]) -> None:
     books.queue.leaving = True
     _arrived(books, done)
 
@@ -148,13 +162,13 @@ def _on_exit(books: Books, message: effects.ExitWorker, cut: Cutter, done: list[
 def _on_notice(
     books: Books,
     message: effects.Notify | effects.FailRequest,
-    cut: Cutter,
+    cut: Payload,
     done: list[Ticket],
 ) -> None:
     books.notices.append(message)
 
 
-def _on_welcome(books: Books, message: effects.Welcome, cut: Cutter, done: list[Ticket]) -> None:
+def _on_welcome(books: Books, message: effects.Welcome, cut: Payload, done: list[Ticket]) -> None:
     """Only the first frame has one, and whoever connected has read it."""
 
 
@@ -165,7 +179,7 @@ def _arrived(books: Books, done: list[Ticket]) -> None:
 
 
 # Any: each entry takes the message type that is its key.
-_ENTER: dict[type, Callable[[Books, Any, Cutter, list[Ticket]], None]] = {
+_ENTER: dict[type, Callable[[Books, Any, Payload, list[Ticket]], None]] = {
     effects.Welcome: _on_welcome,
     effects.DefineFunction: _on_function,
     effects.DefineTemplate: _on_template,

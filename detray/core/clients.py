@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from detray.core import dispatch, objects, resources, runs
+from detray.core import dispatch, freeing, objects, resources, runs
 from detray.core.effects import ExitWorker, FailRequest, KillWorker, StopNode, Welcome
 from detray.core.gets import leave
 from detray.core.head_messages import (
     JobAdmitted,
     JobEnded,
     JobRequested,
-    NodeAdmitted,
     NodeJoined,
 )
+from detray.core.lending import claim, proxy, shared_of
 from detray.core.payloads import template_key, template_number
 from detray.core.states import Inline
 from detray.core.step import Step
@@ -28,7 +28,7 @@ from detray.core.stimuli import (
     TemplateDefined,
     ViewsDropped,
 )
-from detray.core.tables import DRIVER, OBSERVER, Client, Function, Object, Shape, Template
+from detray.core.tables import DRIVER, HERE, OBSERVER, Client, Function, Object, Shape, Template
 from detray.core.tasks import fail_task
 from detray.errors import Failure
 from detray.ids import ClientID, JobNumber, job_of
@@ -41,21 +41,19 @@ def on_driver_connected(s: Step, m: DriverConnected) -> None:
     t = s.t
     t.clients[m.client] = Client(m.client, DRIVER, m.pid, entrypoint=m.entrypoint)
     if t.node >= 0:
-        _request_job(s, t.clients[m.client])
+        request_job(s, t.clients[m.client])
     elif not t.link_seq:
-        totals = resources.totals_of(t.pool)
-        s.to_head(NodeJoined(s.next_link_seq(), t.config.node_name, totals))
+        join(s)
 
 
-def on_node_admitted(s: Step, m: NodeAdmitted) -> None:
-    """This node has a number; the drivers that wait can have their jobs."""
-    s.t.node, s.t.incarnation = m.node, m.incarnation
-    for client in s.t.clients.values():
-        if client.kind == DRIVER and not client.job and client.connected:
-            _request_job(s, client)
+def join(s: Step) -> None:
+    """Ask the head to become a member."""
+    totals = resources.totals_of(s.t.pool)
+    s.to_head(NodeJoined(s.next_link_seq(), s.t.config.node_name, totals))
 
 
-def _request_job(s: Step, client: Client) -> None:
+def request_job(s: Step, client: Client) -> None:
+    """Ask the head for the job number of a driver."""
     s.to_head(JobRequested(s.next_link_seq(), s.t.node, client.id, client.entrypoint))
 
 
@@ -105,19 +103,21 @@ def on_client_lost(s: Step, m: ClientLost) -> None:
     for row in list(t.objects.values()):
         objects.end_grants(s, row, m.client)
     if client.job:
-        _end_job(s, client.job)
+        end_job(s, client.job)
         s.to_head(JobEnded(s.next_link_seq(), t.node, client.job))
     drivers = any(c.kind == DRIVER and c.connected for c in t.clients.values())
     if not drivers and t.config.stop_with_last_driver:
         s.out.append(StopNode(f"its last driver is gone: {m.reason}"))
 
 
-def _end_job(s: Step, job: JobNumber) -> None:
+def end_job(s: Step, job: JobNumber) -> None:
     """Everything that belonged to the job ends (PROTOCOL N15)."""
     t = s.t
+    t.closed_jobs[job] = None
     for task in list(t.tasks.values()):
         if job_of(task.spec.task) == job and task.spec.task in t.tasks:
             fail_task(s, task, Failure.OWNER_DIED, "its driver is gone")
+    _end_job_objects(s, job)
     for worker in list(t.workers.values()):
         if dispatch.job_of_lane(worker.lane) == job:
             worker.leaving = True
@@ -137,6 +137,18 @@ def _end_job(s: Step, job: JobNumber) -> None:
     for item in [item for item, owner in t.job_pins.items() if owner == job]:
         del t.job_pins[item]
         objects.drop_contained(s, (item,))
+
+
+def _end_job_objects(s: Step, job: JobNumber) -> None:
+    """Nobody of the job is left: lineage, and copies kept for other nodes, end with it."""
+    t = s.t
+    for name in [name for name in t.pasts if job_of(name) == job]:
+        if name in t.pasts:
+            freeing.end_past(s, name)
+    if t.peers:
+        for row in list(t.objects.values()):
+            if row.shared is not None and job_of(row.id) == job:
+                s.suspects.append(row.id)
 
 
 def on_process_gone(s: Step, m: ProcessGone) -> None:
@@ -185,12 +197,13 @@ def on_template_defined(s: Step, m: TemplateDefined) -> None:
         return
     lane = t.clients[m.client].job << 1 | any(name == "GPU" for name, _ in m.demand)
     t.templates[number] = Template(
-        number, m.function, m.name, m.num_returns, m.demand, _shape_of(s, lane, m.demand),
+        number, m.function, m.name, m.num_returns, m.demand, shape_of(s, lane, m.demand),
         m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes,
     )  # fmt: skip
 
 
-def _shape_of(s: Step, lane: int, demand: resources.Demand) -> int:
+def shape_of(s: Step, lane: int, demand: resources.Demand) -> int:
+    """The number of the shape that submissions of this lane and demand compete under."""
     t = s.t
     key = f"{lane} {demand}"
     if key in t.shape_numbers:
@@ -249,5 +262,8 @@ def on_ref_pinned(s: Step, m: RefPinned) -> None:
 def on_ref_claimed(s: Step, m: RefClaimed) -> None:
     """A reference came back from outside; the client counted one grant already."""
     row = s.t.objects.get(m.object)
+    if row is None and m.owner not in (HERE, s.t.node) and s.t.node >= 0:
+        row = proxy(s, m.object, m.owner)
+        claim(s, row, shared_of(row))
     if row is not None:
         objects.grant(s, row, m.client)

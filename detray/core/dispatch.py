@@ -23,6 +23,7 @@ from detray.core.effects import (
 )
 from detray.core.gets import retract
 from detray.core.lifecycle import move_task
+from detray.core.placing import release_arguments
 from detray.core.states import READY, Assigned
 from detray.core.step import Step
 from detray.core.tables import WORKER, Client, Run, Shape, Task, Template, Worker
@@ -228,6 +229,8 @@ def _send(s: Step, worker: Worker, task: Task, template: Template) -> None:
     move_task(task, Assigned(worker.id))
     args: tuple[Place, ...] = ()
     if spec.args:
+        if task.away is not None:
+            release_arguments(s, task)
         args = tuple([objects.place_of(s, ref, worker.id, fetch=True) for ref in spec.args])
     refs = objects.grant_all(s, spec.refs, worker.id) if spec.refs else ()
     if not (args or refs or worker.units):

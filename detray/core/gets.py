@@ -16,10 +16,12 @@ from heapq import heapify, heappop, heappush
 
 from detray.core import objects, resources
 from detray.core.effects import INLINE, FailRequest, GetAnswered, Place, RetractRuns
-from detray.core.states import PENDING, Failed, Inline
+from detray.core.pulls import GET, WAIT
+from detray.core.states import PENDING, Elsewhere, Failed, Inline
 from detray.core.step import Step
 from detray.core.stimuli import GetAbandoned, GetRequested
 from detray.core.tables import Get, GetKey, Object, Worker
+from detray.core.values import want
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
 
@@ -35,11 +37,13 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
     missing = []
     for item in m.objects:
         row = rows.get(item)
-        if row is not None and row.state is PENDING:
+        if row is not None and (
+            row.state is PENDING or (row.shared is not None and _is_missing(row, m.fetch))
+        ):
             missing.append(row)
         else:
             available += 1
-            failed = failed or row is None or type(row.state) is Failed
+            failed = failed or row is None or type(row.state) is Failed or objects.is_orphan(row)
     needed = min(m.needed, len(m.objects))
     get = Get(
         m.client, m.request, s.next_number(), m.objects, needed, needed - available,
@@ -61,12 +65,20 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
     for row in missing:
         row.getters = row.getters + shared if row.getters else shared
     gets[m.request] = get
+    for row in missing:
+        if row.shared is not None:
+            want(s, row, local=m.fetch, priority=GET if m.fetch else WAIT)
     if m.timeout_ns > 0:
         get.deadline_ns = s.t.now_ns + m.timeout_ns
         heappush(s.t.timers, (get.deadline_ns, get.number, m.client, m.request))
         _compact_timers(s)
     if m.blocks:
         _block(s, get, m)
+
+
+def _is_missing(row: Object, local: bool) -> bool:
+    """True if the request must wait for the object: dead owners' objects are answered at once."""
+    return objects.is_absent(row, local=local) and not objects.is_orphan(row)
 
 
 def _block(s: Step, get: Get, m: GetRequested) -> None:
@@ -93,11 +105,16 @@ def wake_getters(s: Step, row: Object) -> None:
     """An object became available: tell the gets that wait for it."""
     getters = row.getters
     row.getters = ()
-    failed = type(row.state) is Failed
+    failed = type(row.state) is Failed or objects.is_orphan(row)
+    elsewhere = type(row.state) is Elsewhere
     clients = s.t.clients
     for client, request in getters:
         get = clients[client].gets.get(request)
         if get is None:
+            continue
+        if elsewhere and get.fetch and not failed:
+            row.getters += ((client, request),)
+            want(s, row, local=True, priority=GET)
             continue
         get.remaining = remaining = get.remaining - 1
         if failed:
@@ -205,7 +222,7 @@ def _answer(s: Step, get: Get, *, timed_out: bool) -> None:
     rows, client, fetch = s.t.objects, get.client, get.fetch
     for item in _worth_telling(s, get, timed_out=timed_out):
         row = rows.get(item)
-        if fetch and row is not None and type(row.state) is Inline and not row.refs:
+        if fetch and row is not None and type(row.state) is Inline and not (row.refs or row.shared):
             place = Place(item, 0, row.state.size_bytes)  # what place_of says; most are so
         else:
             place = objects.place_of(s, item, client, fetch=fetch)
@@ -245,7 +262,7 @@ def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tu
     ready = []
     for item in get.objects:
         row = rows.get(item)
-        if row is None or row.state is not PENDING:
+        if row is None or not _is_missing(row, get.fetch):
             ready.append(item)
             if get.fetch and len(ready) == get.needed:
                 break
@@ -255,7 +272,7 @@ def _worth_telling(s: Step, get: Get, *, timed_out: bool) -> list[ObjectID] | tu
 def _first_failed(s: Step, get: Get) -> ObjectID:
     for item in get.objects:
         row = s.t.objects.get(item)
-        if row is None or type(row.state) is Failed:
+        if row is None or type(row.state) is Failed or objects.is_orphan(row):
             return item
     raise AssertionError("a get failed without a failed object")
 

@@ -20,12 +20,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from detray.core import clients, deadlock, dispatch, gets, objects, runs, status, storage, tasks
+from detray.core import (
+    clients,
+    deadlock,
+    dispatch,
+    freeing,
+    gets,
+    handover,
+    lending,
+    lineage,
+    membership,
+    placing,
+    pulls,
+    runs,
+    status,
+    storage,
+    tasks,
+    values,
+)
 from detray.core import head_messages as hm
+from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.core.arena import new_arena
 from detray.core.config import LocalConfig
 from detray.core.effects import DropPayloads, Effect
+from detray.core.links import from_peer
 from detray.core.resources import new_pool
 from detray.core.snapshot import decode_tables, encode_tables
 from detray.core.step import Step
@@ -50,8 +69,13 @@ class LocalScheduler:
         t = s.t
         if now_ns > t.now_ns:
             t.now_ns = now_ns
+        if t.fenced:
+            return []
         for stimulus in stimuli:
             _HANDLERS[type(stimulus)](s, stimulus)
+        if t.early:
+            for message in membership.take_early(s):
+                _HANDLERS[type(message)](s, message)
         if s.available:
             _wake(s)
         now_ns = t.now_ns
@@ -76,20 +100,43 @@ class LocalScheduler:
                 _wake(s)
             if t.resuming:
                 gets.resume_blocked(s)
+            if s.answered:
+                handover.accept_parked(s)
             dispatch.dispatch(s)
+            if t.peers:
+                placing.balance(s)
             if s.suspects:
-                objects.free_suspects(s)
+                freeing.free_suspects(s)
+            if t.pull_queue:
+                pulls.admit(s)
             if t.block_queue:
                 storage.serve_blocks(s)
+            self._settle_copies()
             if t.inline_order:
                 storage.relieve_inline(s)
             if (t.blocked_count or t.deadlock_ns) and not s.available:
                 deadlock.resolve(s)
-            if not s.available and not s.suspects:
+            if not (s.available or s.suspects or s.answered or s.rebuilds or s.again):
                 break
+        if s.settled or s.returned or s.freed:
+            lending.flush(s)
+        if t.reporting:
+            membership.report_load(s)
         if s.drops:
             s.out.append(DropPayloads(tuple(s.drops)))
             s.drops.clear()
+
+    def _settle_copies(self) -> None:
+        """What other nodes have to do with the objects here."""
+        s = self._step
+        if s.rooms:
+            pulls.enter_rooms(s)
+        if s.roomless:
+            tasks.fail_roomless(s)
+        if s.evicted or s.corrupted or s.missing or s.orphans or s.again:
+            values.enter_losses(s)
+        if s.rebuilds:
+            lineage.recover(s)
 
     @property
     def next_deadline_ns(self) -> int | None:
@@ -104,9 +151,11 @@ class LocalScheduler:
             due_ns = t.deadlock_ns
         if t.timers and not 0 < due_ns <= t.timers[0][0]:
             due_ns = t.timers[0][0]
+        if t.report_ns and not 0 < due_ns <= t.report_ns:
+            due_ns = t.report_ns
         if t.start_retry_ns > t.now_ns and not 0 < due_ns <= t.start_retry_ns:
             due_ns = t.start_retry_ns
-        return due_ns or None
+        return due_ns or None if not t.fenced else None
 
     @property
     def state_size(self) -> int:
@@ -138,6 +187,8 @@ def _wake(s: Step) -> None:
             tasks.wake_takers(s, row)
         if row.getters:
             gets.wake_getters(s, row)
+        if row.shared is not None and row.shared.watchers:
+            values.answer_watchers(s, row, row.shared)
     s.available.clear()
 
 
@@ -172,8 +223,43 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     st.ObjectMoveFailed: storage.on_object_move_failed,
     st.SegmentOpened: storage.on_segment_opened,
     st.SegmentFailed: storage.on_segment_failed,
-    hm.NodeAdmitted: clients.on_node_admitted,
+    hm.NodeAdmitted: membership.on_node_admitted,
     hm.JobAdmitted: clients.on_job_admitted,
-    hm.Placed: tasks.on_placed,
+    hm.Placed: handover.on_placed,
     hm.DemandInfeasible: tasks.on_demand_infeasible,
+    hm.NodeAnnounced: membership.on_node_announced,
+    hm.NodeBuried: membership.on_node_buried,
+    hm.JobClosed: membership.on_job_closed,
+    hm.RunsRecalled: handover.on_runs_recalled,
+    st.NodeStarted: membership.on_node_started,
+    st.Fenced: membership.on_fenced,
+    st.PeerSilent: membership.on_peer_silent,
+    st.PeerHeard: membership.on_peer_heard,
+    st.ObjectArrived: pulls.on_object_arrived,
+    st.ObjectArrivalFailed: pulls.on_object_arrival_failed,
+    st.ObjectSent: pulls.on_object_sent,
+    st.ObjectCorrupted: storage.on_object_corrupted,
+    pm.FunctionShipped: from_peer(handover.on_function_shipped),
+    pm.TemplateShipped: from_peer(handover.on_template_shipped),
+    pm.RunDelivered: from_peer(handover.on_run_delivered),
+    pm.RunCancelled: from_peer(handover.on_run_cancelled),
+    pm.RunDone: from_peer(handover.on_run_done),
+    pm.RunErred: from_peer(handover.on_run_erred),
+    pm.RunLost: from_peer(handover.on_run_lost),
+    pm.RunReturned: from_peer(handover.on_run_returned),
+    pm.BorrowClaimed: from_peer(lending.on_borrow_claimed),
+    pm.BorrowConfirmed: from_peer(lending.on_borrow_confirmed),
+    pm.BorrowRefused: from_peer(lending.on_borrow_refused),
+    pm.RefsSettled: from_peer(lending.on_refs_settled),
+    pm.BorrowDropped: from_peer(lending.on_borrow_dropped),
+    pm.ValueWanted: from_peer(values.on_value_wanted),
+    pm.ValueSent: from_peer(values.on_value_sent),
+    pm.ValueFound: from_peer(values.on_value_found),
+    pm.ValueFailed: from_peer(values.on_value_failed),
+    pm.CopyMissing: from_peer(values.on_copy_missing),
+    pm.CopyEvicted: from_peer(values.on_copy_evicted),
+    pm.CopyPromoted: from_peer(values.on_copy_promoted),
+    pm.CopiesFreed: from_peer(values.on_copies_freed),
+    pm.PullRequested: from_peer(pulls.on_pull_requested),
+    pm.PullRefused: from_peer(pulls.on_pull_refused),
 }

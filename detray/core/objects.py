@@ -5,21 +5,23 @@ Rules (PROTOCOL N3, D 4 to 12)
 - The sender of a message grants the references in it; a drop returns the number received; a hold
   ends when the counts meet. Nothing is ever claimed from a count of zero except by `RefClaimed`.
 - What a message does to holds happens in the step that handles it, additions before removals: a
-  row is freed only at the end of a step, by `free_suspects`.
-- A row without holds stays while it is pending (its producer still runs), pinned or moving.
+  row is freed only at the end of a step, by `freeing.free_suspects`.
+- A row without holds stays while it is pending (its producer still runs), pinned or moving
+  (`freeing.py`; what other nodes have to do with it: `lending.py`).
 """
 
 from __future__ import annotations
 
 from detray.core import places
 from detray.core.effects import Place
-from detray.core.lifecycle import seal_object
-from detray.core.states import PENDING, Failed, Inline, ObjectState, Stored
+from detray.core.lifecycle import move_object, seal_object
+from detray.core.states import PENDING, Elsewhere, Failed, Gone, Inline, ObjectState, Stored
 from detray.core.step import Step
 from detray.core.tables import Object
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
 
+ORPHAN_TEXT = "the node that owned this object is dead, and its objects ended with it"
 LOST_TEXT = "no such object on this node: it was freed, or its reference comes from another session"
 
 
@@ -96,7 +98,25 @@ def end_grants(s: Step, row: Object, client: ClientID) -> None:
 
 def is_held(row: Object) -> bool:
     """True while somebody can reach the object."""
-    return bool(row.granted or row.uses or row.containers or row.others)
+    if row.granted or row.uses or row.containers or row.others:
+        return True
+    shared = row.shared
+    return shared is not None and bool(shared.lent or shared.in_flight or shared.lineage)
+
+
+def is_absent(row: Object, *, local: bool) -> bool:
+    """True if there is no value yet; with `local`, none in this node's memory."""
+    state = row.state
+    if state is PENDING:
+        return True
+    if row.shared is None:
+        return False
+    return type(state) is Gone or (local and type(state) is Elsewhere)
+
+
+def is_orphan(row: Object) -> bool:
+    """True if the object's owner is gone: every get on it fails, copies or not (PROTOCOL N15)."""
+    return row.shared is not None and row.shared.orphan
 
 
 def hold_contained(s: Step, refs: tuple[ObjectID, ...]) -> tuple[ObjectID, ...]:
@@ -138,35 +158,17 @@ def seal(s: Step, row: Object, state: ObjectState, refs: tuple[ObjectID, ...] = 
             s.t.inline_order[row.id] = None
     else:
         places.note_sealed(s, row)
-    if row.takers or row.getters:
+    if row.takers or row.getters or row.shared is not None:
         s.available.append(row.id)
     if not (row.granted or row.uses or row.containers or row.others):
         s.suspects.append(row.id)
 
 
-def free_suspects(s: Step) -> None:
-    """Free what nobody reaches, and what only it reached; iterative, however long the chain."""
-    objects = s.t.objects
-    suspects = s.suspects
-    while suspects:
-        item = suspects.pop()
-        row = objects.get(item)
-        if row is None or row.granted or row.uses or row.containers or row.others:
-            continue
-        if row.state is PENDING or row.pins or row.moving:
-            continue
-        del objects[item]
-        state = row.state
-        if type(state) is Inline:
-            # What places.forget_inline does; most objects end here.
-            s.t.inline_bytes -= state.size_bytes
-            if state.size_bytes >= places.INLINE_TRACKED_BYTES:
-                s.t.inline_order.pop(item, None)
-            s.drops.append(item)
-        else:
-            places.release(s, row)
-        if row.refs:
-            drop_contained(s, row.refs)
+def seal_any(s: Step, row: Object, state: ObjectState) -> None:
+    """A later value or error of an object that was lost, elsewhere or pending."""
+    move_object(row, state)
+    places.note_sealed(s, row)
+    s.available.append(row.id)
 
 
 def pin(s: Step, row: Object, client: ClientID) -> None:
@@ -196,6 +198,8 @@ def place_of(s: Step, item: ObjectID, client: ClientID, *, fetch: bool) -> Place
     if row is None:
         return Place(item, Failure.OBJECT_LOST, 0, text=LOST_TEXT)
     state = row.state
+    if row.shared is not None and row.shared.orphan and type(state) is not Failed:
+        return Place(item, Failure.OWNER_DIED, 0, text=ORPHAN_TEXT)
     if type(state) is Failed:
         if not fetch:
             return Place(item, state.failure, 0)

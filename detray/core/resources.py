@@ -78,6 +78,11 @@ def count_fitting(pool: Pool, amounts: Amounts, limit: int) -> int:
     return limit
 
 
+def count_fitting_ever(pool: Pool, amounts: Amounts) -> int:
+    """How many times `amounts` fits into the totals."""
+    return min((pool.total[index] // amount for index, amount in amounts), default=0)
+
+
 def take(pool: Pool, amounts: Amounts) -> Units:
     """Take `amounts`, which must have room; the numbered devices that were assigned."""
     for index, amount in amounts:

@@ -12,11 +12,13 @@ Rules (PROTOCOL N11, N13, D 26 to 32)
 
 from __future__ import annotations
 
-from detray.core import dispatch, objects, places, resources
+from detray.core import dispatch, objects, places, reports, resources
 from detray.core.effects import CopyPayload, DumpRecorder, InterruptRun, KillWorker
 from detray.core.gets import leave, retract
+from detray.core.links import tell
 from detray.core.payloads import error_key, value_key
-from detray.core.states import PENDING, Assigned, Failed, Inline, Stored
+from detray.core.peer_messages import RunCancelled
+from detray.core.states import PENDING, Assigned, Delivered, Failed, Inline, Stored
 from detray.core.step import Step
 from detray.core.stimuli import (
     CancelRequested,
@@ -28,10 +30,19 @@ from detray.core.stimuli import (
     WorkerReady,
     WorkerStartFailed,
 )
-from detray.core.tables import Client, Object, Run, Task, Template, Worker
-from detray.core.tasks import can_retry, end_task, fail_task, requeue, retry
+from detray.core.tables import HERE, Client, Object, Run, Task, Template, Worker
+from detray.core.tasks import can_retry, end_task, fail_task, pending_returns, requeue, retry
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID, TaskID, first_return, is_put, return_object, task_of
+from detray.ids import (
+    ClientID,
+    NodeID,
+    ObjectID,
+    TaskID,
+    first_return,
+    is_put,
+    return_object,
+    task_of,
+)
 
 
 def on_worker_ready(s: Step, m: WorkerReady) -> None:
@@ -69,7 +80,7 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         return
     task = t.tasks[m.task]
     template = t.templates[run.template]
-    _note_duration(template, m.ended_ns - m.started_ns)
+    note_duration(template, m.ended_ns - m.started_ns)
     _pop_front(s, worker, run)
     returns = m.returns
     if len(returns) != template.num_returns:
@@ -77,7 +88,9 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         _give_back(s, m)
         fail_task(s, task, Failure.SERIALIZATION, text)
         return
-    if len(returns) == 1 and not (m.attempt or returns[0].in_block):
+    if task.owner != HERE:
+        reports.report_done(s, task, m)
+    elif len(returns) == 1 and not (m.attempt or returns[0].in_block):
         row = t.objects[first_return(m.task)]
         objects.seal(s, row, Inline(returns[0].size_bytes), returns[0].refs)
     else:
@@ -88,13 +101,29 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
 
 def _seal_returns(s: Step, m: RunFinished) -> None:
     for index, part in enumerate(m.returns):
-        row = s.t.objects[return_object(m.task, index)]
+        item = return_object(m.task, index)
+        row = s.t.objects.get(item)
+        if row is None or row.state is not PENDING:
+            _discard(s, m, item, part)
+            continue
+        if row.shared is not None:
+            row.shared.attempt = m.attempt
         if part.in_block:
             _seal_block(s, m.client, row, part)
         else:
-            if m.attempt:
+            if m.attempt and part.size_bytes:
                 _adopt(s, value_key(row.id, m.attempt), row.id)
             objects.seal(s, row, Inline(part.size_bytes), part.refs)
+
+
+def _discard(s: Step, m: RunFinished, item: ObjectID, part: Return) -> None:
+    """A return that is alive already, or wanted by nobody: the run was for another one."""
+    if part.in_block:
+        block = s.t.clients[m.client].blocks.pop(item, None)
+        if block is not None and block.segment >= 0:
+            places.free_block(s, block.segment, block.offset, block.size_bytes)
+    elif part.size_bytes:
+        s.drops.append(value_key(item, m.attempt))
 
 
 def _seal_block(s: Step, client: ClientID, row: Object, part: Return) -> None:
@@ -116,13 +145,16 @@ def on_run_failed(s: Step, m: RunFailed) -> None:
         return
     task = s.t.tasks[m.task]
     template = s.t.templates[run.template]
-    _note_duration(template, m.ended_ns - m.started_ns)
+    note_duration(template, m.ended_ns - m.started_ns)
     _pop_front(s, worker, run)
+    if task.owner != HERE:
+        reports.report_failed(s, task, m)
+        end_task(s, task, template)
+        return
     if m.retryable and template.retry_application_errors and can_retry(task):
         retry(s, task)
         return
-    for index in range(template.num_returns):
-        row = s.t.objects[return_object(m.task, index)]
+    for row in pending_returns(s, task, template):
         if m.size_bytes:
             s.out.append(CopyPayload(key, row.id))
         objects.seal(s, row, Failed(m.kind, m.summary, m.size_bytes), m.refs)
@@ -176,7 +208,7 @@ def _end_blocked(s: Step, worker: Worker) -> None:
     resources.retake_cpu(s.t.pool, s.t.shapes[worker.shape].amounts)
 
 
-def _note_duration(template: Template, duration_ns: int) -> None:
+def note_duration(template: Template, duration_ns: int) -> None:
     """A moving mean that rises fast and falls slowly: too deep a queue is the worse mistake."""
     duration = duration_ns if duration_ns > 0 else 0
     mean = template.duration_ns
@@ -299,13 +331,20 @@ def _charge(s: Step, task: Task, m: WorkerLost) -> None:
     if task.cancelled:
         text = f"{template.name} was cancelled with force: its worker (pid {pid}) died: {m.reason}"
         failure = Failure.WORKER_CRASHED if task.forced else Failure.CANCELLED
+    if task.owner != HERE:
+        reports.report_lost(s, task, failure, text)
+        end_task(s, task, template)
+        return
     fail_task(s, task, failure, text)
 
 
 def _is_referenced(s: Step, task: Task) -> bool:
+    if task.owner != HERE:
+        return False
+    rows = s.t.objects
     count = s.t.templates[task.template].num_returns
-    rows = (s.t.objects[return_object(task.spec.task, index)] for index in range(count))
-    return any(objects.is_held(row) for row in rows)
+    returns = [rows.get(return_object(task.spec.task, index)) for index in range(count)]
+    return any(row is not None and objects.is_held(row) for row in returns)
 
 
 def forget_requests(client: Client) -> None:
@@ -354,6 +393,13 @@ def cancel_task(s: Step, task: Task, *, force: bool, recursive: bool) -> None:
 
 def _cancel_one(s: Step, task: Task, *, force: bool, recursive: bool) -> None:
     state = task.state
+    if type(state) is Delivered and task.spec.task in s.t.tasks:
+        task.cancelled = True
+        task.cancelled_below = task.cancelled_below or recursive
+        task.forced = task.forced or force
+        node = NodeID(state.node)
+        tell(s, node, RunCancelled, task.spec.task, task.attempt, force, recursive)
+        return
     if type(state) is not Assigned:
         if task.spec.task in s.t.tasks:
             fail_task(s, task, Failure.CANCELLED, "cancelled before it began")

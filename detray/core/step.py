@@ -7,13 +7,31 @@ from detray.core.head_messages import (
     NodeMessage,
 )
 from detray.core.tables import DRIVER, Tables
-from detray.ids import JobNumber, ObjectID
+from detray.ids import JobNumber, NodeID, ObjectID
 
 
 class Step:
     """`out` collects effects; the other lists feed the fixed point (`LocalScheduler._settle`)."""
 
-    __slots__ = ("available", "drops", "out", "suspects", "t")
+    __slots__ = (
+        "again",
+        "answered",
+        "available",
+        "corrupted",
+        "drops",
+        "evicted",
+        "freed",
+        "missing",
+        "orphans",
+        "out",
+        "rebuilds",
+        "returned",
+        "roomless",
+        "rooms",
+        "settled",
+        "suspects",
+        "t",
+    )
 
     def __init__(self, tables: Tables) -> None:
         self.t = tables
@@ -24,6 +42,28 @@ class Step:
         """Objects that may have lost their last hold or pin."""
         self.drops: list[bytes] = []
         """Payload keys nobody needs any more; one effect at the end of the step."""
+        self.rebuilds: list[ObjectID] = []
+        """Lost objects that somebody wants."""
+        self.rooms: list[ObjectID] = []
+        """Transfers whose block was granted or refused."""
+        self.roomless: list[ObjectID] = []
+        """Objects that nobody has room to fetch."""
+        self.missing: list[tuple[ObjectID, int, tuple[NodeID, ...]]] = []
+        """Objects of ours, the attempt, and the nodes that turned out to have no copy."""
+        self.again: list[ObjectID] = []
+        """Objects whose transfer came to nothing while somebody waits."""
+        self.orphans: list[ObjectID] = []
+        """Objects whose owner turned out to be dead."""
+        self.evicted: list[ObjectID] = []
+        """Secondary copies that had to make room."""
+        self.corrupted: list[ObjectID] = []
+        """Objects whose file did not give back what was written."""
+        self.answered = False
+        """An owner answered a claim, and a result may have waited for that."""
+        self.settled: dict[NodeID, dict[ObjectID, int]] = {}
+        self.returned: dict[NodeID, dict[ObjectID, int]] = {}
+        self.freed: dict[NodeID, list[ObjectID]] = {}
+        """By node, what to tell it at the end of the step (`lending.flush`)."""
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a total that status and invariants report."""

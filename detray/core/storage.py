@@ -4,9 +4,9 @@ Rules (PROTOCOL N12, D 15 to 18)
 --------------------------------
 - A block belongs to its writer from the grant until it is sealed, abandoned, or the kernel says
   that the writer is gone.
-- When the arena has no room: sealed, unpinned objects move to disk, oldest first, enough of them
-  for the requests that wait. If none can move, the request gets a file of its own at once, so
-  waiting for memory can never deadlock.
+- When the arena has no room: copies that other nodes have as well go first, then sealed, unpinned
+  objects move to disk, oldest first, enough of them for the requests that wait. If none can move,
+  the request gets a file of its own at once, so waiting for memory can never deadlock.
 - What is larger than the arena goes to a file directly.
 - A spilled object is a block in a file segment: readers map it like any other, so there is nothing
   to restore. A copy that comes back while somebody reads the arena block is thrown away.
@@ -17,20 +17,21 @@ from __future__ import annotations
 from detray.core import arena, objects, places
 from detray.core.effects import ARENA, INLINE, GrantBlock, MoveObject, OpenSegment, RefuseBlock
 from detray.core.lifecycle import move_object
-from detray.core.states import Inline, Stored
+from detray.core.states import PENDING, Elsewhere, Inline, Stored
 from detray.core.step import Step
 from detray.core.stimuli import (
     BlockAbandoned,
     BlockRequested,
     BlockSealed,
+    ObjectCorrupted,
     ObjectMoved,
     ObjectMoveFailed,
     SegmentFailed,
     SegmentOpened,
 )
-from detray.core.tables import Block, Move, Object, Segment
+from detray.core.tables import HERE, Block, Client, Move, Object, Segment
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID
+from detray.ids import NO_CLIENT, ClientID, ObjectID
 
 SPILL_SEGMENT_BYTES = 256 << 20
 """Spilled objects share files of this size."""
@@ -43,8 +44,21 @@ def on_block_requested(s: Step, m: BlockRequested) -> None:
         text = "asked for twice, or without a size"
         s.out.append(RefuseBlock(m.client, m.object, Failure.STORE_FULL, text))
         return
-    client.blocks[m.object] = Block(m.size_bytes)
-    s.t.block_queue.append((m.client, m.object))
+    request_block(s, client, m.object, m.size_bytes)
+
+
+def request_block(s: Step, client: Client, item: ObjectID, size_bytes: int) -> None:
+    """Queue a request for room; it is served before the step ends, or when there is some."""
+    client.blocks[item] = Block(size_bytes)
+    s.t.block_queue.append((client.id, item))
+
+
+def _granted(s: Step, client: ClientID, item: ObjectID, block: Block) -> None:
+    """Tell whoever asked where to write."""
+    if client == NO_CLIENT:
+        s.rooms.append(item)
+    else:
+        s.out.append(GrantBlock(client, item, block.segment, block.offset))
 
 
 def on_block_sealed(s: Step, m: BlockSealed) -> None:
@@ -88,9 +102,11 @@ def serve_blocks(s: Step) -> None:
         offset = None
         if not waiting and block.size_bytes <= t.arena.size_bytes:
             offset = arena.allocate(t.arena, block.size_bytes)
+            while offset is None and _evict_oldest(s):
+                offset = arena.allocate(t.arena, block.size_bytes)
         if offset is not None:
             block.segment, block.offset = ARENA, offset
-            s.out.append(GrantBlock(client, item, ARENA, offset))
+            _granted(s, client, item, block)
         elif block.size_bytes > t.arena.size_bytes:
             _grant_file(s, client, item, block)
         else:
@@ -132,7 +148,7 @@ def on_segment_opened(s: Step, m: SegmentOpened) -> None:
         places.close_segment(s, m.segment)
         return
     block.segment, block.offset = m.segment, 0
-    s.out.append(GrantBlock(segment.client, segment.object, m.segment, 0))
+    _granted(s, segment.client, segment.object, block)
 
 
 def on_segment_failed(s: Step, m: SegmentFailed) -> None:
@@ -158,6 +174,9 @@ def on_segment_failed(s: Step, m: SegmentFailed) -> None:
 def _refuse(
     s: Step, client: ClientID, item: ObjectID, block: Block, failure: SegmentFailed
 ) -> None:
+    if client == NO_CLIENT:
+        s.rooms.append(item)
+        return
     store = s.t.arena
     text = (
         f"no room for {block.size_bytes} bytes: the store has {store.size_bytes - store.used} of"
@@ -165,6 +184,35 @@ def _refuse(
         f" ({failure.reason}). Drop references, or give init() a larger object_store_memory."
     )
     s.out.append(RefuseBlock(client, item, Failure.OUT_OF_DISK, text))
+
+
+def _evict_oldest(s: Step) -> bool:
+    """Drop the oldest copy that another node has as well; False if there is none (N14)."""
+    t = s.t
+    if not t.peers:
+        return False
+    for item in t.arena_order:
+        row = t.objects[item]
+        if not is_evictable(row):
+            continue
+        s.evicted.append(item)
+        places.release(s, row)
+        shared = row.shared
+        assert shared is not None, "only shared objects are evicted"
+        size_bytes = row.state.size_bytes  # type: ignore[union-attr]  # Stored
+        move_object(row, Elsewhere(size_bytes) if shared.home == HERE else PENDING)
+        s.suspects.append(item)
+        s.count("evicted bytes", size_bytes)
+        return True
+    return False
+
+
+def is_evictable(row: Object) -> bool:
+    """True for a secondary copy that nothing here depends on."""
+    shared = row.shared
+    if shared is None or row.pins or row.moving or shared.needed or shared.is_primary:
+        return False
+    return not (shared.home == HERE and shared.keeper == HERE) and not row.takers
 
 
 # ------------------------------------------------------------------ moving objects to disk
@@ -259,6 +307,16 @@ def on_object_moved(s: Step, m: ObjectMoved) -> None:
     places.release(s, row)
     move_object(row, Stored(move.segment, move.offset, move.size_bytes))
     s.count("spilled bytes", state.size_bytes)  # type: ignore[union-attr]  # Inline or Stored
+
+
+def on_object_corrupted(s: Step, m: ObjectCorrupted) -> None:
+    """What a file gives back is not what was written: that copy does not exist."""
+    row = s.t.objects.get(m.object)
+    if row is None or type(row.state) is not Stored or row.state.segment == ARENA:
+        s.count("stale")
+        return
+    s.count("corrupted")
+    s.corrupted.append(m.object)
 
 
 def on_object_move_failed(s: Step, m: ObjectMoveFailed) -> None:

@@ -28,7 +28,7 @@ import msgspec
 
 from detray.core.arena import Arena
 from detray.core.config import LocalConfig
-from detray.core.peer_messages import RunDone
+from detray.core.peer_messages import PeerMessage, RunDone
 from detray.core.resources import Amounts, Demand, Pool, Units
 from detray.core.states import ObjectState, TaskState
 from detray.core.stimuli import TaskSubmitted
@@ -224,7 +224,7 @@ class Shared(msgspec.Struct):
 
 
 class Peer(msgspec.Struct):
-    """Another living node. One not `announced` was heard of from others before the head named it."""
+    """Another living node; one not `announced` was heard of before the head named it."""
 
     id: NodeID
     name: str = ""
@@ -391,6 +391,8 @@ class Tables(msgspec.Struct):
     highest_node: NodeID = NodeID(-1)
     """Of all nodes announced so far: a lower number that is no peer's is a dead node's."""
     pulls: dict[ObjectID, Pull] = {}
+    pull_queue: dict[int, list[ObjectID]] = {}
+    """By priority, pulls that wait to be admitted, oldest first."""
     pulling_bytes: int = 0
     """Of pulls that were admitted."""
     pasts: dict[TaskID, Past] = {}
@@ -405,6 +407,10 @@ class Tables(msgspec.Struct):
     report_ns: int = 0
     reported_ns: int = 0
     reported_load: tuple[int, ...] = ()
+    early: list[PeerMessage] = []
+    """What peers said before the head admitted this node."""
+    reporting: bool = False
+    """This node is part of a cluster and tells the head how it is."""
     fenced: bool = False
     finished: int = 0
     counts: dict[str, int] = {}

@@ -9,24 +9,43 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from detray.core import objects
+from detray.core import objects, reports
 from detray.core.effects import CopyPayload, FailRequest
-from detray.core.head_messages import (
-    DemandInfeasible,
-    Placed,
-    PlacementRequested,
-    PlacementWithdrawn,
-)
+from detray.core.gets import fail_get
+from detray.core.head_messages import DemandInfeasible
 from detray.core.lifecycle import move_task
+from detray.core.links import tell
+from detray.core.parking import drop_parked
 from detray.core.payloads import template_number
-from detray.core.states import PENDING, READY, WAITING, Assigned, Failed, Placing
-from detray.core.step import Step
-from detray.core.stimuli import (
-    TaskSubmitted,
+from detray.core.peer_messages import RunCancelled
+from detray.core.placing import (
+    leave_takers,
+    push_ready,
+    push_ready_front,
+    release_arguments,
+    return_to_waiting,
+    route,
+    withdraw,
 )
-from detray.core.tables import Object, Shape, Task, Template
+from detray.core.pulls import ARGUMENT
+from detray.core.states import (
+    FETCHING,
+    PENDING,
+    READY,
+    WAITING,
+    Assigned,
+    Delivered,
+    Elsewhere,
+    Failed,
+    Gone,
+    Placing,
+)
+from detray.core.step import Step
+from detray.core.stimuli import TaskSubmitted
+from detray.core.tables import HERE, Object, Task, Template
+from detray.core.values import want
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID, TaskID, first_return, job_of, return_object
+from detray.ids import ClientID, NodeID, ObjectID, TaskID, first_return, job_of, return_object
 
 
 def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
@@ -47,13 +66,13 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
             push_ready(shape, m.depth, name)
             return
     task = t.tasks[name] = Task(m, template.number, number, WAITING, template.max_retries)
-    failed = _take_arguments(s, task) if m.args or m.refs else None
+    failed = take_arguments(s, task) if m.args or m.refs else None
     if client > 0 and _join_parent(s, task):
         fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)
     elif failed is not None:
         fail_task_like(s, task, failed)
     elif not task.missing:
-        make_ready(s, task, template)
+        route(s, task, template)
 
 
 def _create_returns(s: Step, task: TaskID, client: ClientID, template: Template) -> bool:
@@ -89,7 +108,7 @@ def _join_parent(s: Step, task: Task) -> bool:
     return parent.cancelled_below
 
 
-def _take_arguments(s: Step, task: Task) -> ObjectID | None:
+def take_arguments(s: Step, task: Task) -> ObjectID | None:
     """Hold what the task takes and count what is missing; the first failed argument, if any."""
     rows = s.t.objects
     failed = None
@@ -99,9 +118,11 @@ def _take_arguments(s: Step, task: Task) -> ObjectID | None:
             failed = failed or ref
             continue
         row.uses += 1
-        if row.state is PENDING:
+        if row.state is PENDING or type(row.state) is Gone:
             row.takers += (task.spec.task,)
             task.missing += 1
+            if row.shared is not None:
+                want(s, row, local=False, priority=ARGUMENT)
         elif type(row.state) is Failed:
             failed = failed or ref
     known = [ref for ref in task.spec.refs if ref in rows]
@@ -113,10 +134,31 @@ def _take_arguments(s: Step, task: Task) -> ObjectID | None:
     return failed
 
 
+def recount(s: Step, task: Task) -> None:
+    """A waiting task that holds its arguments already: wait for what is lost, or go on."""
+    rows = s.t.objects
+    task.missing = 0
+    for ref in task.spec.args:
+        row = rows.get(ref)
+        if row is None or type(row.state) is Failed:
+            leave_takers(s, task.spec.task, task.spec.args)
+            task.missing = 0
+            fail_task_like(s, task, ref)
+            return
+        if row.state is PENDING or type(row.state) is Gone:
+            row.takers += (task.spec.task,)
+            task.missing += 1
+            want(s, row, local=False, priority=ARGUMENT)
+    if not task.missing:
+        route(s, task, s.t.templates[task.template])
+
+
 def wake_takers(s: Step, row: Object) -> None:
     """An object became available: tell the tasks that wait for it."""
     takers, row.takers = row.takers, ()
     failed = type(row.state) is Failed
+    elsewhere = type(row.state) is Elsewhere
+    fetching = []
     for taker in takers:
         task = s.t.tasks.get(taker)
         if task is None:
@@ -124,62 +166,60 @@ def wake_takers(s: Step, row: Object) -> None:
         if failed:
             fail_task_like(s, task, row.id)
             continue
+        if elsewhere and task.state is FETCHING:
+            fetching.append(taker)
+            continue
         task.missing -= 1
-        if not task.missing and task.state is WAITING:
-            make_ready(s, task, s.t.templates[task.template])
+        if not task.missing and (task.state is WAITING or task.state is FETCHING):
+            _go_on(s, task)
+    if fetching:
+        row.takers += tuple(fetching)
+        want(s, row, local=True, priority=ARGUMENT)
 
 
-def make_ready(s: Step, task: Task, template: Template) -> None:
-    """All arguments are here: queue it, or ask the head if it can never run here."""
-    shape = s.t.shapes[template.shape]
-    if shape.feasible:
-        move_task(task, READY)
-        spec = task.spec
-        push_ready(shape, spec.depth, spec.task)
-        return
-    move_task(task, Placing(s.t.now_ns))
-    s.t.placing[task.spec.task] = None
-    s.to_head(
-        PlacementRequested(
-            s.next_link_seq(),
-            s.t.node,
-            task.spec.task,
-            task.attempt,
-            template.name,
-            template.demand,
-        )
-    )
-
-
-def push_ready(shape: Shape, depth: int, task: TaskID) -> None:
-    """Behind all of its depth."""
-    queue = shape.ready.get(depth)
-    if queue is None:
-        queue = shape.ready[depth] = []
-        shape.heads[depth] = 0
-    queue.append(task)
-    shape.count += 1
-
-
-def push_ready_front(shape: Shape, depth: int, task: TaskID) -> None:
-    """Before all of its depth: it came back from a worker."""
-    queue = shape.ready.setdefault(depth, [])
-    head = shape.heads.setdefault(depth, 0)
-    if head:
-        shape.heads[depth] = head - 1
-        queue[head - 1] = task
+def _go_on(s: Step, task: Task) -> None:
+    """Nothing is missing any more, unless something was lost again meanwhile."""
+    if s.t.peers or task.owner != HERE:
+        if task.state is FETCHING:
+            return_to_waiting(s, task)
+        recount(s, task)
     else:
-        queue.insert(0, task)
-    shape.count += 1
+        route(s, task, s.t.templates[task.template])
 
 
 def requeue(s: Step, task: Task) -> None:
     """From a worker back to the front of the ready queue; a cancelled one ends here."""
+    if task.cancelled:
+        move_task(task, WAITING)
+        fail_task(s, task, Failure.CANCELLED, "cancelled before it began")
+        return
+    if task.spec.args and (s.t.peers or task.owner != HERE):
+        move_task(task, WAITING)
+        recount(s, task)
+        return
     move_task(task, READY)
     template = s.t.templates[task.template]
     push_ready_front(s.t.shapes[template.shape], task.spec.depth, task.spec.task)
+
+
+def reopen(s: Step, task: Task) -> None:
+    """Open the next attempt of a run that was lost at another node, charging the budget."""
+    task.attempt += 1
+    if task.retries > 0:
+        task.retries -= 1
+    s.count("retried")
+    give_another_place(s, task)
+
+
+def give_another_place(s: Step, task: Task) -> None:
+    """The attempt is ours again: it ends if it was cancelled, else it is placed anew."""
+    return_to_waiting(s, task)
+    if task.away is not None:
+        task.away.stays = False
     if task.cancelled:
         fail_task(s, task, Failure.CANCELLED, "cancelled before it began")
+    else:
+        recount(s, task)
 
 
 def retry(s: Step, task: Task) -> None:
@@ -196,12 +236,26 @@ def can_retry(task: Task) -> bool:
     return task.retries != 0 and not task.cancelled
 
 
-def fail_task(s: Step, task: Task, failure: Failure, text: str) -> None:
+def pending_returns(s: Step, task: Task, template: Template) -> list[Object]:
+    """The returns that have no value yet (all, unless the task runs again for a lost one)."""
+    rows = s.t.objects
+    found = []
+    for index in range(template.num_returns):
+        row = rows.get(return_object(task.spec.task, index))
+        if row is not None and row.state is PENDING:
+            found.append(row)
+    return found
+
+
+def fail_task(s: Step, task: Task, failure: int, text: str) -> None:
     """End the task; its returns fail for a reason that the core itself knows."""
     template = s.t.templates[task.template]
+    if task.owner != HERE:
+        reports.report_error(s, task, failure, text)
+        end_task(s, task, template)
+        return
     state = Failed(failure, text)
-    for index in range(template.num_returns):
-        row = s.t.objects[return_object(task.spec.task, index)]
+    for row in pending_returns(s, task, template):
         objects.seal(s, row, state)
     s.count("cancelled" if failure == Failure.CANCELLED else "failed")
     end_task(s, task, template)
@@ -215,8 +269,11 @@ def fail_task_like(s: Step, task: Task, argument: ObjectID) -> None:
         return
     assert type(source.state) is Failed
     template = s.t.templates[task.template]
-    for index in range(template.num_returns):
-        row = s.t.objects[return_object(task.spec.task, index)]
+    if task.owner != HERE:
+        reports.report_failed_argument(s, task, argument, source)
+        end_task(s, task, template)
+        return
+    for row in pending_returns(s, task, template):
         if source.state.size_bytes:
             s.out.append(CopyPayload(argument, row.id))
         objects.seal(s, row, source.state, source.refs)
@@ -226,46 +283,55 @@ def fail_task_like(s: Step, task: Task, argument: ObjectID) -> None:
 
 def end_task(s: Step, task: Task, template: Template) -> None:
     """The task is done, well or badly: it holds nothing any more and leaves the table."""
+    _leave_stage(s, task, template)
     spec = task.spec
-    state = task.state
-    if type(state) is Assigned:
-        pass
-    elif state is READY:
-        s.t.shapes[template.shape].count -= 1
-    elif type(state) is Placing:
-        s.t.placing.pop(spec.task, None)
-        s.to_head(PlacementWithdrawn(s.next_link_seq(), s.t.node, spec.task, task.attempt))
-    elif state is WAITING and task.missing:
-        _leave_takers(s, spec)
     del s.t.tasks[spec.task]
     if spec.args:
         objects.drop_uses(s, spec.args)
     if spec.refs:
         objects.drop_uses(s, spec.refs)
-    if spec.size_bytes:
+    if spec.size_bytes and spec.task not in s.t.pasts:
         s.drops.append(spec.task)
 
 
-def _leave_takers(s: Step, spec: TaskSubmitted) -> None:
-    for ref in spec.args:
-        row = s.t.objects.get(ref)
-        if row is not None and spec.task in row.takers:
-            row.takers = tuple(taker for taker in row.takers if taker != spec.task)
+def _leave_stage(s: Step, task: Task, template: Template) -> None:
+    """Undo what the task's state means for others."""
+    spec = task.spec
+    state = task.state
+    if type(state) is Assigned:
+        return
+    if state is READY:
+        s.t.shapes[template.shape].count -= 1
+    elif type(state) is Placing:
+        s.t.placing.pop(spec.task, None)
+        withdraw(s, spec.task, task.attempt)
+    elif type(state) is Delivered:
+        tell(s, NodeID(state.node), RunCancelled, spec.task, task.attempt, True, True)
+        drop_parked(s, spec.task)
+    elif task.missing:
+        leave_takers(s, spec.task, spec.args)
+    release_arguments(s, task)
+
+
+def fail_roomless(s: Step) -> None:
+    """Neither memory nor disk has room for an argument or a value that was to be fetched."""
+    roomless, s.roomless = s.roomless, []
+    for item in roomless:
+        row = s.t.objects.get(item)
+        if row is None:
+            continue
+        text = f"no room on this node for the bytes of {item.hex()}, not even on disk"
+        for taker in row.takers:
+            task = s.t.tasks.get(taker)
+            if task is not None and task.state is FETCHING:
+                fail_task(s, task, Failure.OUT_OF_DISK, text)
+        for client, request in row.getters:
+            get = s.t.clients[client].gets.get(request)
+            if get is not None and get.fetch:
+                fail_get(s, get, Failure.OUT_OF_DISK, text)
 
 
 # ------------------------------------------------------------------ placement by the head
-
-
-def on_placed(s: Step, m: Placed) -> None:
-    """The head named a node; with one node that is this one, once its totals suffice."""
-    task = s.t.tasks.get(m.task)
-    if task is None or task.attempt != m.attempt or type(task.state) is not Placing:
-        s.count("stale")
-        return
-    assert m.node == s.t.node, "placement on another node before nodes can talk"
-    s.t.placing.pop(m.task, None)
-    move_task(task, READY)
-    push_ready(s.t.shapes[s.t.templates[task.template].shape], task.spec.depth, m.task)
 
 
 def on_demand_infeasible(s: Step, m: DemandInfeasible) -> None:

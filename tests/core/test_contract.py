@@ -10,6 +10,7 @@ import pytest
 
 from detray.core import effects as ef
 from detray.core import global_scheduler, local
+from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.core.outbox import CLIENT_MESSAGES, ORDERS
 from detray.core.payloads import INCOMING, OUTGOING
@@ -70,13 +71,17 @@ def test_what_travels_is_frozen_and_says_what_it_is(kind: type) -> None:
 
 def test_every_message_that_brings_bytes_has_keys_for_them() -> None:
     """A block's size is asked for, not sent."""
-    brings = {kind for kind in get_args(st.ClientStimulus) if "size_bytes" in fields(kind)}
-    assert set(INCOMING) == brings - {st.BlockRequested} | {st.RunFinished}
+    said = (*get_args(st.ClientStimulus), *get_args(pm.PeerMessage))
+    brings = {kind for kind in said if "size_bytes" in fields(kind)}
+    assert set(INCOMING) == brings - {st.BlockRequested, pm.ValueFound} | {
+        st.RunFinished,
+        pm.RunDone,
+    }
 
 
 def test_every_message_that_takes_bytes_along_names_their_keys() -> None:
     takes = {kind for kind in CLIENT_MESSAGES if fields(kind) & {"size_bytes", "places", "args"}}
-    assert set(OUTGOING) == takes
+    assert set(OUTGOING) == takes | set(INCOMING) & set(get_args(pm.PeerMessage))
 
 
 @pytest.mark.parametrize("kind", [*ORDERS], ids=lambda kind: kind.__name__)

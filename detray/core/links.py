@@ -1,0 +1,70 @@
+"""Links to other nodes: numbers for what is sent, and which messages that arrive still count.
+
+A node number names one incarnation and is given out once. So a number up to the highest one
+announced that is no peer's belongs to the dead, and a higher one to a node of which the head's word
+is still on its way (other nodes may be faster).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from detray.core.effects import SendToPeer
+from detray.core.peer_messages import PeerMessage
+from detray.core.step import Step
+from detray.core.tables import Peer
+from detray.ids import NodeID
+
+
+def peer_of(s: Step, node: NodeID) -> Peer | None:
+    """The row of another node, None if it is dead (or nonsense)."""
+    t = s.t
+    peer = t.peers.get(node)
+    if peer is None and node > t.highest_node and node != t.node:
+        peer = t.peers[node] = Peer(node, announced=False)
+    return peer
+
+
+def is_alive(s: Step, node: NodeID) -> bool:
+    """True for this node and for every other that is not known to be dead."""
+    t = s.t
+    return node in t.peers or node == t.node or node > t.highest_node
+
+
+def tell(s: Step, node: NodeID, kind: Callable[..., PeerMessage], *fields: object) -> bool:
+    """Send a message on the ordered link to a node; False if it is dead."""
+    peer = peer_of(s, node)
+    if peer is None:
+        return False
+    peer.sent += 1
+    s.out.append(SendToPeer(node, kind(peer.sent, s.t.node, *fields)))
+    return True
+
+
+# Any: each handler takes the message type that it is registered for.
+def from_peer(handler: Callable[[Step, Any], None]) -> Callable[[Step, Any], None]:
+    """The handler, for messages that count only: each once, from the living, after admission."""
+
+    @wraps(handler)
+    def handle(s: Step, m: Any) -> None:
+        t = s.t
+        if t.node < 0:
+            t.early.append(m)
+            return
+        peer = t.peers.get(m.node) or peer_of(s, m.node)
+        if peer is None:
+            s.count("from the dead")
+            if not t.config.policy.fencing_off:
+                return
+        elif m.link_seq <= peer.received:
+            s.count("duplicates")
+            return
+        else:
+            if m.link_seq > peer.received + 1:
+                s.count("gaps")
+            peer.received = m.link_seq
+        handler(s, m)
+
+    return handle

@@ -1,0 +1,218 @@
+"""Membership as one node sees it: joining, other nodes, their deaths, its own, what it tells.
+
+Rules (PROTOCOL N15, N16, T4, D 35 to 38)
+-----------------------------------------
+- The head alone admits and buries. On its verdict a node drops later messages of the dead one, ends
+  its holds, copies, runs and attempts, and fails what it owned.
+- A node that learns of its own burial does nothing more: its processes are killed, its memory is
+  thrown away, and it joins as a new node.
+- A node tells the head of a peer that it cannot reach; who dies of that, the head decides.
+- Its load is told when it has changed, not too often, and now and then as a sign of life.
+"""
+
+from __future__ import annotations
+
+from detray.core import clients
+from detray.core.effects import LeaveCluster
+from detray.core.handover import lose_run
+from detray.core.head_messages import (
+    JobClosed,
+    LoadReported,
+    NodeAdmitted,
+    NodeAnnounced,
+    NodeBuried,
+    PeerReachable,
+    PeerUnreachable,
+)
+from detray.core.lending import ASKED, end_loan, orphan, refuse
+from detray.core.payloads import template_key
+from detray.core.peer_messages import PeerMessage
+from detray.core.pulls import end_pulls_from
+from detray.core.runs import cancel_task
+from detray.core.states import Assigned, Delivered
+from detray.core.step import Step
+from detray.core.stimuli import Fenced, NodeStarted, PeerHeard, PeerSilent
+from detray.core.tables import DRIVER, HERE, Object, Peer, Shared
+from detray.core.tasks import end_task, fail_task
+from detray.core.values import lose_copy
+from detray.errors import Failure
+from detray.ids import NodeID, TaskID, job_of
+
+# ------------------------------------------------------------------ this node
+
+
+def on_node_started(s: Step, m: NodeStarted) -> None:
+    """Part of a cluster from the start: join it, and say how we are from now on."""
+    s.t.reporting = True
+    if not s.t.link_seq:
+        clients.join(s)
+
+
+def on_node_admitted(s: Step, m: NodeAdmitted) -> None:
+    """This node has a number; the drivers that wait can have their jobs."""
+    t = s.t
+    t.node, t.incarnation = m.node, m.incarnation
+    t.highest_node = max(t.highest_node, m.node)
+    for client in t.clients.values():
+        if client.kind == DRIVER and not client.job and client.connected:
+            clients.request_job(s, client)
+
+
+def take_early(s: Step) -> list[PeerMessage]:
+    """What faster nodes said before our admission reached us."""
+    if s.t.node < 0 or not s.t.early:
+        return []
+    early, s.t.early = s.t.early, []
+    return early
+
+
+def on_fenced(s: Step, m: Fenced) -> None:
+    """This incarnation is dead for everybody else."""
+    if not s.t.config.policy.fencing_off:
+        s.t.fenced = True
+        s.out.append(LeaveCluster(m.reason))
+
+
+# ------------------------------------------------------------------ others
+
+
+def on_node_announced(s: Step, m: NodeAnnounced) -> None:
+    """Another node is a member."""
+    t = s.t
+    t.highest_node = max(t.highest_node, m.node)
+    if m.node == t.node:
+        return
+    peer = t.peers.get(m.node)
+    if peer is None:
+        peer = t.peers[m.node] = Peer(m.node)
+    peer.name, peer.totals, peer.announced = m.name, m.totals, True
+
+
+def on_peer_silent(s: Step, m: PeerSilent) -> None:
+    """Nothing comes through to a peer."""
+    peer = s.t.peers.get(m.node)
+    if peer is not None and not peer.silent and s.t.node >= 0:
+        peer.silent = True
+        s.to_head(PeerUnreachable(s.next_link_seq(), s.t.node, m.node))
+
+
+def on_peer_heard(s: Step, m: PeerHeard) -> None:
+    """It comes through again."""
+    peer = s.t.peers.get(m.node)
+    if peer is not None and peer.silent:
+        peer.silent = False
+        s.to_head(PeerReachable(s.next_link_seq(), s.t.node, m.node))
+
+
+def on_job_closed(s: Step, m: JobClosed) -> None:
+    """A job whose driver is at another node is over."""
+    clients.end_job(s, m.job)
+    for number, template in list(s.t.templates.items()):
+        if job_of(template.function) == m.job:
+            del s.t.templates[number]
+            if template.size_bytes:
+                s.drops.append(template_key(number))
+    for peer in s.t.peers.values():
+        for theirs, ours in list(peer.known_templates.items()):
+            if ours not in s.t.templates:
+                del peer.known_templates[theirs]
+
+
+def on_node_buried(s: Step, m: NodeBuried) -> None:
+    """A member is dead, whatever it may still say."""
+    t = s.t
+    t.highest_node = max(t.highest_node, m.node)
+    if t.peers.pop(m.node, None) is None or t.config.policy.burial_cleanup_off:
+        return
+    end_pulls_from(s, m.node)
+    for row in list(t.objects.values()):
+        if row.shared is not None:
+            _bury_in_object(s, row, row.shared, m.node)
+    for task in list(t.tasks.values()):
+        if task.spec.task not in t.tasks:
+            continue
+        if type(task.state) is Delivered and task.state.node == m.node:
+            template = t.templates[task.template]
+            text = f"node {m.node}, which ran {template.name}, died: {m.reason}"
+            lose_run(s, task, Failure.NODE_DIED, text)
+        elif task.owner == m.node:
+            _end_orphaned(s, task.spec.task)
+        elif not isinstance(task.state, Delivered | Assigned):
+            _fail_for_orphans(s, task.spec.task)
+
+
+def _bury_in_object(s: Step, row: Object, shared: Shared, node: NodeID) -> None:
+    """End what the dead node had to do with one object."""
+    shared.watchers.pop(node, None)
+    if shared.in_flight.pop(node, None) is not None:
+        s.suspects.append(row.id)
+    shared.settle.pop(node, None)
+    if shared.home == node:
+        if shared.claims == ASKED:
+            refuse(s, row, shared)
+        else:
+            orphan(s, row, shared, f"node {node}, which owned {row.id.hex()}, died")
+        return
+    if shared.home != HERE:
+        if shared.is_primary and shared.home not in s.t.peers:
+            shared.orphan = True
+        return
+    if shared.lent.get(node):
+        end_loan(s, row, shared, node, 1 << 62)
+        shared.lent.pop(node, None)
+    lose_copy(s, row, shared, node)
+
+
+def _end_orphaned(s: Step, name: TaskID) -> None:
+    """A run whose owner is dead: nobody wants its result (PROTOCOL N15)."""
+    task = s.t.tasks[name]
+    if type(task.state) is Assigned:
+        cancel_task(s, task, force=True, recursive=True)
+        return
+    for child in task.children or ():
+        row = s.t.tasks.get(child)
+        if row is not None:
+            cancel_task(s, row, force=True, recursive=True)
+    end_task(s, task, s.t.templates[task.template])
+
+
+def _fail_for_orphans(s: Step, name: TaskID) -> None:
+    """A task here takes an object whose owner is dead, copies or not."""
+    task = s.t.tasks[name]
+    for ref in task.spec.args:
+        row = s.t.objects.get(ref)
+        if row is not None and row.shared is not None and row.shared.orphan:
+            text = f"node {row.shared.home}, which owned {ref.hex()}, died"
+            fail_task(s, task, Failure.OWNER_DIED, text)
+            return
+
+
+# ------------------------------------------------------------------ how we are
+
+
+def report_load(s: Step) -> None:
+    """Tell the head what is free and what waits, if that changed or it is time for a sign."""
+    t = s.t
+    if t.node < 0:
+        return
+    policy = t.config.policy
+    backlog = sum(shape.count for shape in t.shapes)
+    load = (*t.pool.available[1:], backlog, t.received)
+    since_ns = t.now_ns - t.reported_ns
+    if load != t.reported_load and (since_ns >= policy.report_interval_ns or not t.reported_load):
+        due = True
+    else:
+        due = since_ns >= policy.heartbeat_ns
+    if due:
+        t.reported_load = load
+        t.reported_ns = t.now_ns
+        s.to_head(
+            LoadReported(
+                s.next_link_seq(), t.node, tuple(t.pool.available[1:]), backlog, t.received
+            )
+        )
+        t.report_ns = t.now_ns + policy.heartbeat_ns
+    elif load != t.reported_load:
+        t.report_ns = t.reported_ns + policy.report_interval_ns
+    else:
+        t.report_ns = t.reported_ns + policy.heartbeat_ns

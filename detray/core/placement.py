@@ -1,0 +1,197 @@
+"""Placement policies: which node of the cluster should run a task that was handed over.
+
+A policy is a small object with two methods (`Placement`); it sees the head's view of the nodes and
+decides nothing else. The head keeps the queue, the bookkeeping and the messages. Policies draw
+chance, where they want it, from a counter-based function of the seed (`draw`), so that one more
+draw somewhere shifts nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import msgspec
+
+from detray.core.head_messages import PlacementRequested
+from detray.ids import NodeID, TaskID
+
+MASK = (1 << 64) - 1
+UNIT = 10_000
+
+Demand = tuple[tuple[str, int], ...]
+
+
+class Offer(msgspec.Struct):
+    """A placement that no report of the node has confirmed yet."""
+
+    at_ns: int
+    task: TaskID
+    demand: Demand
+
+
+class Node(msgspec.Struct):
+    """A member of the cluster, as the head knows it.
+
+    `free` is what its last report said, less what was placed there since (`offers`). `slots` is how
+    many CPUs it has, at least one. `sent` and `received` number the messages of its link.
+    """
+
+    id: NodeID
+    incarnation: int
+    name: str
+    totals: dict[str, int]
+    sent: int = 0
+    received: int = 0
+    names: tuple[str, ...] = ()
+    free: dict[str, int] = {}
+    backlog: int = 0
+    placed: int = 0
+    """Placements that this node was named for and that were not declined."""
+    confirmed: int = 0
+    """Placements that had reached it when it reported last."""
+    offers: list[Offer] = []
+    heard_ns: int = -1
+    """When it last said anything; -1: it never reports, so silence means nothing."""
+    recalled_ns: int = 0
+
+    @property
+    def slots(self) -> int:
+        """CPUs, at least one."""
+        return max(1, self.totals.get("CPU", 0) // UNIT)
+
+    def can_ever(self, demand: Demand) -> bool:
+        """True if its totals meet the demand."""
+        totals = self.totals
+        return all(totals.get(name, 0) >= amount for name, amount in demand)
+
+    def has_room(self, demand: Demand) -> bool:
+        """True if the demand fits into what is free now."""
+        free = self.free
+        return all(free.get(name, 0) >= amount for name, amount in demand)
+
+
+class Placement(Protocol):
+    """What a policy must do. Both methods are pure in the node view, the request and own state."""
+
+    def rank(self, request: PlacementRequested) -> int:
+        """Smaller ranks are placed first; equal ones in order of arrival."""
+        ...
+
+    def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
+        """One of `nodes`, which all have room, in order of joining; None: it waits."""
+        ...
+
+
+def draw(seed: int, stream: int, number: int) -> int:
+    """64 bits that depend on the arguments only (splitmix64 of a mixed key)."""
+    z = (seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + number + 1) & MASK
+    z = (z + 0x9E3779B97F4A7C15) & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def bytes_at(request: PlacementRequested, node: Node) -> int:
+    """Bytes of the task's arguments that lie at a node already."""
+    for place, size_bytes in request.hints:
+        if place == node.id:
+            return size_bytes
+    return 0
+
+
+class Hybrid:
+    """The default: where most bytes of the arguments are, else the asking node, else in turn.
+
+    Taking nodes in turn spreads the surplus of a busy node; it costs O(1) a task while there is
+    room (Ray's hybrid policy picks among the best k at random instead).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.last = -1
+
+    def rank(self, request: PlacementRequested) -> int:
+        """In order of arrival."""
+        return 0
+
+    def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
+        """See the class."""
+        best: Node | None = None
+        if request.hints:
+            best = max(nodes, key=lambda n: (bytes_at(request, n), -n.id), default=None)
+            if best is not None and bytes_at(request, best) > 0:
+                return best
+        first: Node | None = None
+        for node in nodes:
+            if first is None:
+                first = node
+            if node.id > self.last:
+                first = node
+                break
+        if first is not None:
+            self.last = first.id
+        return first
+
+
+class Locality:
+    """Wait for nothing but bytes: most bytes first, then most free CPU, then the lowest number."""
+
+    def __init__(self, seed: int) -> None:
+        pass
+
+    def rank(self, request: PlacementRequested) -> int:
+        """In order of arrival."""
+        return 0
+
+    def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
+        """See the class."""
+        return max(
+            nodes, key=lambda n: (bytes_at(request, n), n.free.get("CPU", 0), -n.id), default=None
+        )
+
+
+class Spread:
+    """The emptiest node, whatever lies where."""
+
+    def __init__(self, seed: int) -> None:
+        pass
+
+    def rank(self, request: PlacementRequested) -> int:
+        """In order of arrival."""
+        return 0
+
+    def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
+        """See the class."""
+        return max(
+            nodes,
+            key=lambda n: (n.free.get("CPU", 0) * 1000 // (n.slots * UNIT), -n.backlog, -n.id),
+            default=None,
+        )
+
+
+class Random:
+    """Any node with room, each as likely."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.draws = 0
+
+    def rank(self, request: PlacementRequested) -> int:
+        """In order of arrival."""
+        return 0
+
+    def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
+        """See the class."""
+        having = list(nodes)
+        if not having:
+            return None
+        self.draws += 1
+        return having[draw(self.seed, 1, self.draws) % len(having)]
+
+
+POLICIES: dict[str, type[Hybrid] | type[Locality] | type[Spread] | type[Random]] = {
+    "hybrid": Hybrid,
+    "locality": Locality,
+    "spread": Spread,
+    "random": Random,
+}

@@ -1,0 +1,232 @@
+"""Where a task whose arguments are all available should run: here, or where the head says.
+
+Rules (DESIGN 1, PROTOCOL N7, D 27)
+-----------------------------------
+- A node asks the head for what it can never run, for what it has no room for soon (`surplus`), and
+  for what has much larger arguments elsewhere than here. Everything else never leaves the node.
+- A task is in one place: in the ready queue here, or asked for (`Placing`). The owner may change
+  its mind until the head has answered; then it declines the answer.
+- What the head sends home stays home.
+"""
+
+from __future__ import annotations
+
+from detray.core import objects, resources
+from detray.core.head_messages import PlacementRequested, PlacementWithdrawn
+from detray.core.lending import shared_of
+from detray.core.lifecycle import move_task
+from detray.core.pulls import ARGUMENT
+from detray.core.states import FETCHING, READY, WAITING, Elsewhere, Inline, Placing, Stored
+from detray.core.step import Step
+from detray.core.tables import HERE, Away, Object, Shape, Task, Template
+from detray.core.values import want
+from detray.ids import NodeID, ObjectID, TaskID
+
+
+def away_of(task: Task) -> Away:
+    """The part of the row that concerns other nodes; made when they first do."""
+    away = task.away
+    if away is None:
+        away = task.away = Away()
+    return away
+
+
+def route(s: Step, task: Task, template: Template) -> None:
+    """All arguments are available somewhere: queue the task here, or ask the head."""
+    shape = s.t.shapes[template.shape]
+    if not shape.feasible:
+        ask(s, task, template, ())
+        return
+    t = s.t
+    if t.peers and task.owner == HERE and not (task.away is not None and task.away.stays):
+        hand_over = t.config.policy.hand_over
+        if hand_over == "always":
+            ask(s, task, template, find_hints(s, task))
+            return
+        if hand_over == "surplus" and task.spec.args:
+            hints = find_hints(s, task)
+            here = dict(hints).get(t.node, 0)
+            if any(size >= here + t.config.policy.locality_bytes for _, size in hints):
+                ask(s, task, template, hints)
+                return
+    enter_here(s, task, shape)
+
+
+def find_hints(s: Step, task: Task) -> tuple[tuple[NodeID, int], ...]:
+    """Bytes of the task's arguments by the node whose memory has them, in order of nodes."""
+    sums: dict[NodeID, int] = {}
+    for ref in dict.fromkeys(task.spec.args):
+        row = s.t.objects.get(ref)
+        if row is None or isinstance(row.state, Inline):
+            continue
+        size_bytes = row.state.size_bytes if isinstance(row.state, Stored | Elsewhere) else 0
+        for node in _holders(s, row):
+            sums[node] = sums.get(node, 0) + size_bytes
+    return tuple(sorted(sums.items()))
+
+
+def _holders(s: Step, row: Object) -> list[NodeID]:
+    holders = [s.t.node] if type(row.state) is Stored else []
+    shared = row.shared
+    if shared is not None:
+        if shared.home == HERE and shared.keeper != HERE:
+            holders.append(shared.keeper)
+        holders += [node for node in shared.copies if node not in holders]
+    return holders
+
+
+def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int], ...]) -> None:
+    """Put the task to the head."""
+    t = s.t
+    move_task(task, Placing(t.now_ns))
+    t.placing[task.spec.task] = None
+    s.to_head(
+        PlacementRequested(
+            s.next_link_seq(), t.node, task.spec.task, task.attempt, template.name,
+            template.demand, hints,
+        )
+    )  # fmt: skip
+
+
+def withdraw(s: Step, task: TaskID, attempt: int, declined: NodeID = HERE) -> None:
+    """Tell the head that a place is not needed (or not taken) any more."""
+    s.to_head(PlacementWithdrawn(s.next_link_seq(), s.t.node, task, attempt, declined))
+
+
+def enter_here(s: Step, task: Task, shape: Shape) -> None:
+    """The task runs here: queue it, as soon as its arguments are in this node's memory."""
+    spec = task.spec
+    missing = []
+    if spec.args and (s.t.peers or task.owner != HERE):
+        missing = _count_arguments(s, task)
+    if missing:
+        move_task(task, FETCHING)
+        task.missing = len(missing)
+        for row in missing:
+            row.takers += (spec.task,)
+        for row in missing:
+            want(s, row, local=True, priority=ARGUMENT)
+        return
+    move_task(task, READY)
+    push_ready(shape, spec.depth, spec.task)
+
+
+def _count_arguments(s: Step, task: Task) -> list[Object]:
+    """Keep what is here from being evicted; the rows, one per mention, of what is not."""
+    missing = []
+    rows = [s.t.objects[ref] for ref in task.spec.args]
+    if not any(row.shared is not None for row in rows):
+        return []
+    away = away_of(task)
+    for row in rows:
+        if not away.counted:
+            shared_of(row).needed += 1
+        if objects.is_absent(row, local=True):
+            missing.append(row)
+    away.counted = True
+    return missing
+
+
+def release_arguments(s: Step, task: Task) -> None:
+    """The task was dispatched, or leaves: its arguments may be evicted again."""
+    away = task.away
+    if away is None or not away.counted:
+        return
+    away.counted = False
+    for ref in task.spec.args:
+        row = s.t.objects.get(ref)
+        if row is not None and row.shared is not None:
+            row.shared.needed -= 1
+
+
+def leave_takers(s: Step, task: TaskID, refs: tuple[ObjectID, ...]) -> None:
+    """The task does not wait for these objects any more."""
+    for ref in refs:
+        row = s.t.objects.get(ref)
+        if row is not None and task in row.takers:
+            row.takers = tuple(taker for taker in row.takers if taker != task)
+
+
+def push_ready(shape: Shape, depth: int, task: TaskID) -> None:
+    """Behind all of its depth."""
+    queue = shape.ready.get(depth)
+    if queue is None:
+        queue = shape.ready[depth] = []
+        shape.heads[depth] = 0
+    queue.append(task)
+    shape.count += 1
+
+
+def push_ready_front(shape: Shape, depth: int, task: TaskID) -> None:
+    """Before all of its depth: it came back from a worker."""
+    queue = shape.ready.setdefault(depth, [])
+    head = shape.heads.setdefault(depth, 0)
+    if head:
+        shape.heads[depth] = head - 1
+        queue[head - 1] = task
+    else:
+        queue.insert(0, task)
+    shape.count += 1
+
+
+# ------------------------------------------------------------------ surplus
+
+
+def balance(s: Step) -> None:
+    """Offer the head what this node will not run soon; take some back when it runs dry."""
+    t = s.t
+    policy = t.config.policy
+    if policy.hand_over != "surplus":
+        return
+    for shape in t.shapes:
+        if shape.feasible and shape.count:
+            rounds = resources.count_fitting_ever(t.pool, shape.amounts) * policy.surplus_rounds
+            if shape.count > rounds and len(t.placing) < policy.asks_max:
+                _offer(s, shape, min(shape.count - rounds, policy.asks_max - len(t.placing)))
+    if t.placing and not any(shape.count for shape in t.shapes):
+        _take_back(s)
+
+
+def _offer(s: Step, shape: Shape, count: int) -> None:
+    """Ask the head to place the youngest ready tasks of a shape."""
+    t = s.t
+    depth = min(shape.ready)
+    queue, head = shape.ready[depth], shape.heads[depth]
+    while count and len(queue) > head:
+        task = t.tasks.get(queue[-1])
+        if task is None or task.state is not READY:
+            queue.pop()
+            continue
+        if task.owner != HERE or (task.away is not None and task.away.stays):
+            return
+        queue.pop()
+        shape.count -= 1
+        count -= 1
+        release_arguments(s, task)
+        ask(s, task, t.templates[task.template], find_hints(s, task) if task.spec.args else ())
+
+
+def _take_back(s: Step) -> None:
+    """Nothing is left to run here: ask the head for nothing more than others can begin."""
+    t = s.t
+    taken: dict[int, int] = {}
+    for item in list(t.placing):
+        task = t.tasks[item]
+        template = t.templates[task.template]
+        shape = t.shapes[template.shape]
+        if not shape.feasible:
+            continue
+        room = resources.count_fitting(t.pool, shape.amounts, 1 << 20)
+        if taken.get(shape.number, 0) >= room:
+            continue
+        taken[shape.number] = taken.get(shape.number, 0) + 1
+        del t.placing[item]
+        withdraw(s, item, task.attempt)
+        enter_here(s, task, shape)
+
+
+def return_to_waiting(s: Step, task: Task) -> None:
+    """Back to where arguments are counted: one of them may be lost, or the place is."""
+    release_arguments(s, task)
+    move_task(task, WAITING)
+    task.missing = 0
