@@ -51,31 +51,13 @@ def test_bandwidths(written: object, expected: int) -> None:
     assert bytes_per_s(written) == expected
 
 
-@pytest.mark.parametrize(
-    "written",
-    [
-        "",
-        "10",
-        "ms",
-        "10 parsecs",
-        "-1s",
-        -1,
-        -0.5,
-        float("nan"),
-        float("inf"),
-        True,
-        None,
-        [1],
-        "1e999s",
-        "1e30s",
-        1e300,
-        "1,5s",
-        "٣s",
-        "1_000s",
-        "0x10s",
-        "1..5s",
-    ],
-)
+NO_DURATIONS = [
+    *["", "10", "ms", "10 parsecs", "-1s", "1,5s", "٣s", "1_000s", "0x10s", "1..5s"],
+    *["1e999s", "1e30s", 1e300, -1, -0.5, float("nan"), float("inf"), True, None, [1]],
+]
+
+
+@pytest.mark.parametrize("written", NO_DURATIONS)
 def test_what_is_no_duration_is_a_value_error(written: object) -> None:
     """And nothing else."""
     with pytest.raises(ValueError, match="a duration"):

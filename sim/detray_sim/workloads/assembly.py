@@ -42,27 +42,30 @@ def assemble(
 
     Raises WorkloadError, for a cycle one that names it.
     """
+    where = source or name
     for draft in drafts:
         for place, _ in draft.inputs:
             if not 0 <= place < len(drafts):
-                raise WorkloadError(f"{name}: task {draft.id!r} takes from task number {place}")
+                raise WorkloadError(f"{where}: task {draft.id!r} takes from task number {place}")
     order = topological_order(
-        name,
+        where,
         [draft.id for draft in drafts],
         [[place for place, _ in draft.inputs] for draft in drafts],
     )
     number_of = [0] * len(drafts)
     for number, place in enumerate(order):
         number_of[place] = number
-    return validate(
-        Workload(
-            name=name,
-            tasks=tuple(_task(drafts[place], number_of) for place in order),
-            source=source,
-            recorded_makespan_ns=recorded_makespan_ns,
-            recorded_nodes=recorded_nodes,
-        )
+    workload = Workload(
+        name=name,
+        tasks=tuple(_task(drafts[place], number_of) for place in order),
+        source=source,
+        recorded_makespan_ns=recorded_makespan_ns,
+        recorded_nodes=recorded_nodes,
     )
+    try:
+        return validate(workload)
+    except WorkloadError as error:
+        raise WorkloadError(f"{where}: {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def _task(draft: Draft, number_of: Sequence[int]) -> TaskSpec:
@@ -81,11 +84,11 @@ def _task(draft: Draft, number_of: Sequence[int]) -> TaskSpec:
 
 
 def topological_order(
-    name: str, ids: Sequence[str], parents: Sequence[Sequence[int]]
+    where: str, ids: Sequence[str], parents: Sequence[Sequence[int]]
 ) -> Sequence[int]:
     """Places such that each comes after its parents; of those possible, the smallest first.
 
-    `ids` are for the message of the WorkloadError that a cycle raises; `name` is the workload's.
+    `ids` are for the message of the WorkloadError that a cycle raises; it begins with `where`.
     """
     if all(parent < place for place, above in enumerate(parents) for parent in above):
         return range(len(parents))
@@ -107,7 +110,9 @@ def topological_order(
                 heappush(ready, child)
     if len(order) < len(parents):
         cycle = _cycle(parents, missing)
-        raise WorkloadError(f"{name}: tasks wait for each other: {_shown([ids[p] for p in cycle])}")
+        raise WorkloadError(
+            f"{where}: tasks wait for each other: {_shown([ids[p] for p in cycle])}"
+        )
     return order
 
 
