@@ -133,8 +133,8 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def legend(axes: Axes, entries: Sequence[tuple[str, str]], columns: int = 6) -> None:
-    """(label, colour) below the axes, outside of what is drawn; read line by line."""
+def legend(figure: Figure, entries: Sequence[tuple[str, str, str]], columns: int = 6) -> None:
+    """(label, colour, pattern) below everything that is drawn; read line by line."""
     from matplotlib.patches import Patch
 
     rows = -(-len(entries) // columns)
@@ -142,12 +142,15 @@ def legend(axes: Axes, entries: Sequence[tuple[str, str]], columns: int = 6) -> 
     order = [line * columns + c for c in range(columns) for line in range(rows)]
     chosen = [entries[place] for place in order if place < len(entries)]
     if chosen:
-        axes.figure.legend(
-            handles=[Patch(facecolor=colour, label=shortened(label)) for label, colour in chosen],
+        figure.legend(
+            handles=[
+                Patch(facecolor=colour, hatch=hatch, edgecolor="white", label=shortened(label))
+                for label, colour, hatch in chosen
+            ],
             loc="outside lower left",
             ncols=min(columns, len(entries)),
-            handlelength=1.0,
-            handleheight=1.0,
+            handlelength=1.2,
+            handleheight=1.2,
             columnspacing=1.2,
         )
 

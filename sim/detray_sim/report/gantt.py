@@ -92,7 +92,7 @@ def gantt(
         elif result.transfers:
             _lines(axes, result, Ends(result, workload, plan))
         _time_axis(grid[-1][0], result)
-        legend(axes, _entries(result, named, dense or below))
+        legend(figure, _entries(result, named, dense or below))
         return drawn(figure)
 
 
@@ -125,13 +125,15 @@ def _named(result: RunResult) -> dict[str, str]:
     return colours([row[0] for row in name_table(result)])
 
 
-def _entries(result: RunResult, named: dict[str, str], aggregate: bool) -> list[tuple[str, str]]:
-    entries = [(name, colour) for name, colour in named.items() if colour != OTHER]
+def _entries(
+    result: RunResult, named: dict[str, str], aggregate: bool
+) -> list[tuple[str, str, str]]:
+    entries = [(name, colour, "") for name, colour in named.items() if colour != OTHER]
     rest = len(named) - len(entries)
     if rest:
-        entries.append((format_count(rest, "other name"), OTHER))
+        entries.append((format_count(rest, "other name"), OTHER, ""))
     if any(task.failed for task in result.tasks if has_run(task)) and not aggregate:
-        entries.append(("failed (framed)", FAILED))
+        entries.append(("failed (framed)", FAILED, ""))
     return entries
 
 

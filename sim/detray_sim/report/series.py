@@ -21,7 +21,7 @@ class Bins:
         self._partial = [0.0] * (count + 1)
         self._steps = [0.0] * (count + 1)
 
-    def add(self, started_ns: int, finished_ns: int, weight: float) -> None:
+    def add(self, started_ns: float, finished_ns: float, weight: float) -> None:
         """One interval; what lies outside of the range is cut off."""
         left = min(max(0.0, started_ns / self.width), self.count)
         right = min(max(0.0, finished_ns / self.width), self.count)
