@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from detray.core import resources
 from detray.core.gets import fail_get
-from detray.core.states import PENDING, Assigned, Placing
+from detray.core.states import PENDING, Assigned, Delivered, Fetching, Placing
 from detray.core.step import Step
-from detray.core.tables import Get, Task, Worker
+from detray.core.tables import HERE, Get, Task, Worker
 from detray.core.tasks import format_demand
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID, TaskID, task_of
@@ -101,7 +101,13 @@ def _can_answer(s: Step, get: Get, done: dict[TaskID, None]) -> bool:
 
 
 def _can_come(s: Step, item: ObjectID, done: dict[TaskID, None]) -> bool:
-    return not _is_pending(s, item) or task_of(item) in done
+    return not _is_pending(s, item) or task_of(item) in done or _is_foreign(s, item)
+
+
+def _is_foreign(s: Step, item: ObjectID) -> bool:
+    """True for another node's object: whether its value can come is not known here."""
+    row = s.t.objects[item]
+    return row.shared is not None and row.shared.home != HERE
 
 
 def _is_pending(s: Step, item: ObjectID) -> bool:
@@ -114,6 +120,8 @@ def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> 
     t = s.t
     if type(task.state) is Placing:
         return True  # a node that can run it may join
+    if isinstance(task.state, Delivered | Fetching):
+        return True  # other nodes have the word: no cycle is proven from here alone
     if type(task.state) is Assigned:
         begun = t.workers[ClientID(task.state.worker)].runs[0]
         if begun.task == task.spec.task:
@@ -136,7 +144,7 @@ def _describe(s: Step, youngest: Get, stuck: list[Get]) -> str:
         line = f"  {t.templates[run.template].name} ({run.task.hex()}) waits in get"
         if kept:
             line += f", holding {format_demand(kept)},"
-        missing = next((i for i in get.objects if t.objects[i].state is PENDING), None)
+        missing = next((i for i in get.objects if _is_pending(s, i)), None)
         if missing is not None:
             line += f" for {missing.hex()}{_producer(s, missing)}"
         lines.append(line)

@@ -65,6 +65,8 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
     for row in missing:
         row.getters = row.getters + shared if row.getters else shared
     gets[m.request] = get
+    if m.fetch:
+        _keep_here(s, get)
     for row in missing:
         if row.shared is not None:
             want(s, row, local=m.fetch, priority=GET if m.fetch else WAIT)
@@ -74,6 +76,18 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
         _compact_timers(s)
     if m.blocks:
         _block(s, get, m)
+
+
+def _keep_here(s: Step, get: Get) -> None:
+    """What other nodes have as well must not be evicted while the rest is on its way."""
+    rows = s.t.objects
+    counted = []
+    for item in get.objects:
+        row = rows.get(item)
+        if row is not None and row.shared is not None:
+            row.shared.needed += 1
+            counted.append(item)
+    get.counted = tuple(counted)
 
 
 def _is_missing(row: Object, local: bool) -> bool:
@@ -125,6 +139,8 @@ def wake_getters(s: Step, row: Object) -> None:
 
 def complete(s: Step, get: Get) -> None:
     """The get can be answered: now, or when its blocked run has its CPU back."""
+    if s.t.peers and not _is_still_there(s, get):
+        return
     if get.worker:
         key = (get.client, get.request)
         if key not in s.t.resuming:
@@ -133,11 +149,38 @@ def complete(s: Step, get: Get) -> None:
     _finish(s, get, timed_out=False)
 
 
+def _is_still_there(s: Step, get: Get) -> bool:
+    """Look again: a value that came early may be lost since. If so the get waits for it anew."""
+    missing = []
+    failed = False
+    for item in get.objects:
+        row = s.t.objects.get(item)
+        if row is None:
+            failed = True
+        elif _is_missing(row, get.fetch):
+            missing.append(row)
+        else:
+            failed = failed or type(row.state) is Failed or objects.is_orphan(row)
+    get.failed = failed
+    get.remaining = get.needed - (len(get.objects) - len(missing))
+    if is_satisfied(get):
+        return True
+    key = (get.client, get.request)
+    for row in missing:
+        if key not in row.getters:
+            row.getters += (key,)
+            want(s, row, local=get.fetch, priority=GET if get.fetch else WAIT)
+    return False
+
+
 def resume_blocked(s: Step) -> None:
     """Let answered runs go on, oldest first, while there is CPU for them."""
     t = s.t
     while t.resuming:
         client, request = t.resuming[0]
+        if t.peers and not _is_still_there(s, t.clients[client].gets[request]):
+            del t.resuming[0]
+            continue
         worker = t.workers[client]
         amounts = t.shapes[worker.shape].amounts
         if not resources.has_cpu(t.pool, amounts):
@@ -211,6 +254,11 @@ def leave(s: Step, get: Get) -> None:
         row = s.t.objects.get(item)
         if row is not None and row.getters:
             row.getters = tuple(other for other in row.getters if other != key)
+    for item in get.counted:
+        row = s.t.objects.get(item)
+        if row is not None and row.shared is not None:
+            row.shared.needed -= 1
+    get.counted = ()
     s.t.clients[get.client].gets.pop(get.request, None)
 
 

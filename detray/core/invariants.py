@@ -10,10 +10,22 @@ from collections import Counter
 from collections.abc import Callable
 
 from detray.core import arena, resources
-from detray.core.objects import is_held
+from detray.core.objects import is_absent, is_held
 from detray.core.places import INLINE_TRACKED_BYTES
-from detray.core.states import PENDING, READY, WAITING, Assigned, Inline, Placing, Stored
-from detray.core.tables import Tables
+from detray.core.states import (
+    FETCHING,
+    PENDING,
+    READY,
+    WAITING,
+    Assigned,
+    Delivered,
+    Elsewhere,
+    Gone,
+    Inline,
+    Placing,
+    Stored,
+)
+from detray.core.tables import HERE, Tables
 
 
 class InvariantBroken(AssertionError):
@@ -67,6 +79,9 @@ def i4_containers_are_what_holds_inside(t: Tables) -> None:
         inside.update(row.refs)
     for function in t.functions.values():
         inside.update(function.refs)
+    for result in t.parked.values():
+        for part in result.returns:
+            inside.update(item for item, _ in part.refs if item in t.objects)
     for row in t.objects.values():
         _require(row.containers == inside[row.id], "I4", row)
     _require(all(item in t.objects for item in inside), "I4", "a container outlived its content")
@@ -82,16 +97,22 @@ def i5_pins_are_the_clients_views(t: Tables) -> None:
 
 
 def i6_nobody_misses_a_wake_up(t: Tables) -> None:
-    """I6: a waiting task is registered at each pending argument, as often as it counts it."""
+    """I6: a task that waits for arguments is registered at them, as often as it counts them.
+
+    At each pending one of a waiting task, at each that is not in memory of a fetching one; what a
+    waiting task found available and has since been lost, it finds out when the rest is there.
+    """
     for task in t.tasks.values():
-        if task.state is WAITING:
-            pending = 0
-            for ref in task.spec.args:
+        if task.state is WAITING or task.state is FETCHING:
+            registered = 0
+            for ref in dict.fromkeys(task.spec.args):
                 row = t.objects.get(ref)
-                if row is not None and row.state is PENDING:
-                    pending += 1
-                    _require(task.spec.task in row.takers, "I6", (task, row))
-            _require(pending == task.missing > 0, "I6", task)
+                if row is not None:
+                    registered += row.takers.count(task.spec.task)
+                    absent = is_absent(row, local=task.state is FETCHING)
+                    if absent and (row.shared is None or task.state is FETCHING):
+                        _require(task.spec.task in row.takers, "I6", (task, row))
+            _require(registered == task.missing > 0, "I6", task)
 
 
 def i7_no_get_misses_a_wake_up(t: Tables) -> None:
@@ -100,12 +121,16 @@ def i7_no_get_misses_a_wake_up(t: Tables) -> None:
         for get in client.gets.values():
             key = (client.id, get.request)
             pending = 0
+            shared = False
             for item in get.objects:
                 row = t.objects.get(item)
-                if row is not None and row.state is PENDING:
-                    pending += 1
+                shared = shared or (row is not None and row.shared is not None)
+                if row is not None and row.state is PENDING and row.shared is None:
                     _require(key in row.getters, "I7", (get, row))
-            _require(len(get.objects) - pending == get.needed - get.remaining, "I7", get)
+                if row is not None and (row.state is PENDING or key in row.getters):
+                    pending += 1
+            if not shared:
+                _require(len(get.objects) - pending == get.needed - get.remaining, "I7", get)
             is_open = get.remaining > 0 and not (get.failed and get.fail_fast)
             _require(is_open or key in t.resuming, "I7", get)
 
@@ -192,7 +217,7 @@ def i13_blocked_runs_are_counted(t: Tables) -> None:
 def i14_nothing_unreachable_stays(t: Tables) -> None:
     """I14: an available object that nobody holds is pinned or moving, or it would be gone."""
     for row in t.objects.values():
-        if not is_held(row) and row.state is not PENDING:
+        if not is_held(row) and row.state is not PENDING and row.shared is None:
             _require(row.pins > 0 or row.moving, "I14", row)
 
 
@@ -216,7 +241,7 @@ def i15_segments_are_their_blocks(t: Tables) -> None:
 def i16_the_pending_have_a_producer(t: Tables) -> None:
     """I16: each pending object will be sealed by an unfinished task."""
     for row in t.objects.values():
-        if row.state is PENDING:
+        if row.state is PENDING and (row.shared is None or row.shared.home == HERE):
             _require(row.id[:16] in t.tasks, "I16", row)
 
 
@@ -244,6 +269,83 @@ def i19_holders_are_connected(t: Tables) -> None:
                 _require(row.id in known.held, "I19", row)
 
 
+def i20_what_tasks_need_here_is_counted(t: Tables) -> None:
+    """I20: `needed` counts the mentions by tasks and gets that must find the object in memory."""
+    needed: Counter[bytes] = Counter()
+    for task in t.tasks.values():
+        if task.away is not None and task.away.counted:
+            needed.update(task.spec.args)
+    for client in t.clients.values():
+        for get in client.gets.values():
+            needed.update(get.counted)
+    for row in t.objects.values():
+        if row.shared is not None:
+            _require(row.shared.needed == needed[row.id], "I20", (row, needed[row.id]))
+
+
+def i21_lineage_is_what_the_past_takes(t: Tables) -> None:
+    """I21: `lineage` counts the records that name the object; each record has a return in scope."""
+    named: Counter[bytes] = Counter()
+    for past in t.pasts.values():
+        named.update(past.spec.args)
+        named.update(past.spec.refs)
+    for row in t.objects.values():
+        count = row.shared.lineage if row.shared is not None else 0
+        _require(count == named[row.id], "I21", row)
+    _require(t.past_bytes == sum(past.size_bytes for past in t.pasts.values()), "I21", t.past_bytes)
+
+
+def i22_what_is_gone_can_come_back(t: Tables) -> None:
+    """I22: an object without any copy has a record of its producer, and nobody waits in vain."""
+    for row in t.objects.values():
+        if type(row.state) is Gone:
+            _require(row.id[:16] in t.pasts, "I22", row)
+            _require(not (row.takers or row.getters), "I22", row)
+
+
+def i23_who_waits_for_another_node_was_heard(t: Tables) -> None:
+    """I23: a foreign object that somebody waits for was asked of a living owner, or is coming."""
+    for row in t.objects.values():
+        shared = row.shared
+        if shared is None or not (row.takers or row.getters) or shared.orphan:
+            continue
+        if row.state is PENDING and shared.home != HERE:
+            _require(shared.is_wanted, "I23", row)
+        if type(row.state) is Elsewhere and row.takers:
+            _require(row.id in t.pulls, "I23", row)
+
+
+def i24_pulls_are_accounted(t: Tables) -> None:
+    """I24: each pull is queued for admission or has asked for room; the latter are summed."""
+    queued = [item for queue in t.pull_queue.values() for item in queue]
+    _require(len(queued) == len(set(queued)), "I24", queued)
+    total = 0
+    for item, pull in t.pulls.items():
+        if item not in queued:
+            total += pull.size_bytes
+    _require(total == t.pulling_bytes and all(item in t.pulls for item in queued), "I24", t.pulls)
+
+
+def i25_the_delivered_are_at_living_nodes(t: Tables) -> None:
+    """I25: a task is delivered to a living node; a run here belongs to one, or is being killed."""
+    for task in t.tasks.values():
+        if type(task.state) is Delivered:
+            _require(task.owner == HERE and task.state.node in t.peers, "I25", task)
+        elif task.owner != HERE and task.owner not in t.peers:
+            _require(task.cancelled, "I25", task)
+
+
+def i26_only_the_living_borrow(t: Tables) -> None:
+    """I26: objects are lent to, and kept by, living nodes only."""
+    for row in t.objects.values():
+        shared = row.shared
+        if shared is not None and shared.home == HERE:
+            nodes = [*shared.lent, *shared.watchers]
+            if shared.keeper != HERE:
+                nodes.append(shared.keeper)
+            _require(all(node in t.peers for node in nodes), "I26", row)
+
+
 INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i1_resources_are_conserved,
     i2_an_allocation_means_runs,
@@ -264,4 +366,11 @@ INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i17_the_placing_are_listed,
     i18_nothing_idles_that_could_run,
     i19_holders_are_connected,
+    i20_what_tasks_need_here_is_counted,
+    i21_lineage_is_what_the_past_takes,
+    i22_what_is_gone_can_come_back,
+    i23_who_waits_for_another_node_was_heard,
+    i24_pulls_are_accounted,
+    i25_the_delivered_are_at_living_nodes,
+    i26_only_the_living_borrow,
 )

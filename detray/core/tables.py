@@ -59,6 +59,8 @@ class Get(msgspec.Struct, gc=False):
     worker: ClientID
     failed: bool = False
     also: tuple[ObjectID, ...] = ()
+    counted: tuple[ObjectID, ...] = ()
+    """Objects whose `Shared.needed` count this get: they stay in memory until it is answered."""
 
 
 class Client(msgspec.Struct):
