@@ -11,14 +11,15 @@ size_bytes   of an edge: instead, a value of its own for this successor
 ===========  ===============================================================================
 
 `to_graph` also writes what does not fit there: `duration_ns`, `demand`, `outputs`, `submit_ns`,
-`expected_ns` and `files_bytes` of nodes, `outputs` of edges. `from_graph` prefers those where they
+`expected_ns` and `files_bytes` of nodes, `outputs` and their `positions` among the inputs of edges.
+`from_graph` prefers those where they
 are, so that the way there and back changes nothing. Attributes are numbers and texts only: every
 exporter of networkx takes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detray_sim.workload import UNIT, TaskSpec, Workload, WorkloadError
@@ -44,20 +45,29 @@ def from_graph(graph: networkx.DiGraph, name: str = "") -> Workload:
     title = name or str(graph.graph.get("name") or "graph")
     if not graph.is_directed():
         raise WorkloadError(f"{title}: the graph is not directed: who takes from whom is not known")
-    places = {node: place for place, node in enumerate(graph.nodes)}
     drafts = [_draft(title, node, data) for node, data in graph.nodes(data=True)]
-    for draft, data in zip(drafts, graph.nodes.values(), strict=True):
-        if "outputs" not in data and "size_bytes" in data:
-            draft.outputs.append(_whole(title, draft.id, data, "size_bytes", 0))
-    for source, target, data in graph.edges(data=True):
-        producer = drafts[places[source]]
-        where = f"{title}: edge {producer.id!r} -> {drafts[places[target]].id!r}"
-        for output in _taken(where, producer, graph.nodes[source], data):
-            drafts[places[target]].inputs.append((places[source], output))
+    _connect(title, graph, drafts)
     for draft, data in zip(drafts, graph.nodes.values(), strict=True):
         if not draft.outputs and "outputs" not in data:
             draft.outputs.append(0)
     return assemble(title, drafts, source=str(graph.graph.get("source", "")))
+
+
+def _connect(title: str, graph: networkx.DiGraph, drafts: Sequence[Draft]) -> None:
+    """Inputs from edges. They come by their source: positions, where given, restore the order."""
+    places = {node: place for place, node in enumerate(graph.nodes)}
+    inputs: list[list[tuple[int, tuple[int, int]]]] = [[] for _ in drafts]
+    for source, target, data in graph.edges(data=True):
+        producer = drafts[places[source]]
+        where = f"{title}: edge {producer.id!r} -> {drafts[places[target]].id!r}"
+        outputs = _taken(where, producer, graph.nodes[source], data)
+        positions = _numbers(where, data.get("positions", ""))
+        for at, output in enumerate(outputs):
+            position = positions[at] if at < len(positions) else 0
+            inputs[places[target]].append((position, (places[source], output)))
+    for draft, found in zip(drafts, inputs, strict=True):
+        found.sort(key=lambda item: item[0])
+        draft.inputs = [taken for _, taken in found]
 
 
 def _draft(title: str, node: object, data: Attributes) -> Draft:
@@ -69,12 +79,13 @@ def _draft(title: str, node: object, data: Attributes) -> Draft:
     else:
         raise WorkloadError(f"{where} has no attribute duration_s")
     demand = cpu_demand(_number(where, data, "cpus", 1.0), where)
+    outputs = [_whole(title, node, data, "size_bytes", 0)] if "size_bytes" in data else []
     return Draft(
         id=str(node),
         name=str(data.get("name", "task")),
         duration_ns=duration_ns,
         demand=_demand(where, str(data["demand"])) if "demand" in data else demand,
-        outputs=_numbers(where, data["outputs"]) if "outputs" in data else [],
+        outputs=_numbers(where, data["outputs"]) if "outputs" in data else outputs,
         files_bytes=_whole(title, node, data, "files_bytes", 0),
         submit_ns=_whole(title, node, data, "submit_ns", 0),
         expected_ns=_whole(title, node, data, "expected_ns", -1),
@@ -137,16 +148,17 @@ def to_graph(workload: Workload) -> networkx.DiGraph:
     graph = networkx.DiGraph(name=workload.name, source=workload.source)
     for task in workload.tasks:
         graph.add_node(task.id, **_attributes(task))
-        taken: dict[int, list[int]] = {}
-        for producer, output in task.inputs:
-            taken.setdefault(producer, []).append(output)
-        for producer, outputs in taken.items():
+        taken: dict[int, list[tuple[int, int]]] = {}
+        for position, (producer, output) in enumerate(task.inputs):
+            taken.setdefault(producer, []).append((position, output))
+        for producer, pairs in taken.items():
             maker = workload.tasks[producer]
             graph.add_edge(
                 maker.id,
                 task.id,
-                outputs=",".join(map(str, outputs)),
-                size_bytes=sum(maker.outputs[output] for output in outputs),
+                outputs=",".join(str(output) for _, output in pairs),
+                positions=",".join(str(position) for position, _ in pairs),
+                size_bytes=sum(maker.outputs[output] for _, output in pairs),
             )
     return graph
 
