@@ -102,6 +102,7 @@ class LocalScheduler:
                 gets.resume_blocked(s)
             if s.answered:
                 handover.accept_parked(s)
+            s.is_fresh = False
             dispatch.dispatch(s)
             if t.peers:
                 placing.balance(s)
@@ -116,7 +117,9 @@ class LocalScheduler:
                 storage.relieve_inline(s)
             if (t.blocked_count or t.deadlock_ns) and not s.available:
                 deadlock.resolve(s)
-            if not (s.available or s.suspects or s.answered or s.rebuilds or s.again):
+            if not (
+                s.available or s.suspects or s.answered or s.rebuilds or s.again or s.is_fresh
+            ):
                 break
         if s.settled or s.returned or s.freed:
             lending.flush(s)

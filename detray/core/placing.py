@@ -109,6 +109,7 @@ def enter_here(s: Step, task: Task, shape: Shape) -> None:
         return
     move_task(task, READY)
     push_ready(shape, spec.depth, spec.task)
+    s.is_fresh = True
 
 
 def _count_arguments(s: Step, task: Task) -> list[Object]:

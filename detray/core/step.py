@@ -21,6 +21,7 @@ class Step:
         "drops",
         "evicted",
         "freed",
+        "is_fresh",
         "missing",
         "orphans",
         "out",
@@ -58,6 +59,8 @@ class Step:
         """Secondary copies that had to make room."""
         self.corrupted: list[ObjectID] = []
         """Objects whose file did not give back what was written."""
+        self.is_fresh = False
+        """A task became ready since tasks were dispatched."""
         self.answered = False
         """An owner answered a claim, and a result may have waited for that."""
         self.settled: dict[NodeID, dict[ObjectID, int]] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from detray.core.config import GlobalConfig
 from detray.core.effects import Effect, SendToNode
 from detray.core.global_scheduler import GlobalScheduler
-from detray.core.head_messages import NodeAdmitted, NodeJoined
+from detray.core.head_messages import NodeJoined
 from detray_sim.server import CoreServer
 from detray_sim.transport import Sent
 
@@ -42,12 +42,12 @@ class SimHead(CoreServer):
         members = self.cluster.members
         for effect in effects:
             assert type(effect) is SendToNode, f"the head ordered {effect}"
-            if type(effect.message) is NodeAdmitted:
+            node = members.get(effect.node)  # type: ignore[assignment]  # the next line sees to None
+            if node is None:
+                # A number never heard of: the core's answer to the node that joined first.
                 node = self._joining.popleft()
                 node.node_id = effect.node
                 members[effect.node] = node
-            else:
-                node = members[effect.node]
             packets.setdefault(node, []).append((effect.message, ()))
         for node, packet in packets.items():
             self.cluster.messages += len(packet)
