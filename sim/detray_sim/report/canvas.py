@@ -133,10 +133,13 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     }
 
 
-def legend(figure: Figure, entries: Sequence[tuple[str, str, str]], columns: int = 6) -> None:
+def legend(figure: Figure, entries: Sequence[tuple[str, str, str]]) -> None:
     """(label, colour, pattern) below everything that is drawn; read line by line."""
     from matplotlib.patches import Patch
 
+    letters = max((len(shortened(label)) for label, _, _ in entries), default=0)
+    # In inches: a letter at 8 points, and the coloured box with its gaps.
+    columns = max(1, min(8, int(figure.get_figwidth() / (0.5 + 0.072 * letters))))
     rows = -(-len(entries) // columns)
     # matplotlib fills column by column, a shorter last row leaves the last columns short.
     order = [line * columns + c for c in range(columns) for line in range(rows)]
