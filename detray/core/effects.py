@@ -287,7 +287,7 @@ class SendToNode(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112
 class SendToPeer(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=113):
     """Deliver to another node's local scheduler on the ordered link, with its payload bytes.
 
-    The link does not fail, it is silent: PeerSilent, and in the end NodeBuried.
+    Cannot fail; a link that carries nothing is answered by PeerSilent, in the end by NodeBuried.
     """
 
     node: NodeID
@@ -327,7 +327,10 @@ class AbortReceive(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1
 
 
 class LeaveCluster(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=117):
-    """This incarnation was buried: kill its processes, wait for the kernel, start anew. Final."""
+    """This incarnation was buried: kill its processes, wait for the kernel, start anew.
+
+    Cannot fail; nothing follows.
+    """
 
     reason: str
 
