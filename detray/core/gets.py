@@ -20,7 +20,7 @@ from detray.core.pulls import GET, WAIT
 from detray.core.states import PENDING, Elsewhere, Failed, Inline
 from detray.core.step import Step
 from detray.core.stimuli import GetAbandoned, GetRequested
-from detray.core.tables import Get, GetKey, Object, Worker
+from detray.core.tables import Get, GetKey, Object, Shared, Worker
 from detray.core.values import want
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
@@ -81,13 +81,16 @@ def on_get_requested(s: Step, m: GetRequested) -> None:
 def _keep_here(s: Step, get: Get) -> None:
     """What other nodes have as well must not be evicted while the rest is on its way."""
     rows = s.t.objects
-    counted = []
     for item in get.objects:
         row = rows.get(item)
-        if row is not None and row.shared is not None:
-            row.shared.needed += 1
-            counted.append(item)
-    get.counted = tuple(counted)
+        if row is not None and row.shared is not None and not objects.is_absent(row, local=True):
+            _count(row, row.shared, get)
+
+
+def _count(row: Object, shared: Shared, get: Get) -> None:
+    if row.id not in get.counted:
+        shared.needed += 1
+        get.counted += (row.id,)
 
 
 def _is_missing(row: Object, local: bool) -> bool:
@@ -131,6 +134,8 @@ def wake_getters(s: Step, row: Object) -> None:
             want(s, row, local=True, priority=GET)
             continue
         get.remaining = remaining = get.remaining - 1
+        if row.shared is not None and get.fetch:
+            _count(row, row.shared, get)
         if failed:
             get.failed = True
         if remaining <= 0 or (failed and get.fail_fast):

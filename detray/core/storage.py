@@ -299,7 +299,7 @@ def on_object_moved(s: Step, m: ObjectMoved) -> None:
     row = s.t.objects[m.object]
     move = s.t.moves[m.object]
     state = row.state
-    if row.pins or not objects.is_held(row):
+    if row.pins or not (objects.is_held(row) or _is_kept(row)):
         _end_move(s, m.object)
         return
     del s.t.moves[m.object]
@@ -307,6 +307,11 @@ def on_object_moved(s: Step, m: ObjectMoved) -> None:
     places.release(s, row)
     move_object(row, Stored(move.segment, move.offset, move.size_bytes))
     s.count("spilled bytes", state.size_bytes)  # type: ignore[union-attr]  # Inline or Stored
+
+
+def _is_kept(row: Object) -> bool:
+    """True for a copy that is here for another node."""
+    return row.shared is not None and row.shared.home != HERE and not row.shared.orphan
 
 
 def on_object_corrupted(s: Step, m: ObjectCorrupted) -> None:
