@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,7 @@ from detray_sim.theory import (
     work_ns,
 )
 from detray_sim.workload import SECOND_NS, UNIT, TaskSpec, Workload, validate
+from tests.sim.data import data_folder
 
 DIAMOND = plain_graph([2, 3, 5, 1], [[], [0], [0], [1, 2]])
 
@@ -258,15 +258,6 @@ def test_a_schedule_becomes_a_result() -> None:
 # -------------------------------------------------------------- Standard Task Graph set
 
 
-def _stg_folder() -> Path:
-    """`stg/` in the data folder: DETRAY_DATA, or `shared/data` beside the repository."""
-    root = Path(__file__).resolve().parents[2]
-    data = Path(os.environ.get("DETRAY_DATA", root.parent / "shared" / "data"))
-    if not (data / "stg" / "optima").is_dir():
-        pytest.skip(f"no Standard Task Graph set at {data / 'stg'}: set DETRAY_DATA")
-    return data / "stg"
-
-
 def _stg(path: Path) -> TaskGraph:
     """Lines of: number, duration, how many parents, the parents."""
     lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
@@ -284,7 +275,7 @@ def test_hlfet_on_the_standard_task_graphs(slots: int, hits: int) -> None:
     Our bounds put 11 of the 51 thirds out of reach.
     Source: optima as listed in thelonesailor/MSP (CC0).
     """
-    folder = _stg_folder()
+    folder = data_folder("stg")
     found = []
     with open(folder / "optima" / f"Case50_{slots}_OPT.csv", newline="") as lines:
         for row in csv.reader(lines):
