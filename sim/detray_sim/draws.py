@@ -90,6 +90,7 @@ def _key(seed: int, stream: str, purpose: str) -> bytes:
     return blake2b(name, digest_size=32).digest()
 
 
+_ODD = tuple(1.0 / odd for odd in range(23, 0, -2))
 _LN2 = 0.6931471805599453
 _LN2_HIGH = 0.6931471803691238
 _LN2_LOW = 1.9082149292705877e-10
@@ -102,10 +103,7 @@ def ln(x: float) -> float:
     if mantissa < _SQRT_HALF:
         mantissa, exponent = mantissa * 2.0, exponent - 1
     t = (mantissa - 1.0) / (mantissa + 1.0)
-    square, total = t * t, 0.0
-    for odd in range(23, 0, -2):
-        total = total * square + 1.0 / odd
-    return exponent * _LN2 + 2.0 * t * total
+    return exponent * _LN2 + 2.0 * t * _poly(t * t, _ODD)
 
 
 def exp(x: float) -> float:

@@ -9,6 +9,7 @@ only once they are there.
 
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from detray_sim.workloads.assembly import (
 )
 
 MIB = 1 << 20
+UNZIPPED_MAX_BYTES = 1 << 30
 BANDWIDTHS_MIB_S = (32, 128, 512, 2048, 8192)
 """The bandwidths of the study's networks, in MiB/s: a published series has one value for each."""
 
@@ -78,21 +80,31 @@ def load_all(path: _Path) -> dict[str, Workload]:
 
 
 def _graphs(path: _Path) -> dict[str, str]:
+    content = _unzipped(str(path), Path(path).read_bytes())
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if len(names) != 1:
-                raise WorkloadError(f"{path}: {len(names)} files in the archive instead of one")
-            content = archive.read(names[0])
         table = msgspec.json.decode(content, type=_Table)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise WorkloadError(f"{path}: no readable zip archive: {error}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise WorkloadError(f"{path}: no table of graphs: {error}") from None
     missing = [name for key, name in table.graph_name.items() if key not in table.graph]
     if missing:
         raise WorkloadError(f"{path}: graph {missing[0]!r} has a name and no content")
     return {name: table.graph[key] for key, name in table.graph_name.items()}
+
+
+def _unzipped(path: str, archived: bytes) -> bytes:
+    """The one file of an archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archived)) as archive:
+            members = archive.infolist()
+            if len(members) != 1:
+                raise WorkloadError(f"{path}: {len(members)} files in the archive instead of one")
+            if members[0].file_size > UNZIPPED_MAX_BYTES:
+                raise WorkloadError(f"{path}: unpacked it would be {members[0].file_size} bytes")
+            return archive.read(members[0])
+    except WorkloadError:
+        raise
+    except Exception as error:  # zipfile and zlib raise a dozen kinds for damaged archives
+        raise WorkloadError(f"{path}: no readable zip archive: {error}") from None
 
 
 def _workload(where: str, name: str, text: str, path: str) -> Workload:

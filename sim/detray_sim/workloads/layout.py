@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -37,7 +37,7 @@ class Layout:
         kind: str,
         label: str,
         inputs: Iterable[tuple[int, int]] = (),
-        outputs: Iterable[float] = (1.0,),
+        outputs: tuple[float, ...] = (1.0,),
         weight: float = 1.0,
     ) -> int:
         """Add a task, give back its number. Raises WorkloadError if there are too many.
@@ -49,7 +49,7 @@ class Layout:
         if number >= TASKS_MAX:
             raise WorkloadError(f"{self.name}: more than {TASKS_MAX} tasks; reduce its parameters")
         once = tuple(dict.fromkeys(inputs))
-        self.places.append(_Place(f"{kind}-{label}", kind, once, tuple(outputs), weight))
+        self.places.append(_Place(f"{kind}-{label}", kind, once, outputs, weight))
         return number
 
 
@@ -108,32 +108,35 @@ def realise(generator: Generator, name: str, seed: int) -> Workload:
     generator.lay_out(layout, draws)
     amount = round(generator.cpus * UNIT)
     demand = (("CPU", amount),) if amount else ()
+    duration = _drawn(draws, "duration", generator.duration_law, generator.duration_cv)
+    size = _drawn(draws, "size", generator.size_law, generator.size_cv)
     tasks: list[TaskSpec] = []
     objects = 0
     for number, place in enumerate(layout.places):
-        outputs = [
-            _size(generator, draws, objects + index, part)
-            for index, part in enumerate(place.outputs)
-        ]
-        objects += len(outputs)
-        factor = draws.spread("duration", number, generator.duration_law, generator.duration_cv)
+        outputs = []
+        for part in place.outputs:
+            outputs.append(size(objects, generator.size_bytes * part))
+            objects += 1
+        mean_ns = generator.duration_ns * place.weight
         tasks.append(
             TaskSpec(
                 id=place.id,
                 name=place.kind,
-                duration_ns=round(generator.duration_ns * place.weight * factor),
+                duration_ns=duration(number, mean_ns),
                 demand=demand,
                 inputs=place.inputs,
                 outputs=tuple(outputs),
-                expected_ns=round(generator.duration_ns * place.weight),
+                expected_ns=round(mean_ns),
             )
         )
     return validate(Workload(name=name, tasks=tuple(tasks), source=_source(generator, name, seed)))
 
 
-def _size(generator: Generator, draws: Draws, k: int, part: float) -> int:
-    factor = draws.spread("size", k, generator.size_law, generator.size_cv)
-    return round(generator.size_bytes * part * factor)
+def _drawn(draws: Draws, purpose: str, law: str, cv: float) -> Callable[[int, float], int]:
+    """Draws the k-th value of this mean."""
+    if law == "constant":
+        return lambda k, mean: round(mean)
+    return lambda k, mean: round(mean * draws.spread(purpose, k, law, cv))
 
 
 def _source(generator: Generator, name: str, seed: int) -> str:
