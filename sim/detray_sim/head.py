@@ -42,7 +42,7 @@ class SimHead(CoreServer):
         members = self.cluster.members
         for effect in effects:
             assert type(effect) is SendToNode, f"the head ordered {effect}"
-            node = members.get(effect.node)  # type: ignore[assignment]  # the next line sees to None
+            node = members.get(effect.node)
             if node is None:
                 # A number never heard of: the core's answer to the node that joined first.
                 node = self._joining.popleft()
@@ -55,5 +55,5 @@ class SimHead(CoreServer):
 
     def refuses(self, source: CoreServer) -> bool:
         """True for a node that was admitted once and is no member any more."""
-        node_id = source.node_id  # type: ignore[attr-defined]  # only nodes talk to the head
+        node_id = source.node_id
         return node_id is not None and node_id not in self.core.tables.nodes

@@ -39,12 +39,11 @@ OOM_REASON = "killed by the kernel's out-of-memory killer"
 
 
 class SimNode(CoreServer):
-    """An incarnation of a machine. `node_id` is None until the head has admitted it."""
+    """An incarnation of a machine."""
 
     def __init__(self, cluster: SimCluster, machine: int, config: LocalConfig) -> None:
         super().__init__(cluster, config.node_name, machine, LocalScheduler(config))
         self.config = config
-        self.node_id: NodeID | None = None
         self.payloads: dict[bytes, Value] = {}
         self.memory = BlockMemory()
         self.disk: Disk = cluster.disks[machine]
@@ -360,7 +359,7 @@ class SimNode(CoreServer):
 
     def refuses(self, source: CoreServer) -> bool:
         """True for a node that the head has buried."""
-        return bool(self._buried) and getattr(source, "node_id", None) in self._buried
+        return bool(self._buried) and source.node_id in self._buried
 
     def refused(self, source: CoreServer, goodbye: Goodbye) -> None:
         """The head's goodbye is final; another node only stops talking to us."""

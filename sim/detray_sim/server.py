@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from detray.core.effects import Effect
 from detray.core.session import Goodbye
+from detray.ids import NodeID
 from detray_sim.clock import NEVER, ClockView, Timer
 from detray_sim.transport import Packet, Wire
 
@@ -54,6 +55,8 @@ class CoreServer:
         self.number = cluster.enter(self)
         """Counts the cores of the world in the order in which they began."""
         self.view = ClockView(BASE_NS)
+        self.node_id: NodeID | None = None
+        """Given by the head; None before, and for the head itself."""
         self.is_alive = True
         self.is_paused = False
         self.inbox: list[Any] = []  # Any: whatever its core takes

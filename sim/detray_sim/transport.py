@@ -82,7 +82,8 @@ class SessionWire(Wire):
         messages = self.session.receive(packet, now_ns)
         if self.is_silent:
             self.is_silent = False
-            server.inbox.append(PeerHeard(self.remote.node_id))  # type: ignore[attr-defined]
+            if self.remote.node_id is not None and server.node_id is not None:
+                server.inbox.append(PeerHeard(self.remote.node_id))
         if messages:
             if not self._delivered:
                 server.owing.append(self)
@@ -136,9 +137,8 @@ class SessionWire(Wire):
         limit_ns = self.transport.cluster.costs.silence_ns
         if not self.is_silent and self.session.silent_ns(now_ns) >= limit_ns:
             self.is_silent = True
-            node = getattr(self.remote, "node_id", None)
-            if node is not None and hasattr(server, "node_id"):
-                server.tell(PeerSilent(node))
+            if self.remote.node_id is not None and server.node_id is not None:
+                server.tell(PeerSilent(self.remote.node_id))
         self._arm()
 
 

@@ -48,6 +48,8 @@ def play(cluster: SimCluster, body: do.Body) -> SimDriver:
 def is_empty(cluster: SimCluster) -> None:
     """No task, object, payload, block or pin is left anywhere."""
     for node in cluster.nodes:
+        if not node.is_alive:
+            continue
         tables = node.core.tables
         assert not tables.tasks
         assert not tables.objects
