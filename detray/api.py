@@ -11,7 +11,7 @@ from detray.errors import DetrayError, SerializationError, TaskError
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, is_current, session_of, stale
 from detray.options import UNIT
-from detray.runtime.serialization import serialize
+from detray.serialization.values import serialize
 from detray.startup import node_labels, node_name, require, require_started, running
 
 if TYPE_CHECKING:

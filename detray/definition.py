@@ -121,8 +121,8 @@ def _export(client: Any, definition: Definition) -> None:
 
 
 def _pickled(definition: Definition) -> Any:  # Any: `Serialized`, which loads lazily
-    from detray.runtime.pickling import dump_rich
-    from detray.runtime.serialization import SerializedParts
+    from detray.serialization.pickling import dump_rich
+    from detray.serialization.values import SerializedParts
 
     try:
         whole = SerializedParts(*dump_rich(definition.function))
@@ -155,7 +155,7 @@ def _size_text(name: str, size_bytes: int, verdict: str) -> str:
 
 
 def _pickled_classes(classes: tuple[type[BaseException], ...]) -> bytes:
-    from detray.runtime.serialization import serialize
+    from detray.serialization.values import serialize
 
     try:
         return serialize(classes).to_bytes()

@@ -31,8 +31,8 @@
         └── ServiceDiedError            the node's service process ended
 
 `detray.exceptions` has the same classes under Ray's names, and Ray's names for what detray has no
-use for. `Failure` is what the cores know of all this; `runtime/failures.py` turns one into the
-other.
+use for. `Failure` is what the cores know of all this; `detray/serialization/failures.py` turns one
+into the other.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ new references report to that client, `unbind()` ends it. A reference remembers 
 own end (`_drop`, the client's append-only queue), so references that outlive their session can
 neither confuse a later one nor be used in it.
 
-Pickling: the serializer of detray (`runtime/pickling.py`) meets references itself and lists them,
-so that the message that carries the bytes grants them. Any other pickler gets `__reduce__` below:
-nobody then knows how many copies of the bytes there are, so the object is kept until the job ends.
+Pickling: the serializer of detray (`detray/serialization/pickling.py`) meets references itself and
+lists them, so that the message that carries the bytes grants them. Any other pickler gets
+`__reduce__` below: nobody then knows how many copies of the bytes there are, so the object is kept
+until the job ends.
 
 This module stands below the runtime and imports nothing of detray but names and errors.
 """

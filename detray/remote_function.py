@@ -21,8 +21,8 @@ from detray.errors import DetrayError, SerializationError
 from detray.ids import FunctionID, TemplateID
 from detray.object_ref import ObjectRef
 from detray.options import Options
-from detray.runtime.calls import encode_call
-from detray.runtime.serialization import reducers
+from detray.serialization.calls import encode_call
+from detray.serialization.values import reducers
 from detray.signature import Signature
 
 P = ParamSpec("P")

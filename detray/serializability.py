@@ -104,7 +104,7 @@ def _descend(
 
 def _refusal(value: object) -> str:
     """Why the pickler refuses `value`, "" if it does not."""
-    from detray.runtime.serialization import serialize
+    from detray.serialization.values import serialize
 
     try:
         serialize(value)

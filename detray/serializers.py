@@ -15,13 +15,13 @@ def register_serializer(
 
     The deserializer travels with each value: readers need not register anything.
     """
-    from detray.runtime.pickling import register
+    from detray.serialization.pickling import register
 
     register(cls, serializer, deserializer)
 
 
 def deregister_serializer(cls: type) -> None:
     """Undo `register_serializer`; nothing happens if there is none for `cls`."""
-    from detray.runtime.pickling import deregister
+    from detray.serialization.pickling import deregister
 
     deregister(cls)

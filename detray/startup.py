@@ -194,7 +194,7 @@ def _start(settings: Settings) -> Running:
         from detray.runtime.boot import tell_service
 
         tell_service(service, settings.boot_config())
-        import_module("detray.runtime.pickling")
+        import_module("detray.serialization.pickling")
         from detray.driver_logs import DriverLogs
         from detray.runtime.client import connect
 

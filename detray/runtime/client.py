@@ -38,9 +38,9 @@ from detray.runtime.flusher import Flusher
 from detray.runtime.forks import Forks
 from detray.runtime.frames import FrameReader
 from detray.runtime.getting import Fetcher
-from detray.runtime.serialization import Serialized
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
+from detray.serialization.values import Serialized
 
 
 class Client:
@@ -240,7 +240,7 @@ class Client:
             self.expect(ticket)
             answer = ticket.answer
             if isinstance(answer, RefuseBlock):
-                from detray.runtime.failures import error_from
+                from detray.serialization.failures import error_from
 
                 raise error_from(answer.failure, answer.text, None, item)
             if not isinstance(answer, GrantBlock):

@@ -26,12 +26,12 @@ from detray.core.stimuli import Return, RunFailed, RunFinished
 from detray.core.streams import RunContext
 from detray.errors import DetrayError, Failure, ObjectStoreFullError, OutOfDiskError
 from detray.ids import FunctionID, TaskID, return_object
-from detray.runtime.calls import Arguments, Keywords, decode_call
 from detray.runtime.client import Client
-from detray.runtime.failures import serialize_error, summarize
 from detray.runtime.interrupts import Interrupts
 from detray.runtime.output import Outputs
-from detray.runtime.serialization import Serialized, deserialize, serialize
+from detray.serialization.calls import Arguments, Keywords, decode_call
+from detray.serialization.failures import serialize_error, summarize
+from detray.serialization.values import Serialized, deserialize, serialize
 
 _UNIT = 10_000
 """Resource amounts are in 1/10,000."""

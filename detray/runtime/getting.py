@@ -10,7 +10,7 @@ from detray.core.effects import INLINE, Place
 from detray.core.tickets import Ticket, TicketGroup
 from detray.errors import EngineError, GetTimeoutError
 from detray.ids import NO_TASK, ObjectID
-from detray.runtime.serialization import deserialize
+from detray.serialization.values import deserialize
 
 if TYPE_CHECKING:
     from detray.runtime.client import Client
@@ -165,7 +165,7 @@ class Fetcher:
         for item in items:
             entry = found.get(item)
             if isinstance(entry, tuple) and entry[0].failure:
-                from detray.runtime.failures import error_from
+                from detray.serialization.failures import error_from
 
                 place, payload = entry
                 # The error's references are counted as it is unpickled, before its carrier goes

@@ -24,7 +24,7 @@ from detray.errors import (
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef
 from detray.runtime.client import Client
-from detray.runtime.serialization import serialize
+from detray.serialization.values import serialize
 from tests.support.fake_service import ARENA_BYTES, ME, FakeService, fake_service
 
 A, B = ObjectID(b"a" * 20), ObjectID(b"b" * 20)

@@ -9,8 +9,8 @@ import pytest
 
 from detray import object_ref, startup
 from detray.ids import FunctionID, ObjectID, TemplateID
-from detray.runtime.calls import decode_call
-from detray.runtime.serialization import Serialized, deserialize
+from detray.serialization.calls import decode_call
+from detray.serialization.values import Serialized, deserialize
 
 
 class QuietClient:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detray.object_ref import ObjectRef
-from detray.runtime.calls import decode_call, encode_call
+from detray.serialization.calls import decode_call, encode_call
 from tests.surface.conftest import QuietClient, ref_id
 
 

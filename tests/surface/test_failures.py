@@ -11,7 +11,7 @@ import pytest
 
 from detray import errors, exceptions
 from detray.errors import Failure, TaskError
-from detray.runtime.failures import error_from, serialize_error, summarize
+from detray.serialization.failures import error_from, serialize_error, summarize
 from tests.surface.conftest import ref_id
 
 

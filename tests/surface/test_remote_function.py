@@ -14,7 +14,7 @@ from detray import object_ref
 from detray.errors import SerializationError
 from detray.object_ref import ObjectRef
 from detray.remote_function import RemoteFunction
-from detray.runtime.serialization import deserialize
+from detray.serialization.values import deserialize
 from tests.surface.conftest import QuietClient, ref_id
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from detray import util
 from detray.object_ref import ObjectRef
-from detray.runtime.serialization import deserialize, is_plain, serialize
+from detray.serialization.values import deserialize, is_plain, serialize
 from tests.surface.conftest import QuietClient, ref_id
 
 atoms = st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.floats()

@@ -42,4 +42,5 @@ def _strip(story: traceback.TracebackException, seen: set[int]) -> None:
 
 
 def _is_ours(filename: str) -> bool:
-    return filename.startswith(_PACKAGE) or "/cloudpickle/" in filename
+    ours = filename.startswith(_PACKAGE) or "/detray_sim/" in filename
+    return ours or "/cloudpickle/" in filename

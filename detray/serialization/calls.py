@@ -19,7 +19,7 @@ from typing import Any
 
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, session_of
-from detray.runtime.serialization import ATOMS, PROTOCOL, Serialized, deserialize, serialize
+from detray.serialization.values import ATOMS, PROTOCOL, Serialized, deserialize, serialize
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]

@@ -18,7 +18,7 @@ from detray import errors
 from detray.dual import as_instance_of_cause, rebuild
 from detray.errors import Failure, TaskError
 from detray.ids import ObjectID
-from detray.runtime.serialization import Serialized, SerializedParts, deserialize, serialize
+from detray.serialization.values import Serialized, SerializedParts, deserialize, serialize
 
 SUMMARY_MAX = 200
 
@@ -58,7 +58,7 @@ def serialize_error(
     error: BaseException, *, function_name: str, pid: int
 ) -> tuple[Serialized, str]:
     """An exception that user code raised, as (payload, summary of at most 200 characters)."""
-    from detray.runtime.tracebacks import render
+    from detray.serialization.tracebacks import render
 
     text = render(error, function_name, pid)
     cause = error

@@ -18,7 +18,7 @@ import cloudpickle
 
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef, session_of
-from detray.runtime.serialization import reducers
+from detray.serialization.values import reducers
 
 
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -17,9 +17,8 @@ then       the pickle stream, then the buffers, each aligned to 64 bytes
 Rules
 -----
 - Exact builtin values (numbers, strings, bytes, None and small containers of these) go through the
-  C
-  pickler alone (0.3 us); all else through `runtime/pickling.py`, which knows references, arrays,
-  functions and classes, and is imported at first need.
+  C pickler alone (0.3 us); all else through `detray/serialization/pickling.py`, which knows
+  references, arrays, functions and classes, and is imported at first need.
 - Every buffer of an array goes out of band, however small: in band it would come back writable, and
   whether an array can be written to must not depend on its size.
 - A large `bytes` value travels as a buffer too, which saves a copy of it on either side.
@@ -130,7 +129,7 @@ def serialize(value: Any) -> Serialized:
         return Serialized(dumps(value, PROTOCOL))
     if is_plain(value):
         return Serialized(dumps(value, PROTOCOL))
-    from detray.runtime.pickling import dump_rich
+    from detray.serialization.pickling import dump_rich
 
     return SerializedParts(*dump_rich(value))
 

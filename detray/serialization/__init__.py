@@ -1,0 +1,1 @@
+"""Values, calls and errors as bytes and back: the same in real processes and in simulated ones."""
