@@ -64,7 +64,9 @@ class GlobalTables(msgspec.Struct):
     next_number: int = 0
     nodes: dict[NodeID, Node] = {}
     roomy: dict[NodeID, None] = {}
-    """Nodes that might take another task: free CPU, or a queue that is not full."""
+    """Nodes with free CPU (or none at all), the one longest not chosen first."""
+    spare: dict[NodeID, None] = {}
+    """Nodes without, whose queue is not full; in the same order."""
     lives: dict[str, int] = {}
     """By name, how often a node of that name was admitted."""
     jobs: dict[JobNumber, Job] = {}
@@ -239,6 +241,7 @@ class GlobalScheduler:
         t = self.tables
         del t.nodes[node.id]
         t.roomy.pop(node.id, None)
+        t.spare.pop(node.id, None)
         t.unreachable = {
             pair: since for pair, since in t.unreachable.items() if str(node.id) not in pair.split()
         }
@@ -332,7 +335,7 @@ class GlobalScheduler:
         t = self.tables
         waiting: list[tuple[int, int, TaskID, int]] = []
         full: dict[Demand, None] = {}
-        while t.queue and t.roomy:
+        while t.queue and (t.roomy or t.spare):
             entry = heappop(t.queue)
             request = t.requests.get(entry[2])
             if request is None or request.attempt != entry[3]:
@@ -356,16 +359,20 @@ class GlobalScheduler:
     def _candidates(self, demand: Demand) -> Iterator[Node]:
         """Nodes that have room now; if there are none, those whose queue is not full."""
         nodes = self.tables.nodes
-        rounds = self.tables.config.policy.queue_rounds
         found = False
         for number in self.tables.roomy:
             node = nodes[number]
             if node.has_room(demand):
                 found = True
                 yield node
-        if found or not rounds:
+        if found:
             return
-        for number in self.tables.roomy:
+        for number in self.tables.spare:
+            node = nodes[number]
+            if node.can_ever(demand):
+                yield node
+        rounds = self.tables.config.policy.queue_rounds
+        for number in self.tables.roomy if rounds else ():
             node = nodes[number]
             if node.can_ever(demand) and _waiting(node) < rounds * node.slots:
                 yield node
@@ -376,23 +383,25 @@ class GlobalScheduler:
         node.placed += 1
         node.offers.append(Offer(t.now_ns, request.task, request.demand))
         take_room(node, request.demand)
+        t.roomy.pop(node.id, None)
+        t.spare.pop(node.id, None)
         self._note_room(node)
         owner = t.nodes[request.node]
         self._send(owner, Placed, request.task, request.attempt, node.id, node.incarnation)
 
     def _note_room(self, node: Node) -> None:
-        """Keep the list of nodes that might take another task, in order of joining."""
+        """Keep the lists of nodes that might take another task."""
         t = self.tables
-        has_cpu = node.free.get("CPU", 0) > 0 or not node.totals.get("CPU", 0)
-        room = has_cpu or _waiting(node) < t.config.policy.queue_rounds * node.slots
-        if room == (node.id in t.roomy):
+        number = node.id
+        if node.free.get("CPU", 0) > 0 or not node.totals.get("CPU", 0):
+            t.roomy.setdefault(number)
+            t.spare.pop(number, None)
             return
-        if not room:
-            del t.roomy[node.id]
-        elif not t.roomy or node.id > next(reversed(t.roomy)):
-            t.roomy[node.id] = None
+        t.roomy.pop(number, None)
+        if _waiting(node) < t.config.policy.queue_rounds * node.slots:
+            t.spare.setdefault(number)
         else:
-            t.roomy = dict.fromkeys(sorted([*t.roomy, node.id]))
+            t.spare.pop(number, None)
 
     def _recall(self) -> None:
         """Work stealing: a node that idles while another has a backlog gets some of it."""

@@ -93,7 +93,7 @@ def on_placed(s: Step, m: Placed) -> None:
 def _place_again(s: Step, task: Task) -> None:
     if _are_available(s, task):
         template = s.t.templates[task.template]
-        placing.enter_here(s, task, s.t.shapes[template.shape])
+        placing.enter_here(s, task, s.t.shapes[template.shape], first=True)
     else:
         give_another_place(s, task)
 

@@ -117,9 +117,7 @@ class LocalScheduler:
                 storage.relieve_inline(s)
             if (t.blocked_count or t.deadlock_ns) and not s.available:
                 deadlock.resolve(s)
-            if not (
-                s.available or s.suspects or s.answered or s.rebuilds or s.again or s.is_fresh
-            ):
+            if not (s.available or s.suspects or s.answered or s.rebuilds or s.again or s.is_fresh):
                 break
         if s.settled or s.returned or s.freed:
             lending.flush(s)

@@ -63,12 +63,18 @@ class Node(msgspec.Struct):
     def can_ever(self, demand: Demand) -> bool:
         """True if its totals meet the demand."""
         totals = self.totals
-        return all(totals.get(name, 0) >= amount for name, amount in demand)
+        for name, amount in demand:
+            if totals.get(name, 0) < amount:
+                return False
+        return True
 
     def has_room(self, demand: Demand) -> bool:
         """True if the demand fits into what is free now."""
         free = self.free
-        return all(free.get(name, 0) >= amount for name, amount in demand)
+        for name, amount in demand:
+            if free.get(name, 0) < amount:
+                return False
+        return True
 
 
 class Placement(Protocol):
@@ -79,7 +85,7 @@ class Placement(Protocol):
         ...
 
     def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
-        """One of `nodes`, which all have room, in order of joining; None: it waits."""
+        """One of `nodes`, which all have room, the one longest not chosen first; None: wait."""
         ...
 
 
@@ -101,14 +107,14 @@ def bytes_at(request: PlacementRequested, node: Node) -> int:
 
 
 class Hybrid:
-    """The default: where most bytes of the arguments are, else the asking node, else in turn.
+    """The default: where most bytes of the arguments are, else the nodes in turn.
 
-    Taking nodes in turn spreads the surplus of a busy node; it costs O(1) a task while there is
+    Taking nodes in turn spreads the surplus of a busy node and costs O(1) a task while there is
     room (Ray's hybrid policy picks among the best k at random instead).
     """
 
     def __init__(self, seed: int) -> None:
-        self.last = -1
+        pass
 
     def rank(self, request: PlacementRequested) -> int:
         """In order of arrival."""
@@ -116,21 +122,19 @@ class Hybrid:
 
     def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
         """See the class."""
-        best: Node | None = None
-        if request.hints:
-            best = max(nodes, key=lambda n: (bytes_at(request, n), -n.id), default=None)
-            if best is not None and bytes_at(request, best) > 0:
-                return best
+        if not request.hints:
+            for node in nodes:
+                return node
+            return None
         first: Node | None = None
+        best: Node | None = None
+        most = 0
         for node in nodes:
-            if first is None:
-                first = node
-            if node.id > self.last:
-                first = node
-                break
-        if first is not None:
-            self.last = first.id
-        return first
+            first = first or node
+            size_bytes = bytes_at(request, node)
+            if size_bytes > most:
+                best, most = node, size_bytes
+        return best or first
 
 
 class Locality:

@@ -22,6 +22,9 @@ from detray.core.tables import HERE, Away, Object, Shape, Task, Template
 from detray.core.values import want
 from detray.ids import NodeID, ObjectID, TaskID
 
+SKIPPED_MAX = 64
+"""Tasks that must stay, looked at in search of one that may be offered."""
+
 
 def away_of(task: Task) -> Away:
     """The part of the row that concerns other nodes; made when they first do."""
@@ -93,8 +96,11 @@ def withdraw(s: Step, task: TaskID, attempt: int, declined: NodeID = HERE) -> No
     s.to_head(PlacementWithdrawn(s.next_link_seq(), s.t.node, task, attempt, declined))
 
 
-def enter_here(s: Step, task: Task, shape: Shape) -> None:
-    """The task runs here: queue it, as soon as its arguments are in this node's memory."""
+def enter_here(s: Step, task: Task, shape: Shape, *, first: bool = False) -> None:
+    """The task runs here: queue it, as soon as its arguments are in this node's memory.
+
+    `first`: before all others of its depth.
+    """
     spec = task.spec
     missing = []
     if spec.args and (s.t.peers or task.owner != HERE):
@@ -108,7 +114,10 @@ def enter_here(s: Step, task: Task, shape: Shape) -> None:
             want(s, row, local=True, priority=ARGUMENT)
         return
     move_task(task, READY)
-    push_ready(shape, spec.depth, spec.task)
+    if first:
+        push_ready_front(shape, spec.depth, spec.task)
+    else:
+        push_ready(shape, spec.depth, spec.task)
     s.is_fresh = True
 
 
@@ -193,18 +202,20 @@ def _offer(s: Step, shape: Shape, count: int) -> None:
     t = s.t
     depth = min(shape.ready)
     queue, head = shape.ready[depth], shape.heads[depth]
-    while count and len(queue) > head:
-        task = t.tasks.get(queue[-1])
+    kept: list[TaskID] = []
+    while count and len(queue) > head and len(kept) < SKIPPED_MAX:
+        name = queue.pop()
+        task = t.tasks.get(name)
         if task is None or task.state is not READY:
-            queue.pop()
             continue
         if task.owner != HERE or (task.away is not None and task.away.stays):
-            return
-        queue.pop()
+            kept.append(name)
+            continue
         shape.count -= 1
         count -= 1
         release_arguments(s, task)
         ask(s, task, t.templates[task.template], find_hints(s, task) if task.spec.args else ())
+    queue.extend(reversed(kept))
 
 
 def _take_back(s: Step) -> None:
