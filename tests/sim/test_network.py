@@ -21,8 +21,9 @@ from detray_sim.network import (
     matrix,
     uniform,
 )
-from detray_sim.network.levels import UNFILLED, WaterLevels, water_level
+from detray_sim.network.levels import UNFILLED, WaterLevels
 from detray_sim.network.links import RATE_BITS
+from detray_sim.network.maxmin import NEVER
 from tests.sim.fair_share import fair_rates
 
 MB = 1_000_000
@@ -339,7 +340,8 @@ def check_levels(play: Play) -> None:
     before = list(levels.level)
     levels._fill()
     assert levels.level == before
-    assert (levels.changed, levels.crossed) == ({}, [])
+    assert levels.changed == {}
+    levels.crossed.clear()
 
 
 nodes = st.integers(0, NODES - 1)
@@ -398,6 +400,7 @@ def test_every_flow_ends_and_every_run_is_equal(shape: NetworkShape, program: li
             for other in range(NODES):
                 play.scale_link(node, other, 1000)
         while play.flows:
+            assert play.network.next_finish_ns() is not None
             play.step()
         histories.append(play.history)
         assert play.network.next_finish_ns() is None
@@ -416,7 +419,7 @@ def test_bytes_are_conserved(shape: NetworkShape, program: list[tuple]) -> None:
         if name == "step":
             goal_ns = play.network.next_finish_ns() or play.now_ns
         while play.now_ns < goal_ns:
-            if (next_ns := play.network._next_sent_ns()) is None:
+            if (next_ns := sent_after(play)) is None:
                 next_ns = goal_ns
             next_ns = min(goal_ns, max(next_ns, play.now_ns))
             for flow in play.flows:
@@ -442,6 +445,12 @@ def test_bytes_are_conserved(shape: NetworkShape, program: list[tuple]) -> None:
             assert -1 < size_bytes - sent.get(flow, Fraction(0)) - left <= 0 or left == 0
 
 
+def sent_after(play: Play) -> int | None:
+    """When the next last byte leaves, which is when rates change."""
+    play.network.next_finish_ns()
+    return None if play.network._sent_ns == NEVER else play.network._sent_ns
+
+
 def assert_all_sent(sent: Fraction, size_bytes: int, play: Play) -> None:
     """Everything, and no more than what its rate gives in the nanosecond in which it ended."""
     fastest = max(nic.up_bytes_per_s for nic in play.shape.nics) * 2
@@ -452,22 +461,31 @@ def assert_all_sent(sent: Fraction, size_bytes: int, play: Play) -> None:
 
 
 @pytest.mark.parametrize(
-    ("capacity", "others", "level"),
+    ("capacities", "flows", "expected"),
     [
-        (10, [], UNFILLED),
-        (10, [UNFILLED], 10),
-        (10, [UNFILLED, UNFILLED, UNFILLED], 3),
-        (10, [2, UNFILLED], 8),
-        (10, [2, 7], UNFILLED),
-        (10, [2, 8], 8),
-        (10, [2, 9], 8),
-        (0, [0, 5], 0),
-        (7, [3, UNFILLED], 3),
+        ((10, 10, 10, 10), [], [UNFILLED] * 4),
+        ((10, 10, 10, 10), [(0, 2), (0, 2), (0, 3)], [3, UNFILLED, UNFILLED, UNFILLED]),
+        ((10, 10, 10, 10), [(0, 2), (0, 3), (1, 3)], [5, UNFILLED, UNFILLED, 5]),
+        ((2, 10, 10, 10), [(0, 2), (1, 2)], [2, UNFILLED, 8, UNFILLED]),
+        ((2, 8, 10, 10), [(0, 2), (1, 2)], [2, 8, 8, UNFILLED]),
+        ((3, 9, 7, 10), [(0, 2), (1, 2)], [3, UNFILLED, 3, UNFILLED]),
+        ((0, 10, 5, 10), [(0, 2), (1, 2)], [0, UNFILLED, 5, UNFILLED]),
     ],
 )
-def test_the_level_of_a_port_by_hand(capacity: int, others: list[int], level: int) -> None:
-    """The last: with 3 for both it cannot give both one more, whatever limits the first."""
-    assert water_level(capacity, others) == level
+def test_levels_by_hand(
+    capacities: tuple[int, ...], flows: list[tuple[int, int]], expected: list[int]
+) -> None:
+    """The last but one: at 3 port 2 cannot give both one more, whatever limits the first."""
+    levels = WaterLevels(list(capacities))
+    for flow, (up, down) in enumerate(flows):
+        levels.add(flow, up, down)
+    levels.settle()
+    assert levels.level == expected
+    levels.changed.clear()
+    for port in range(4):
+        levels.set_capacity(port, capacities[port])
+        levels.settle()
+    assert (levels.level, levels.changed) == (expected, {})
 
 
 @pytest.mark.parametrize(("ports", "concurrent"), [(8, 10), (64, 64), (64, 512), (16, 300)])
@@ -475,13 +493,14 @@ def test_levels_kept_are_levels_computed(ports: int, concurrent: int) -> None:
     """With many flows: after each start and end the same as from nothing."""
     chance = random.Random(ports * concurrent)
     levels = WaterLevels([1_310_720_000_000_000] * ports)
-    flows: list[int] = []
+    flows: list[tuple[int, int, int]] = []
     for flow in range(concurrent * 2):
-        levels.add(flow, chance.randrange(ports // 2), ports // 2 + chance.randrange(ports // 2))
-        flows.append(flow)
+        up, down = chance.randrange(ports // 2), ports // 2 + chance.randrange(ports // 2)
+        levels.add(flow, up, down)
+        flows.append((flow, up, down))
         if len(flows) > concurrent:
             levels.settle()
-            levels.remove(flows.pop(chance.randrange(concurrent)))
+            levels.remove(*flows.pop(chance.randrange(concurrent)))
         levels.settle()
         kept = list(levels.level)
         levels._fill()

@@ -5,7 +5,7 @@ flow crosses two ports, and a *lane* if its link has a bandwidth of its own. Pro
 raises the rates of all flows together; a port that cannot give each of its growing flows one unit
 more is full at that *level*, and its flows keep it as their rate. So a flow's rate is the lowest
 level on its way, and a port's level follows from its capacity and from those levels at the other
-ends of its flows that are lower than its own (`water_level`).
+ends of its flows that are lower than its own.
 
 That is how changes travel here: a port is looked at again only if a level lower than its own
 changed at the other end of one of its flows, and ports are looked at from the lowest level up, so
@@ -23,22 +23,10 @@ import heapq
 
 UNFILLED = 1 << 80
 """The level of a port that is not full: above every rate."""
-NO_LANE = -1
 FILL_SHARE = 2
 """Of the ports: if more than one in so many were touched, all levels are computed from nothing."""
 LOOKS_MAX = 4
 """A bound for bad luck: after so many looks per port all levels are computed from nothing."""
-
-
-def water_level(capacity: int, others: list[int]) -> int:
-    """The level at which a port is full; `others`: what limits its flows elsewhere, sorted."""
-    growing = len(others)
-    for level in others:
-        if (level + 1) * growing > capacity:
-            return capacity // growing
-        capacity -= level
-        growing -= 1
-    return UNFILLED
 
 
 class WaterLevels:
@@ -56,50 +44,65 @@ class WaterLevels:
         self.crossed: list[int] = []
         """Flows whose lowest level may be another port's or lane's now; for the caller to clear."""
         self._ports = len(capacities)
-        self._capacity: list[int | None] = [*capacities]
-        self._across: list[dict[int, int]] = [{} for _ in capacities]
-        """Per port (or lane) its flows, and whose level limits each of them beyond it."""
-        self._paths: dict[int, tuple[int, int, int]] = {}
+        self._capacity = capacities[:]
+        self._flows: dict[tuple[int, int], dict[int, None]] = {}
+        """By sender's and receiver's port."""
+        self._beyond: list[list[int]] = [[] for _ in capacities]
+        """Per port, for each of its flows: the place whose level limits it beyond the port.
+
+        In the order of these levels when the port was last looked at, and so soon sorted again.
+        """
         self._lanes: dict[tuple[int, int], int] = {}
+        self._rooms: dict[int, int | None] = {}
+        """Capacity per lane; None: without limit again."""
         self._views: list[list[tuple[int, int]]] = [[] for _ in capacities]
         """Per port: places in `level` that show it behind a lane, and the lanes."""
         self._behind: list[int] = []
-        """Per place after the ports: which port it shows."""
+        """Per place after the ports: which port (or lane) it shows."""
         self._dirty: dict[int, None] = {}
-        self._dirty_lanes: dict[int, None] = {}
+        self._dirty_lanes: dict[tuple[int, int], int] = {}
 
     @property
     def is_settled(self) -> bool:
         """No change waits for `settle`."""
         return not self._dirty and not self._dirty_lanes
 
-    def path(self, flow: int) -> tuple[int, int, int]:
-        """Sender's port, receiver's port, lane or NO_LANE."""
-        return self._paths[flow]
+    def lowest(self, up: int, down: int) -> int:
+        """The port or lane with the lowest level from port to port."""
+        level = self.level
+        place = up if level[up] <= level[down] else down
+        if self._lanes:
+            lane = self._lanes.get((up, down), place)
+            if level[lane] < level[place]:
+                return lane
+        return place
 
     def add(self, flow: int, up: int, down: int) -> None:
         """A flow from port to port."""
-        lane = self._lanes.get((up, down), NO_LANE)
-        self._paths[flow] = (up, down, lane)
+        seen_from_up, seen_from_down = self._touch(up, down)
+        self._beyond[up].append(seen_from_up)
+        self._beyond[down].append(seen_from_down)
         self._dirty[up] = self._dirty[down] = None
-        if lane == NO_LANE:
-            self._across[up][flow] = down
-            self._across[down][flow] = up
+        flows = self._flows.get((up, down))
+        if flows is None:
+            self._flows[up, down] = {flow: None}
         else:
-            self._join(flow, up, down, lane)
-            self._dirty_lanes[lane] = None
+            flows[flow] = None
         self.crossed.append(flow)
 
-    def remove(self, flow: int) -> None:
+    def remove(self, flow: int, up: int, down: int) -> None:
         """The flow is gone."""
-        up, down, lane = self._paths.pop(flow)
-        for port in (up, down):
-            del self._across[port][flow]
-            if self.level[port] != UNFILLED:
-                self._dirty[port] = None
-        if lane != NO_LANE:
-            del self._across[lane][flow]
-            self._dirty_lanes[lane] = None
+        seen_from_up, seen_from_down = self._touch(up, down)
+        self._beyond[up].remove(seen_from_up)
+        self._beyond[down].remove(seen_from_down)
+        if self.level[up] != UNFILLED:
+            self._dirty[up] = None
+        if self.level[down] != UNFILLED:
+            self._dirty[down] = None
+        flows = self._flows[up, down]
+        del flows[flow]
+        if not flows:
+            del self._flows[up, down]
 
     def set_capacity(self, port: int, capacity: int) -> None:
         """A port has another bandwidth."""
@@ -113,148 +116,204 @@ class WaterLevels:
             if capacity is None:
                 return
             lane = self._make_lane(up, down)
-        self._capacity[lane] = capacity
-        self._dirty_lanes[lane] = None
+        self._rooms[lane] = capacity
+        self._touch(up, down)
 
     def settle(self) -> None:
         """Bring all levels up to date, from the ports that were touched outwards."""
-        for lane in self._dirty_lanes:
-            self._bound(lane)
+        for (up, down), lane in self._dirty_lanes.items():
+            self._bound(up, down, lane)
         self._dirty_lanes.clear()
-        if len(self._dirty) * FILL_SHARE > self._ports:
+        if len(self._dirty) * FILL_SHARE > self._ports or not self._spread():
             self._fill()
-            return
-        level, across, capacity = self.level, self._across, self._capacity
-        ahead = [(level[port], port) for port in self._dirty]
+
+    def _spread(self) -> bool:
+        """Look at what is dirty and at what that makes dirty; False if it takes too long.
+
+        The inner loops of the simulator's most expensive function: all in one piece for speed.
+        """
+        level, pending, changed = self.level, self._dirty, self.changed
+        level_of, ports = level.__getitem__, self._ports
+        crossed: dict[tuple[int, int], None] = {}
+        ahead = [(level[port], port) for port in pending]
         heapq.heapify(ahead)
-        pending = self._dirty
-        looks = 0
+        looks = LOOKS_MAX * ports
         while ahead:
             port = heapq.heappop(ahead)[1]
             del pending[port]
-            looks += 1
-            if looks > LOOKS_MAX * self._ports:
-                self._fill()
-                return
-            room = capacity[port]
-            assert room is not None, "only a lane may have no capacity"
-            new = water_level(room, sorted([level[other] for other in across[port].values()]))
+            looks -= 1
+            beyond = self._beyond[port]
+            beyond.sort(key=level_of)
+            room, growing, new = self._capacity[port], len(beyond), UNFILLED
+            for place in beyond:
+                limit = level[place]
+                if (limit + 1) * growing > room:
+                    new = room // growing
+                    break
+                room -= limit
+                growing -= 1
             old = level[port]
-            if new != old:
-                self._set(port, old, new)
-                self._tell(port, old, new, ahead)
-
-    def _set(self, port: int, old: int, new: int) -> None:
-        self.changed.setdefault(port, old)
-        self.level[port] = new
-        for view, lane in self._views[port]:
-            self.level[view] = min(new, self.level[lane])
-
-    def _tell(self, port: int, old: int, new: int, ahead: list[tuple[int, int]]) -> None:
-        """Find who has to be looked at again, and which flows may now be limited elsewhere.
-
-        Whoever is full at a lower level than both the old and the new one has not noticed the port
-        yet; and who is not full already will not be because somebody takes less.
-        """
-        level, pending, crossed, ports = self.level, self._dirty, self.crossed, self._ports
-        low, high = (old, new) if old < new else (new, old)
-        unmoved = UNFILLED if new < old else UNFILLED + 1
-        for flow, other in self._across[port].items():
-            beyond = level[other]
-            if beyond >= low:
-                if beyond <= high:
-                    crossed.append(flow)
-                if low < beyond < unmoved:
-                    if other >= ports:
-                        other = self._behind[other - ports]
-                    if other not in pending:
-                        pending[other] = None
-                        heapq.heappush(ahead, (level[other], other))
+            if new == old:
+                continue
+            if port not in changed:
+                changed[port] = old
+            level[port] = new
+            if self._views[port]:
+                self._show(port)
+            # Who is full at a lower level than both has not noticed this port yet, and who is not
+            # full will not be because somebody takes less.
+            if old < new:
+                low, high, end = old, new, UNFILLED + 1
+            else:
+                low, high, end = new, old, UNFILLED
+            for place in reversed(beyond):
+                limit = level[place]
+                if limit < low:
+                    break
+                if place >= ports:
+                    place = self._behind[place - ports]
+                if limit <= high:
+                    crossed[(port, place) if port < place else (place, port)] = None
+                if low < limit < end and place not in pending:
+                    pending[place] = None
+                    heapq.heappush(ahead, (level[place], place))
+            if not looks:
+                return False
+        for pair in crossed:
+            self.crossed += self._flows[pair]
+        return True
 
     def _fill(self) -> None:
-        """Compute all levels from nothing: progressive filling, with a heap that is corrected late.
-
-        The share of a port only grows while others fill up, so an entry of the heap is too low at
-        worst.
-        """
-        before = self.level[: self._ports]
-        level, left = self.level, self._capacity[:]
-        growing = [len(flows) for flows in self._across]
-        shares = [
-            (room // growing[place], place)
-            for place, room in enumerate(left)
-            if growing[place] and room is not None
-        ]
-        heapq.heapify(shares)
-        level[: self._ports] = [UNFILLED] * self._ports
-        fixed: set[int] = set()  # asked, never walked
-        while shares:
-            share = shares[0][0]
-            for place in self._fill_to(share, shares, left, growing):
-                level[place] = share
-                for flow in self._across[place]:
-                    if flow not in fixed:
-                        fixed.add(flow)
-                        for crossing in self._paths[flow]:
-                            if crossing != NO_LANE:
-                                growing[crossing] -= 1
-                                room = left[crossing]
-                                left[crossing] = None if room is None else room - share
+        """Compute all levels from nothing."""
+        ports, level = self._ports, self.level
+        before = level[:ports]
+        level[:ports] = [UNFILLED] * ports
+        filling = _Filling(
+            self._capacity[:],
+            [len(beyond) for beyond in self._beyond],
+            [level[lane] for lane in self._rooms],
+        )
+        while full := filling.rise():
+            for place in full:
+                if place < ports:
+                    level[place] = filling.share
+                    self._fix_port(place, filling)
+                else:
+                    self._fix_lane(place, filling)
         for port, old in enumerate(before):
             if level[port] != old:
-                self._set(port, old, level[port])
-                self.crossed.extend(self._across[port])
+                self.changed.setdefault(port, old)
+                self._show(port)
+        for flows in self._flows.values():
+            self.crossed += flows
         self._dirty.clear()
 
-    @staticmethod
-    def _fill_to(
-        share: int, shares: list[tuple[int, int]], left: list[int | None], growing: list[int]
-    ) -> list[int]:
-        """All that are full at this share, before any of their flows is fixed."""
-        full = []
-        while shares and shares[0][0] == share:
-            place = shares[0][1]
-            room = left[place]
-            if not growing[place] or room is None:
-                heapq.heappop(shares)
-            elif room // growing[place] == share:
-                full.append(place)
-                heapq.heappop(shares)
-            else:
-                heapq.heapreplace(shares, (room // growing[place], place))
-        return full
+    def _fix_port(self, port: int, filling: _Filling) -> None:
+        """A full port's flows have their rate, as far as they had none; the others lose it."""
+        level, ports = self.level, self._ports
+        for place in self._beyond[port]:
+            if place >= ports:
+                lane = place - (place - ports) % 3
+                place = self._behind[place - ports]
+                if lane not in filling.fixed:
+                    filling.fixed.add(lane)
+                    if level[place] == UNFILLED:
+                        filling.take(place, self._lane_size(lane))
+            elif level[place] == UNFILLED:
+                filling.take(place, 1)
+
+    def _fix_lane(self, lane: int, filling: _Filling) -> None:
+        if lane not in filling.fixed:
+            filling.fixed.add(lane)
+            for view in (lane + 1, lane + 2):
+                filling.take(self._behind[view - self._ports], self._lane_size(lane))
+
+    def _lane_size(self, lane: int) -> int:
+        """Flows across a lane."""
+        down, up = self._behind[lane + 1 - self._ports], self._behind[lane + 2 - self._ports]
+        return len(self._flows.get((up, down), ()))
 
     def _make_lane(self, up: int, down: int) -> int:
         lane = len(self.level)
         self._lanes[up, down] = lane
         self.level += [UNFILLED, self.level[down], self.level[up]]
-        self._capacity += [None] * 3
-        self._across += [{}, {}, {}]
         self._behind += [lane, down, up]
         self._views[down].append((lane + 1, lane))
         self._views[up].append((lane + 2, lane))
-        for flow in [flow for flow, other in self._across[up].items() if other == down]:
-            self._paths[flow] = (up, down, lane)
-            self._join(flow, up, down, lane)
+        for port, plain, view in ((up, down, lane + 1), (down, up, lane + 2)):
+            self._beyond[port] = [view if at == plain else at for at in self._beyond[port]]
         return lane
 
-    def _join(self, flow: int, up: int, down: int, lane: int) -> None:
-        self._across[up][flow] = lane + 1
-        self._across[down][flow] = lane + 2
-        self._across[lane][flow] = lane
+    def _touch(self, up: int, down: int) -> tuple[int, int]:
+        """What a flow from port to port meets beyond either; its lane has to be set anew."""
+        if self._lanes:
+            lane = self._lanes.get((up, down))
+            if lane is not None:
+                self._dirty_lanes[up, down] = lane
+                return lane + 1, lane + 2
+        return down, up
 
-    def _bound(self, lane: int) -> None:
+    def _bound(self, up: int, down: int, lane: int) -> None:
         """A lane's level needs no others: all its flows are alike."""
-        flows = self._across[lane]
-        room = self._capacity[lane]
+        flows = self._flows.get((up, down), {})
+        room = self._rooms[lane]
         new = UNFILLED if room is None or not flows else room // len(flows)
         old = self.level[lane]
-        if new == old:
-            return
-        self.changed.setdefault(lane, old)
-        self.crossed.extend(flows)
-        self.level[lane] = new
-        down, up = self._behind[lane + 1 - self._ports], self._behind[lane + 2 - self._ports]
-        self.level[lane + 1] = min(new, self.level[down])
-        self.level[lane + 2] = min(new, self.level[up])
-        self._dirty[up] = self._dirty[down] = None
+        if new != old:
+            self.changed.setdefault(lane, old)
+            self.crossed += flows
+            self.level[lane] = new
+            self.level[lane + 1] = min(new, self.level[down])
+            self.level[lane + 2] = min(new, self.level[up])
+            self._dirty[up] = self._dirty[down] = None
+
+    def _show(self, port: int) -> None:
+        """What is seen of a port through lanes follows its level."""
+        for view, lane in self._views[port]:
+            self.level[view] = min(self.level[port], self.level[lane])
+
+
+class _Filling:
+    """Progressive filling: what is left of the ports, and a heap of shares, corrected late.
+
+    A port's share only grows while others fill up, so an entry of the heap is too low at worst.
+    Lanes follow the ports, three places each, and never change: all flows of a lane are alike.
+    """
+
+    def __init__(self, left: list[int], growing: list[int], lanes: list[int]) -> None:
+        self.share = 0
+        self.fixed: set[int] = set()
+        """Lanes whose flows have their rate; asked, never walked."""
+        self._left = left
+        """Capacity that no fixed flow has."""
+        self._growing = growing
+        """Flows that are not fixed."""
+        self._shares = [(left[port] // size, port) for port, size in enumerate(growing) if size]
+        for number, level in enumerate(lanes):
+            if level != UNFILLED:
+                self._shares.append((level, len(left) + 3 * number))
+        heapq.heapify(self._shares)
+
+    def take(self, port: int, flows: int) -> None:
+        """Flows across a port are fixed at the present share."""
+        self._left[port] -= flows * self.share
+        self._growing[port] -= flows
+
+    def rise(self) -> list[int]:
+        """Whoever is full next, together: all that are at one share, which is `share` then."""
+        shares, left, growing = self._shares, self._left, self._growing
+        full: list[int] = []
+        while shares and (not full or shares[0][0] == self.share):
+            share, place = shares[0]
+            if place < len(left):
+                if not growing[place]:
+                    heapq.heappop(shares)
+                    continue
+                now = left[place] // growing[place]
+                if now != share:
+                    heapq.heapreplace(shares, (now, place))
+                    continue
+            heapq.heappop(shares)
+            full.append(place)
+            self.share = share
+        return full

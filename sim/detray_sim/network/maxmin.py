@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
-from detray_sim.network.levels import NO_LANE, UNFILLED, WaterLevels
+from detray_sim.network.levels import UNFILLED, WaterLevels
 from detray_sim.network.links import RATE_BITS, Links, NetworkShape, bytes_of, work_of
 
 NEVER = 1 << 80
@@ -60,6 +60,8 @@ class MaxMinNetwork:
         """Per group: a time before which none of its flows is done."""
         self._ends: list[tuple[int, int]] = []
         """Heap of (time, group); what counts is in `_next`."""
+        self._sent_ns = NEVER
+        """When the next last byte leaves, if all is settled."""
         self._arriving: dict[int, int] = {}
         """Flows whose last byte has left, and when it arrives."""
         self._arrivals: list[tuple[int, int]] = []
@@ -90,7 +92,7 @@ class MaxMinNetwork:
             del self._arriving[flow_id]
             return 0
         left = self._left(stream)
-        self._levels.remove(flow_id)
+        self._levels.remove(flow_id, stream.up, stream.down)
         return min(stream.size_bytes, bytes_of(left))
 
     def finished(self, now_ns: int) -> list[int]:
@@ -108,14 +110,13 @@ class MaxMinNetwork:
         """No flow ends before this time; exactly the next end if all links have one latency."""
         if not self._levels.is_settled:
             self._settle()
-        sent_ns = self._next_sent_ns()
-        next_ns = NEVER if sent_ns is None else sent_ns + self._links.least_latency_ns
+        next_ns = self._sent_ns + self._links.least_latency_ns
         while self._arrivals:
             end_ns, flow_id = self._arrivals[0]
             if self._arriving.get(flow_id) == end_ns:
                 return min(next_ns, end_ns)
             heapq.heappop(self._arrivals)
-        return None if next_ns == NEVER else next_ns
+        return None if self._sent_ns == NEVER else next_ns
 
     def latency_ns(self, source: int, target: int, size_bytes: int, now_ns: int) -> int | None:
         """Latency and size / bandwidth of the link; None if it is cut."""
@@ -160,22 +161,24 @@ class MaxMinNetwork:
             return
         if not self._levels.is_settled:
             self._settle()
-        while (sent_ns := self._next_sent_ns()) is not None and sent_ns <= now_ns:
-            self._now_ns = sent_ns
-            self._send_off(sent_ns)
-            if sent_ns == now_ns:
+        while self._sent_ns <= now_ns:
+            self._now_ns = self._sent_ns
+            self._send_off()
+            if self._now_ns == now_ns:
                 return
             self._settle()
         self._now_ns = now_ns
 
-    def _send_off(self, now_ns: int) -> None:
+    def _send_off(self) -> None:
         """Whose last byte leaves now goes."""
-        while self._next_sent_ns() == now_ns:
+        now_ns = self._now_ns
+        while self._sent_ns == now_ns:
             group = self._ends[0][1]
             _, flow_id = heapq.heappop(self._marks[group])
             stream = self._streams.pop(flow_id)
-            self._levels.remove(flow_id)
+            self._levels.remove(flow_id, stream.up, stream.down)
             self._arrive(flow_id, now_ns + stream.latency_ns)
+            self._sent_ns = self._next_sent_ns()
 
     def _arrive(self, flow_id: int, end_ns: int) -> None:
         self._arriving[flow_id] = end_ns
@@ -185,38 +188,32 @@ class MaxMinNetwork:
         """New levels: bring the groups they concern up to date, and move flows between groups."""
         levels, now_ns = self._levels, self._now_ns
         levels.settle()
-        level, done, since_ns = levels.level, self._done, self._since_ns
-        earlier: dict[int, None] = {}
+        level, done, since_ns, faster = levels.level, self._done, self._since_ns, list[int]()
         for group, old in levels.changed.items():
             if old != UNFILLED:
                 done[group] += old * (now_ns - since_ns[group])
             since_ns[group] = now_ns
             if old < level[group] != UNFILLED:
-                earlier[group] = None
-        levels.changed.clear()
+                faster.append(group)
         for flow_id in levels.crossed:
             stream = self._streams.get(flow_id)
             if stream is not None:
-                group = self._lowest(flow_id, stream)
-                if group != stream.group:
-                    stream.mark = self._left(stream) + self._done_by_now(group)
-                    stream.group = group
-                    heapq.heappush(self._marks[group], (stream.mark, flow_id))
-                    earlier[group] = None
-        levels.crossed.clear()
-        for group in earlier:
+                self._regroup(flow_id, stream)
+        for group in faster:
             self._queue(group)
+        levels.changed.clear()
+        levels.crossed.clear()
+        self._sent_ns = self._next_sent_ns()
 
-    def _lowest(self, flow_id: int, stream: _Stream) -> int:
-        """What limits a flow; if in doubt, what did so before."""
+    def _regroup(self, flow_id: int, stream: _Stream) -> None:
+        """A flow belongs to what limits it; if in doubt, to what did so before."""
         level = self._levels.level
-        up, down, lane = self._levels.path(flow_id)
-        group = up if level[up] <= level[down] else down
-        if lane != NO_LANE and level[lane] < level[group]:
-            group = lane
-        if stream.group != NO_GROUP and level[stream.group] == level[group]:
-            return stream.group
-        return group
+        group = self._levels.lowest(stream.up, stream.down)
+        if stream.group == NO_GROUP or level[group] < level[stream.group]:
+            stream.mark = self._left(stream) + self._done_by_now(group)
+            stream.group = group
+            heapq.heappush(self._marks[group], (stream.mark, flow_id))
+            self._queue(group)
 
     def _left(self, stream: _Stream) -> int:
         """A flow's work that is not done by now."""
@@ -235,7 +232,7 @@ class MaxMinNetwork:
             self._next[group] = end_ns
             heapq.heappush(self._ends, (end_ns, group))
 
-    def _next_sent_ns(self) -> int | None:
+    def _next_sent_ns(self) -> int:
         """When the next last byte leaves; groups that slowed down are found out here."""
         ends = self._ends
         while ends:
@@ -251,18 +248,16 @@ class MaxMinNetwork:
                 heapq.heappop(ends)
             else:
                 heapq.heapreplace(ends, (true_ns, group))
-        return None
+        return NEVER
 
     def _group_end_ns(self, group: int) -> int:
         """When the first of a group's flows is done, at its present rate."""
-        marks, streams = self._marks[group], self._streams
+        marks = self._marks[group]
         while marks:
             mark, flow_id = marks[0]
-            stream = streams.get(flow_id)
+            stream = self._streams.get(flow_id)
             if stream is not None and stream.group == group and stream.mark == mark:
                 rate = self._levels.level[group]
-                if not rate:
-                    return NEVER
-                return self._since_ns[group] - (self._done[group] - mark) // rate
+                return self._since_ns[group] - (self._done[group] - mark) // rate if rate else NEVER
             heapq.heappop(marks)
         return NEVER
