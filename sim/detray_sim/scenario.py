@@ -24,22 +24,28 @@
     decision_interval = "100ms"
 
     [policy.parameters]                 # those of the policy itself
-    [costs]                             # step, dispatch, worker_start, startup: "10us"
+    [costs]                             # what the runtime itself takes (costs.py)
+    preset = "free"                     # or "measured"; keys given replace it
+    step = "10us"
     [faults]
     worker_killed = 2.5                 # kind = how often per simulated hour
-    planned = [{ at = "10s", kind = "node_lost", node = 1 }]
+    node_pauses = { rate = 1, for = "2s" }
+    planned = [{ at = "10s", kind = "node_crashes", node = 1 }]
 
 Paths are relative to the file. Every mistake is one line, a ScenarioError.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from detray_sim.costs import FREE, Costs
+from detray_sim.draws import Draws
 from detray_sim.network.links import NetworkShape, uniform
 from detray_sim.result import NodeShape
 from detray_sim.toml_tables import (
@@ -67,6 +73,7 @@ NETWORKS = ("instant", "simple", "maxmin")
 IMODES = ("exact", "mean", "user", "blind")
 """What a policy knows of a duration: the truth; the mean of all; what the workload says that a user
 would expect; nothing."""
+PRESETS = {"free": FREE, "measured": Costs()}
 NODES_MAX = 1_000_000
 HOUR_NS = 3600 * 1_000_000_000
 
@@ -141,16 +148,32 @@ class PlannedFault(msgspec.Struct, frozen=True, kw_only=True):
     amount: int = 0
 
 
-class FaultRate(msgspec.Struct, frozen=True):
+class FaultRate(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of fault that happens by chance, so often per simulated hour on average."""
 
     kind: str
     per_hour: float
+    for_ns: int = 0
+    amount: int = 0
 
-    @property
-    def mean_gap_ns(self) -> int:
-        """The mean time between two."""
-        return round(HOUR_NS / self.per_hour)
+    def occurrences(self, seed: int, nodes: int) -> Iterator[PlannedFault]:
+        """One after the other, for ever: exponential gaps, every node as likely."""
+        draws = Draws(seed, f"fault {self.kind}")
+        at_ns, k = 0, 0
+        while True:
+            at_ns += max(1, round(draws.exponential("gap", k, HOUR_NS / self.per_hour)))
+            node = draws.integer("node", k, nodes)
+            # Some other node, as likely each; of one node, itself.
+            peer = (node + 1 + draws.integer("peer", k, max(1, nodes - 1))) % nodes
+            yield PlannedFault(
+                kind=self.kind,
+                at_ns=at_ns,
+                node=node,
+                peer=peer,
+                for_ns=self.for_ns,
+                amount=self.amount,
+            )
+            k += 1
 
 
 class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,17 +183,10 @@ class FaultPlan(msgspec.Struct, frozen=True, kw_only=True):
     planned: tuple[PlannedFault, ...] = ()
     """By time."""
 
-
-class CostChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Times that the runtime itself takes."""
-
-    step_ns: int = 0
-    """A core's service time for a step."""
-    dispatch_ns: int = 0
-    """Per task, on the worker that runs it."""
-    worker_start_ns: int = 0
-    startup_ns: int = 0
-    """Fixed, before anything runs."""
+    def occurrences(self, seed: int, nodes: int) -> Iterator[PlannedFault]:
+        """All faults by time, planned and by chance. Endless if there are rates: take what fits."""
+        streams = [iter(self.planned), *(rate.occurrences(seed, nodes) for rate in self.rates)]
+        return heapq.merge(*streams, key=lambda fault: fault.at_ns)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,7 +199,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     network: NetworkChoice = NetworkChoice()
     policy: PolicyChoice = PolicyChoice()
     faults: FaultPlan = FaultPlan()
-    costs: CostChoice = CostChoice()
+    costs: Costs = FREE
     seeds: tuple[int, ...] = (0,)
     description: str = ""
 
@@ -226,7 +242,7 @@ def parse_scenario(
         network=_network(top.get("network", {}), place.inner("network")),
         policy=policy,
         faults=faults,
-        costs=fill(CostChoice, top.get("costs", {}), place.inner("costs"), _BELONGS),
+        costs=_costs(top.get("costs", {}), place.inner("costs")),
         seeds=_seeds(top, place),
     )
 
@@ -389,6 +405,15 @@ def _network(value: object, place: Place) -> NetworkChoice:
     return network
 
 
+def _costs(value: object, place: Place) -> Costs:
+    table = dict(as_table(value, place))
+    preset = one_of(table.pop("preset", "free"), PRESETS, place, "preset")
+    for key in ("latency", "bandwidth"):
+        if key in table:
+            raise place.error("it belongs to [network]", key)
+    return fill(Costs, table, place, _BELONGS, PRESETS[preset])
+
+
 # ----------------------------------------------------------------------------- faults
 
 
@@ -400,13 +425,26 @@ def _faults(value: object, place: Place, nodes: int, kinds: Sequence[str]) -> Fa
             continue
         if kinds and key not in kinds:
             raise unknown_key(key, [*kinds, "planned"], place, _BELONGS)
-        if isinstance(given, bool) or not isinstance(given, int | float):
-            raise place.error(f"it is a rate per simulated hour, not {given!r}", key)
-        if not 0 <= given <= 10**9:
-            raise place.error(f"a rate is from 0 to 1000000000 per hour, not {given!r}", key)
-        if given:
-            rates.append(FaultRate(key, float(given)))
+        rate = _rate(key, given, place)
+        if rate.per_hour > 0:
+            rates.append(rate)
     return FaultPlan(rates=tuple(rates), planned=tuple(planned))
+
+
+class _Rate(msgspec.Struct):
+    rate: float
+    for_ns: int = 0
+    amount: int = 0
+
+
+def _rate(kind: str, given: object, place: Place) -> FaultRate:
+    """Of a number, or a table that says how long and how much too."""
+    if isinstance(given, bool) or not isinstance(given, int | float | dict):
+        raise place.error(f"it is a rate per simulated hour, not {given!r}", kind)
+    read = fill(_Rate, given if isinstance(given, dict) else {"rate": given}, place.inner(kind))
+    if not 0 <= read.rate <= 10**9:
+        raise place.error(f"a rate is from 0 to 1000000000 per hour, not {read.rate!r}", kind)
+    return FaultRate(kind=kind, per_hour=read.rate, for_ns=read.for_ns, amount=read.amount)
 
 
 def _planned(given: object, place: Place, nodes: int, kinds: Sequence[str]) -> list[PlannedFault]:

@@ -2,7 +2,8 @@
 
 A field's name ends in its unit, its key does not: `latency_ns` is written `latency = "100us"`,
 `store_bytes` as `store = "8GiB"` or `store_bytes = "8GiB"`, `bandwidth_bytes_per_s` as
-`bandwidth = "1Gbit"`. Quantities are read by `units`.
+`bandwidth = "1Gbit"`. Fields that differ in their unit only are written whole. Quantities are read
+by `units`.
 """
 
 from __future__ import annotations
@@ -57,22 +58,30 @@ def read_toml(path: str | os.PathLike[str]) -> Table:
         raise ScenarioError(f"{path}: no TOML file: {error}") from None
 
 
-def fill(kind: type[T], table: object, place: Place, elsewhere: Table | None = None) -> T:
+def fill(
+    kind: type[T],
+    table: object,
+    place: Place,
+    elsewhere: Table | None = None,
+    base: T | None = None,
+) -> T:
     """A Struct of `kind` from a table. Raises ScenarioError.
 
-    `elsewhere` are hints for keys that belong to another table.
+    `elsewhere` are hints for keys that belong to another table. Keys that are not given have the
+    values of `base`, without it the defaults of the Struct.
     """
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    keys = {_key(name): name for name in fields}
-    keys |= {name: name for name in fields if name.endswith("_bytes")}
+    keys = _keys(list(fields))
     values: dict[str, Any] = {}  # Any: checked by msgspec below
     for key, value in as_table(table, place).items():
         if key not in keys:
-            raise unknown_key(key, [_key(name) for name in fields], place, elsewhere)
+            raise unknown_key(key, _shortest(keys), place, elsewhere)
         field = fields[keys[key]]
         if field.encode_name in values:
             raise place.error("it is there twice, with and without its unit", key)
         values[field.encode_name] = _value(field.name, value, place, key)
+    if base is not None:
+        values = {field.encode_name: getattr(base, name) for name, field in fields.items()} | values
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
@@ -109,6 +118,20 @@ def one_of(value: object, known: Iterable[str], place: Place, key: str) -> str:
     close = get_close_matches(str(value), names, 1, 0.6)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise place.error(f"it is one of {', '.join(names)}, not {value!r}{hint}", key)
+
+
+def _keys(names: list[str]) -> dict[str, str]:
+    """What is written for each field. Fields that differ in their unit only are written whole."""
+    short = [_key(name) for name in names]
+    keys = {
+        key if short.count(key) == 1 else name: name for key, name in zip(short, names, strict=True)
+    }
+    return keys | {name: name for name in names if name.endswith("_bytes")}
+
+
+def _shortest(keys: Mapping[str, str]) -> list[str]:
+    """One way to write each field."""
+    return [key for key, name in keys.items() if _key(key) == key or _key(key) not in keys]
 
 
 def _key(name: str) -> str:

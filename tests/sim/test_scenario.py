@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
+from detray_sim.costs import FREE, MS, US, Costs
+from detray_sim.faults import KINDS
 from detray_sim.result import NodeShape
 from detray_sim.scenario import (
-    CostChoice,
+    HOUR_NS,
     FaultRate,
     NetworkChoice,
     PlannedFault,
@@ -74,17 +77,18 @@ weight = 0.5
 tie = "random"
 
 [costs]
+preset = "measured"
 step = "10us"
-dispatch = "20us"
 worker_start = "1s"
-startup = 2
+disk_bytes_per_s = "100MB/s"
 
 [faults]
 worker_killed = 2.5
-cut_off = 0
+node_pauses = { rate = 1, for = "3s", amount = 4 }
+disk_full = 0
 planned = [
-    { at = "10s", kind = "node_lost", node = 1, for = "2s" },
-    { at = 5, kind = "cut_off", node = 0, peer = 2, amount = 10 },
+    { at = "10s", kind = "node_crashes", node = 1, for = "2s" },
+    { at = 5, kind = "link_cut", node = 0, peer = 2, amount = 10 },
 ]
 """
 
@@ -109,7 +113,7 @@ def test_little_is_needed(tmp_path: Path) -> None:
     scenario = read(tmp_path, LEAST)
     assert (scenario.name, scenario.seeds) == ("one", (0,))
     assert scenario.nodes == (NodeShape(cpus=4), NodeShape(cpus=4))
-    assert (scenario.network, scenario.costs) == (NetworkChoice(), CostChoice())
+    assert (scenario.network, scenario.costs) == (NetworkChoice(), FREE)
     assert (scenario.faults.rates, scenario.faults.planned) == ((), ())
     assert scenario.workload.load(1).tasks == generate("bag").tasks
 
@@ -132,14 +136,16 @@ def test_everything_can_be_said(tmp_path: Path) -> None:
         decision_cost_ns=50_000_000,
         parameters={"depth": 2, "greedy": True, "weight": 0.5, "tie": "random"},
     )
-    assert scenario.costs == CostChoice(
-        step_ns=10_000, dispatch_ns=20_000, worker_start_ns=10**9, startup_ns=2 * 10**9
+    assert (scenario.costs.step_ns, scenario.costs.worker_start_ns) == (10 * US, 1000 * MS)
+    assert scenario.costs.disk_bytes_per_s == 100_000_000
+    assert scenario.costs.run_ns == Costs().run_ns
+    assert scenario.faults.rates == (
+        FaultRate(kind="worker_killed", per_hour=2.5),
+        FaultRate(kind="node_pauses", per_hour=1.0, for_ns=3000 * MS, amount=4),
     )
-    assert scenario.faults.rates == (FaultRate("worker_killed", 2.5),)
-    assert scenario.faults.rates[0].mean_gap_ns == 1_440_000_000_000
     assert scenario.faults.planned == (
-        PlannedFault(kind="cut_off", at_ns=5 * 10**9, node=0, peer=2, amount=10),
-        PlannedFault(kind="node_lost", at_ns=10**10, node=1, for_ns=2 * 10**9),
+        PlannedFault(kind="link_cut", at_ns=5 * 10**9, node=0, peer=2, amount=10),
+        PlannedFault(kind="node_crashes", at_ns=10**10, node=1, for_ns=2 * 10**9),
     )
 
 
@@ -164,7 +170,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("path", sorted((ROOT / "sim" / "scenarios").glob("*.toml")), ids=str)
 def test_the_shipped_scenarios_load(path: Path) -> None:
     """And so do their workloads."""
-    scenario = load_scenario(path)
+    scenario = load_scenario(path, fault_kinds=list(KINDS))
     assert scenario.workload.load(scenario.seeds[0]).tasks
 
 
@@ -277,6 +283,11 @@ def test_mistakes_in_what_is_run_and_where(
         ("[policy]\nname = 3", "[policy] name: expected `str`, got `int`"),
         ("[policy.parameters]\nx = [1]", "[policy] parameters"),
         ("[costs]\nsteps = 1", "[costs] steps: unknown key; did you mean 'step'?"),
+        ('[costs]\nlatency = "1us"', "[costs] latency: it belongs to [network]"),
+        ('[costs]\npreset = "real"', "[costs] preset: it is one of free, measured, not 'real'"),
+        ("[costs]\nseed = 1", "[costs] seed: unknown key; it belongs to the top of the file"),
+        ("[faults]\nx = {rat = 1}", "[faults.x] rat: unknown key; did you mean 'rate'?"),
+        ("[faults]\nx = {for = 1}", "[faults.x] rate: it is missing"),
         ('[costs]\nstep = "-1us"', "[costs] step: a duration is a number or a text"),
         ("[faults]\nworker_killed = -1", "[faults] worker_killed: a rate is from 0"),
         ("[faults]\nworker_killed = inf", "[faults] worker_killed: a rate is from 0"),
@@ -304,16 +315,31 @@ def test_names_are_checked_by_who_knows_them(tmp_path: Path) -> None:
     """Policies and kinds of faults belong to the simulator that is going to run it."""
     path = tmp_path / "one.toml"
     path.write_text(MOST)
-    kinds = ["worker_killed", "node_lost", "cut_off"]
+    kinds = list(KINDS)
     assert load_scenario(path, ["blevel"], kinds).policy.name == "blevel"
     with pytest.raises(
         ScenarioError, match=r"\[policy\] name: it is one of tlevel, .*mean 'tlevel"
     ):
         load_scenario(path, ["tlevel"], kinds)
     with pytest.raises(ScenarioError, match=r"worker_killed: .* did you mean 'workers_killed'"):
-        load_scenario(path, [], ["workers_killed", "node_lost"])
-    with pytest.raises(ScenarioError, match=r"planned 0\] kind: it is one of .*not 'node_lost'"):
-        load_scenario(path, [], ["worker_killed", "cut_off"])
+        load_scenario(path, [], [kind for kind in kinds if kind != "worker_killed"])
+    with pytest.raises(ScenarioError, match=r"planned 0\] kind: it is one of .*not 'node_crashes'"):
+        load_scenario(path, [], [kind for kind in kinds if kind != "node_crashes"])
+
+
+def test_faults_by_chance_come_by_time_and_by_seed(tmp_path: Path) -> None:
+    """Planned ones in between; a seed always gives the same."""
+    plan = read(tmp_path, MOST).faults
+    hours = [islice(plan.occurrences(seed, 3), 400) for seed in (1, 1, 2)]
+    first, again, other = (list(hour) for hour in hours)
+    assert first == again != other
+    assert [fault.at_ns for fault in first] == sorted(fault.at_ns for fault in first)
+    assert set(plan.planned) < set(first)
+    killed = [fault for fault in first if fault.kind == "worker_killed"]
+    mean_gap_ns = killed[-1].at_ns / len(killed)
+    assert mean_gap_ns == pytest.approx(HOUR_NS / 2.5, rel=0.2)
+    assert {fault.node for fault in killed} == {0, 1, 2}
+    assert all(fault.node != fault.peer for fault in killed)
 
 
 def test_what_is_no_text_is_a_scenario_error(tmp_path: Path) -> None:
