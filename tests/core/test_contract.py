@@ -20,9 +20,9 @@ STIMULI = {kind.__name__: kind for kind in get_args(st.Stimulus)}
 EFFECTS = {kind.__name__: kind for kind in get_args(ef.Effect)}
 FAILURES = {
     "WorkerStartFailed", "WorkerLost", "SegmentFailed", "ObjectMoveFailed", "RunFailed",
-    "BlockAbandoned", "RunsRetracted",
+    "BlockAbandoned", "RunsRetracted", "ObjectArrivalFailed", "ObjectSent", "PeerSilent",
 }  # fmt: skip
-"""Stimuli that say that an effect came to nothing (`RunsRetracted`: perhaps none)."""
+"""Stimuli that say that an effect came to nothing (`RunsRetracted`, `ObjectSent`: perhaps)."""
 
 
 def fields(kind: type) -> set[str]:

@@ -51,7 +51,7 @@ def test_every_row_is_read_back_as_it_was() -> None:
                 values.setdefault(f"{type(row).__name__}.{field}", set()).add(value)
 
     for path in transcripts():
-        play(path.read_text(), after_step=lambda stage: look(stage.tables))
+        play(path.read_text(), after_step=lambda stage: [look(w.local.tables) for w in stage.worlds])
     dull = {name for name, seen in values.items() if len(seen) < 2}
     assert sorted(name for name in dull if not name.startswith(CONFIGURED)) == sorted(CONSTANT)
 

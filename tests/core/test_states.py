@@ -16,9 +16,13 @@ from tests.house.source import ROOT, modules, name_of, parse
 
 TASK = child_task(root_task(JobNumber(1))[:12], 0)
 SPEC = TaskSubmitted(ClientID(-1), TASK, TemplateID(0), root_task(JobNumber(1)), 1, 0)
-TASK_STATES = (states.WAITING, states.READY, states.Placing(1), states.Assigned(1))
+TASK_STATES = (
+    states.WAITING, states.READY, states.Placing(1), states.Assigned(1), states.FETCHING,
+    states.Delivered(1),
+)  # fmt: skip
 OBJECT_STATES = (
-    states.PENDING, states.Inline(5), states.Stored(0, 0, 5), states.Failed(1, "no")
+    states.PENDING, states.Inline(5), states.Stored(0, 0, 5), states.Failed(1, "no"),
+    states.Elsewhere(5), states.GONE,
 )  # fmt: skip
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from detray.core.payloads import error_key, template_key
 from detray.core.streams import Stream
-from detray.ids import ClientID, FunctionID, ObjectID, TaskID, child_task, return_object
+from detray.ids import (
+    ClientID,
+    FunctionID,
+    NodeID,
+    ObjectID,
+    TaskID,
+    child_task,
+    return_object,
+)
 from tests.golden.script import ScriptError
 
 Attempt = tuple[TaskID, int]
@@ -20,6 +28,26 @@ class Cast:
         self.streams: dict[Attempt, Stream] = {}
         self._names: dict[bytes, str] = {}
         self._keys: dict[bytes, str] = {}
+        self._nodes: dict[NodeID, str] = {}
+
+    # -------------------------------------------------------------- nodes
+
+    def name_node(self, number: NodeID, name: str) -> None:
+        """Remember a node; a later life of the same machine gets a prime."""
+        while name in self._nodes.values():
+            name += "'"
+        self._nodes[number] = name
+
+    def node_number(self, name: str) -> NodeID:
+        """The number of a node by its name."""
+        for number, known in self._nodes.items():
+            if known == name:
+                return number
+        raise ScriptError(f"{name}: no such node")
+
+    def node_name(self, number: NodeID) -> str:
+        """a, b, and b' for what came after b; numbers where nobody has names."""
+        return self._nodes.get(number, str(number))
 
     # -------------------------------------------------------------- clients
 

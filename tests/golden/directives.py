@@ -11,7 +11,7 @@ from detray.core import stimuli as st
 from detray.core.payloads import template_number
 from detray.core.streams import Stream
 from detray.errors import Failure
-from detray.ids import NO_TASK, ClientID, FunctionID, TaskID, TemplateID, root_task
+from detray.ids import NO_TASK, ClientID, FunctionID, NodeID, TaskID, TemplateID, root_task
 from tests.golden.script import ScriptError, Words
 from tests.golden.stage import Stage
 
@@ -80,9 +80,9 @@ def _template(
     retries, retry_app = w.number("retries"), bool(w.text("retry_exceptions"))
     max_calls = w.number("max_calls")
     key = (client, function, returns, amounts, retries, retry_app, max_calls)
-    if key not in s.templates:
-        s.templates[key] = sum(known[0] == client for known in s.templates)
-        template = TemplateID(s.templates[key])
+    if key not in s.seat.templates:
+        s.seat.templates[key] = sum(known[0] == client for known in s.seat.templates)
+        template = TemplateID(s.seat.templates[key])
         s.cast.note_template(template_number(client, template), name)
         exceptions = 3 if w.text("retry_exceptions") == "some" else 0
         out.append(
@@ -91,7 +91,7 @@ def _template(
                 exceptions,
             )
         )  # fmt: skip
-    return TemplateID(s.templates[key])
+    return TemplateID(s.seat.templates[key])
 
 
 def _put(s: Stage, w: Words) -> Stimuli:
@@ -162,7 +162,8 @@ def _pin(s: Stage, w: Words) -> Stimuli:
 def _claim(s: Stage, w: Words) -> Stimuli:
     client, item = s.cast.client(w.text("by", "d1")), s.cast.object(_one(w))
     s.received(client, (item,))
-    return [st.RefClaimed(client, item)]
+    owner = w.text("owner")
+    return [st.RefClaimed(client, item, s.node_number(owner) if owner else NodeID(-1))]
 
 
 def _status(s: Stage, w: Words) -> Stimuli:
@@ -178,7 +179,7 @@ def _status(s: Stage, w: Words) -> Stimuli:
 def _run_of(s: Stage, w: Words) -> tuple[ClientID, TaskID, int]:
     """The run that was sent last, or the one that `on=` and `attempt=` name."""
     task = s.cast.task(_one(w))
-    sent = s.sent[task]
+    sent = s.seat.sent[task]
     client = s.cast.client(w.text("on", f"w{sent.client}"))
     return client, task, w.number("attempt", sent.attempt)
 
@@ -254,12 +255,12 @@ def _process_gone(s: Stage, w: Words) -> Stimuli:
 
 
 def _moved(s: Stage, w: Words) -> Stimuli:
-    move = s.moves[s.cast.object(_one(w))]
+    move = s.seat.moves[s.cast.object(_one(w))]
     return [st.ObjectMoved(move.object, move.to_segment, move.to_offset)]
 
 
 def _move_failed(s: Stage, w: Words) -> Stimuli:
-    move = s.moves[s.cast.object(_one(w))]
+    move = s.seat.moves[s.cast.object(_one(w))]
     reason = w.text("reason", "Input/output error")
     return [st.ObjectMoveFailed(move.object, move.to_segment, move.to_offset, reason)]
 
@@ -273,6 +274,27 @@ def _segment_failed(s: Stage, w: Words) -> Stimuli:
     return [st.SegmentFailed(int(_one(w)), reason, w.number("free", 123))]
 
 
+# ------------------------------------------------------------------ other nodes
+
+
+def _started(s: Stage, w: Words) -> Stimuli:
+    return [st.NodeStarted()]
+
+
+def _fenced(s: Stage, w: Words) -> Stimuli:
+    return [st.Fenced(w.text("reason", "it was buried"))]
+
+
+def _silence(s: Stage, w: Words) -> Stimuli:
+    """`a: silent b`, `a: heard b`: nothing comes through, or again."""
+    kind = st.PeerSilent if w.verb == "silent" else st.PeerHeard
+    return [kind(s.node_number(_one(w)))]
+
+
+def _corrupted(s: Stage, w: Words) -> Stimuli:
+    return [st.ObjectCorrupted(s.cast.object(_one(w)))]
+
+
 DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
     "export": _export, "submit": _submit, "put": _put, "block": _block, "seal": _seal,
     "abandon": _abandon, "get": _get, "wait": _get, "forget": _forget, "drop": _drop,
@@ -281,5 +303,6 @@ DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
     "lost": _lost, "retracted": _retracted, "start-failed": _start_failed,
     "client-lost": _client_lost, "process-gone": _process_gone, "moved": _moved,
     "move-failed": _move_failed, "segment-opened": _segment_opened,
-    "segment-failed": _segment_failed,
+    "segment-failed": _segment_failed, "started": _started, "fenced": _fenced, "silent": _silence,
+    "heard": _silence, "corrupted": _corrupted,
 }  # fmt: skip

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from detray.core.stimuli import Stimulus
 from tests.golden.directives import DIRECTIVES
-from tests.golden.script import Block, ScriptError, number, parse, render, split
+from tests.golden.events import EVENTS
+from tests.golden.script import Block, ScriptError, Words, number, parse, render, split
 from tests.golden.show import SHOWS
 from tests.golden.stage import Stage
 
 HERE = Path(__file__).parent
+HEAD = "head"
 
 
 def transcripts() -> list[Path]:
@@ -20,7 +22,7 @@ def transcripts() -> list[Path]:
 
 
 def play(
-    text: str, after_step: Callable[[Stage], None] | None = None
+    text: str, after_step: Callable[[Stage], object] | None = None
 ) -> tuple[list[str | Block], Stage]:
     """The transcript with the output that it has now; `after_step` may look after each block."""
     stage = Stage()
@@ -42,12 +44,16 @@ def play(
 
 def _perform(stage: Stage, directives: list[str]) -> list[str]:
     """One block: one step, or looking at the tables."""
+    if stage.cluster is not None:
+        return _perform_on_many(stage, directives)
     lines: list[str] = []
     stimuli: list[Stimulus] = []
     advance_ns = 0
     steps = False
     for directive in directives:
-        words = split(directive)
+        node, words = _address(directive)
+        if node != HEAD:
+            stage.sit(node)
         if words.verb in SHOWS:
             lines += SHOWS[words.verb](stage, words)
         elif words.verb == "advance":
@@ -62,6 +68,48 @@ def _perform(stage: Stage, directives: list[str]) -> list[str]:
     if steps and lines:
         raise ScriptError("a block either feeds a step or looks at the tables")
     return stage.step(stimuli, advance_ns) if steps else lines
+
+
+def _perform_on_many(stage: Stage, directives: list[str]) -> list[str]:
+    """One block on several nodes: what is said to one node in a row is one step."""
+    assert stage.cluster is not None
+    lines: list[str] = []
+    stimuli: list[Stimulus] = []
+    target = ""
+
+    def flush() -> None:
+        nonlocal stimuli
+        if stimuli:
+            lines.extend(stage.cluster.step(target, *stimuli))  # type: ignore[union-attr]  # asserted
+            stimuli = []
+
+    for directive in directives:
+        node, words = _address(directive)
+        if node != HEAD:
+            stage.sit(node)
+        here = node if node == HEAD else stage.seat.name
+        if words.verb in DIRECTIVES:
+            if here != target:
+                flush()
+            target = here
+            stimuli += DIRECTIVES[words.verb](stage, words)
+        else:
+            flush()
+            table = SHOWS if words.verb in SHOWS else EVENTS
+            if words.verb not in table:
+                raise ScriptError(f"no directive {words.verb}")
+            lines += table[words.verb](stage, words)
+        words.finish()
+    flush()
+    return [line for line in lines if line != "nothing"] or ["nothing"]
+
+
+def _address(directive: str) -> tuple[str, Words]:
+    """`b: finish x` is said to b, `finish x` to the first node."""
+    first, _, rest = directive.partition(" ")
+    if first.endswith(":"):
+        return first[:-1], split(rest)
+    return "", split(directive)
 
 
 def _time(stage: Stage, text: str) -> int:

@@ -11,6 +11,7 @@ from detray.core import effects as ef
 from detray.core.effects import ARENA, INLINE, Effect, Place
 from detray.core.tasks import format_demand
 from detray.errors import Failure
+from tests.golden import peers
 from tests.golden.cast import Cast
 
 
@@ -93,28 +94,47 @@ def _to_head(e: ef.SendToHead, cast: Cast) -> str:
 
 
 def _to_node(e: ef.SendToNode, cast: Cast) -> str:
-    return f"node <- {_message(e.message, cast)}"
+    return f"{cast.node_name(e.node)} <- {_message(e.message, cast)}"
+
+
+def _to_peer(e: ef.SendToPeer, cast: Cast) -> str:
+    return f"{cast.node_name(e.node)} <- {peers.say(e.message, cast)}"
+
+
+def _send_object(e: ef.SendObject, cast: Cast) -> str:
+    source = f"{cast.name(e.object)}{_attempt(e.attempt)}, {e.size_bytes} bytes"
+    return f"send {source} at {spot(e.segment, e.offset)} to {cast.node_name(e.node)}"
+
+
+def _receive_object(e: ef.ReceiveObject, cast: Cast) -> str:
+    source = f"{cast.name(e.object)}{_attempt(e.attempt)}, {e.size_bytes} bytes"
+    return f"receive {source} from {cast.node_name(e.node)} at {spot(e.segment, e.offset)}"
 
 
 def _message(message: msgspec.Struct, cast: Cast) -> str:
-    """A message between cores, field by field."""
+    """A message between cores, field by field; those that say nothing are left out."""
     parts = []
-    for name in message.__struct_fields__:
-        value = getattr(message, name)
+    for field in msgspec.structs.fields(message):
+        name, value = field.name, getattr(message, field.name)
+        if name == "link_seq" or value == field.default:
+            continue
         if name in ("totals", "demand", "offers"):
             value = format_demand(value)
         elif name == "client":
             value = cast.client_name(value)
+        elif name in ("node", "peer", "declined"):
+            value = cast.node_name(value)
+        elif name == "hints":
+            value = ", ".join(f"{size} at {cast.node_name(node)}" for node, size in value)
         elif isinstance(value, bytes):
             value = cast.name(value)
-        if name != "link_seq":
-            parts.append(f"{name} {value}")
+        parts.append(f"{name} {value}")
     return f"{type(message).__name__} {', '.join(parts)}"
 
 
 # Any: each takes the effect type that is its key.
 _MESSAGES: dict[type, Callable[[Any, Cast], str]] = {
-    ef.Welcome: lambda e, c: f"welcome to job {e.job} on node {e.node}",
+    ef.Welcome: lambda e, c: f"welcome to job {e.job} on node {c.node_name(e.node)}",
     ef.DefineFunction: lambda e, c: (
         f"the function {e.name}" + (f" granting {_names(e.refs, c)}" if e.refs else "")
     ),
@@ -147,5 +167,10 @@ _ORDERS: dict[type, Callable[[Any, Cast], str]] = {
     ef.StopNode: lambda e, c: f"stop: {e.reason}",
     ef.SendToHead: _to_head,
     ef.SendToNode: _to_node,
+    ef.SendToPeer: _to_peer,
+    ef.SendObject: _send_object,
+    ef.ReceiveObject: _receive_object,
+    ef.AbortReceive: lambda e, c: f"stop receiving {c.name(e.object)}{_attempt(e.attempt)}",
+    ef.LeaveCluster: lambda e, c: f"leave the cluster: {e.reason}",
 }
 SAYINGS = _MESSAGES | _ORDERS

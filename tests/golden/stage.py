@@ -1,7 +1,9 @@
-"""The stage of a transcript: a `World`, the cast, and what each client was given so far.
+"""The stage of a transcript: one node or several, the cast, and what each was given so far.
 
 The stage keeps what a real client or driver of the core would know (grants and pins received, the
-run that was sent, the move that was ordered), so that a directive names only what matters.
+run that was sent, the move that was ordered), so that a directive names only what matters. On one
+node messages to the head and back are part of the step; between several they wait in links
+(`cluster.py`).
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ import msgspec
 
 from detray.core import effects as ef
 from detray.core.config import Policy
-from detray.core.stimuli import Stimulus
+from detray.core.stimuli import DriverConnected, Stimulus
 from detray.core.tables import Tables
-from detray.ids import ClientID, ObjectID, TaskID
+from detray.ids import ClientID, NodeID, ObjectID, TaskID
 from tests.golden.cast import Cast
+from tests.golden.cluster import Cluster
 from tests.golden.script import ScriptError, Words, number
+from tests.golden.seats import Seat
 from tests.golden.speech import say
 from tests.support.world import World
 
 _WORLD_NUMBERS = {"cpus", "prestart"}
+_WORDS = {"hand_over"}
+_POLICIES = {field.name for field in msgspec.structs.fields(Policy)}
 
 
 class Stage:
@@ -28,50 +34,81 @@ class Stage:
 
     def __init__(self) -> None:
         self.cast = Cast()
-        self._world: World | None = None
-        self.grants: dict[ClientID, Counter[ObjectID]] = {}
-        self.pins: dict[ClientID, Counter[ObjectID]] = {}
-        self.sent: dict[TaskID, ef.RunTask] = {}
-        self.moves: dict[ObjectID, ef.MoveObject] = {}
-        self.requests: Counter[ClientID] = Counter()
-        self.templates: dict[tuple[object, ...], int] = {}
+        self.cluster: Cluster | None = None
+        self._seat: Seat | None = None
+
+    @property
+    def seat(self) -> Seat:
+        """The node that a directive is about; one is made by `config`, or as it comes."""
+        if self._seat is None:
+            self._seat = Seat(World(1, prestart=1))
+        return self._seat
+
+    def sit(self, name: str) -> None:
+        """Turn to the node of this name; "" is the first."""
+        if self.cluster is None:
+            if name:
+                raise ScriptError(f"{name}: there is one node only")
+        else:
+            self._seat = self.cluster.seat(name)
 
     @property
     def world(self) -> World:
-        """The world; made by `config`, or as it comes."""
-        if self._world is None:
-            self._world = World(1, prestart=1)
-        return self._world
+        """The world of the node that was spoken of last."""
+        return self.seat.world
+
+    @property
+    def worlds(self) -> list[World]:
+        """All nodes that there were, the dead among them."""
+        return self.cluster.worlds if self.cluster is not None else [self.world]
 
     @property
     def tables(self) -> Tables:
-        """The local scheduler's tables, to read."""
+        """The tables of its local scheduler, to read."""
         return self.world.local.tables
+
+    @property
+    def now_ns(self) -> int:
+        """The clock, which all share."""
+        return self.cluster.now_ns if self.cluster is not None else self.world.now_ns
 
     def configure(self, words: Words) -> None:
         """Make the world: `config cpus=2 prestart=2 arena=1MiB door=1 pipeline_depth_max=1`."""
-        if self._world is not None:
+        if self._seat is not None:
             raise ScriptError("config must come first")
-        policies = {f.name for f in msgspec.structs.fields(Policy)}
-        options, policy, totals = {}, {}, {}
-        for key in words.options:
-            if key in policies:
-                policy[key] = words.number(key)
-            elif key in _WORLD_NUMBERS:
-                options[key] = words.number(key)
-            elif key == "arena":
-                options["arena_bytes"] = words.number(key)
-            elif key == "infeasible":
-                options[key] = words.text(key)  # type: ignore[assignment]  # the one string
-            else:
-                totals[key] = int(float(words.text(key)) * 10_000)
+        options, policy, totals = settings(words)
         options["stop_with_last_driver"] = not words.flag("shared")
-        self._world = World(policy=Policy(**policy), totals=totals, **options)  # type: ignore[arg-type]
+        self._seat = Seat(World(policy=policy, totals=totals, **options))  # type: ignore[arg-type]
+
+    def assemble(self, words: Words) -> list[str]:
+        """Make several nodes: `nodes a b c cpus=2 b.GPU=1 hand_over=always apart loads`."""
+        if self._seat is not None:
+            raise ScriptError("nodes must come first")
+        drivers = words.list("driver")
+        words.options.pop("driver", None)
+        self.cluster = Cluster(self.cast, *settings(words), apart=words.flag("apart"))
+        shows_loads = words.flag("loads")
+        lines = self.cluster.open(words.names)
+        for name in drivers:
+            self.sit(name)
+            client = self.cast.name_client("d1")
+            self.cluster.step(name, DriverConnected(client, 101, "", "d1.py"))
+            self.cluster.settle()
+            lines.append(f"{name}: d1 has job {self.tables.clients[client].job}")
+        self.cluster.shows_loads = shows_loads
+        self.sit("")
+        return lines
+
+    def node_number(self, name: str) -> NodeID:
+        """The number of the node that is, or was, called so."""
+        return self.cast.node_number(name)
 
     # -------------------------------------------------------------- one step
 
     def step(self, stimuli: list[Stimulus], advance_ns: int) -> list[str]:
         """Feed one step; every effect of it, and of what the head answers, in words."""
+        if self.cluster is not None:
+            return self.cluster.step(self.seat.name, *stimuli, advance_ns=advance_ns or 1_000)
         world = self.world
         before = len(world.log)
         world.do(*stimuli, advance_ns=advance_ns or 1_000)
@@ -80,36 +117,30 @@ class Stage:
             if entry:
                 lines += [f"head -> {type(message).__name__}" for message in heard]
             for effect in effects:
-                self._see(effect)
+                self.seat.see(effect)
                 lines += say(effect, self.cast)
         return lines or ["nothing"]
 
-    def _see(self, effect: ef.Effect) -> None:
-        match effect:
-            case ef.RunTask():
-                self.sent[effect.task] = effect
-                self._receive(effect.client, effect.args)
-                self.received(effect.client, effect.refs)
-            case ef.DefineFunction():
-                self.received(effect.client, effect.refs)
-            case ef.GetAnswered():
-                self._receive(effect.client, effect.places)
-            case ef.MoveObject():
-                self.moves[effect.object] = effect
-            case _:
-                pass
-
-    def _receive(self, client: ClientID, places: tuple[ef.Place, ...]) -> None:
-        for place in places:
-            self.received(client, place.refs)
-            if place.segment != ef.INLINE and not place.failure:
-                self.pins.setdefault(client, Counter())[place.object] += 1
-
     # -------------------------------------------------------------- the clients' books
+
+    @property
+    def grants(self) -> dict[ClientID, Counter[ObjectID]]:
+        """By client, grants received."""
+        return self.seat.grants
+
+    @property
+    def pins(self) -> dict[ClientID, Counter[ObjectID]]:
+        """By client, view pins received."""
+        return self.seat.pins
+
+    @property
+    def requests(self) -> Counter[ClientID]:
+        """By client, the number of its last request."""
+        return self.seat.requests
 
     def received(self, client: ClientID, items: tuple[ObjectID, ...]) -> None:
         """A client got one grant of each."""
-        self.grants.setdefault(client, Counter()).update(items)
+        self.seat.received(client, items)
 
     def count(self, words: Words, books: dict[ClientID, Counter[ObjectID]], client: ClientID,
               items: tuple[ObjectID, ...]) -> tuple[int, ...]:  # fmt: skip
@@ -126,3 +157,22 @@ class Stage:
             raise ScriptError(f"w{worker} runs nothing")
         run = row.runs[0]
         return run.task, run.attempt, self.tables.tasks[run.task].spec.depth
+
+
+def settings(words: Words) -> tuple[dict[str, object], Policy, dict[str, int]]:
+    """What the words say of the world, of its policy, and of custom resources."""
+    options: dict[str, object] = {}
+    policy: dict[str, object] = {}
+    totals: dict[str, int] = {}
+    for key in words.options:
+        if key in _POLICIES:
+            policy[key] = words.text(key) if key in _WORDS else words.number(key)
+        elif key in _WORLD_NUMBERS:
+            options[key] = words.number(key)
+        elif key == "arena":
+            options["arena_bytes"] = words.number(key)
+        elif key == "infeasible":
+            options[key] = words.text(key)
+        else:
+            totals[key] = int(float(words.text(key)) * 10_000)
+    return options, Policy(**policy), totals  # type: ignore[arg-type]  # keys are its fields

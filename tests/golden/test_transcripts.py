@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from detray.core.effects import Effect
+from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
-from detray.core.stimuli import LocalStimulus
+from detray.core.stimuli import GlobalStimulus, LocalStimulus
 from tests.golden.play import play, transcripts
 from tests.golden.script import render
 
-UNSEEN = {
-    "SendToNode": "only the head sends to nodes",
-    "Placed": "one node is never named as the place for what it cannot run",
-}
-"""What no transcript of a node can show, and why."""
+UNSEEN: dict[str, str] = {}
+"""What no transcript can show, and why."""
 
 
 @pytest.mark.parametrize("path", transcripts(), ids=lambda path: path.stem)
@@ -36,21 +35,38 @@ def test_a_transcript_says_what_comes_out(path: Path, rewrite: bool) -> None:
 def test_a_transcript_goes_on_from_a_snapshot_at_every_step(path: Path) -> None:
     """T13: restore then continue equals continue."""
     _, stage = play(path.read_text())
-    world = stage.world
-    core = LocalScheduler(world.config)
-    for now_ns, stimuli, effects in world.log:
-        core = LocalScheduler.restore(world.config, core.snapshot())
-        assert core.handle(*stimuli, now_ns=now_ns) == effects  # type: ignore[arg-type]  # for it
-    assert core.snapshot() == world.local.snapshot()
+    for world in stage.worlds:
+        core = LocalScheduler(world.config)
+        for now_ns, stimuli, effects in world.log:
+            core = LocalScheduler.restore(world.config, core.snapshot())
+            assert core.handle(*stimuli, now_ns=now_ns) == effects  # type: ignore[arg-type]  # for it
+        assert core.snapshot() == world.local.snapshot()
+
+
+@pytest.mark.parametrize("path", transcripts(), ids=lambda path: path.stem)
+def test_a_head_goes_on_from_a_snapshot_at_every_step(path: Path) -> None:
+    """The same, where there is a head apart. The policy's own state goes along as it is."""
+    cluster = play(path.read_text())[1].cluster
+    if cluster is None:
+        return
+    head = GlobalScheduler(cluster.head_config)
+    for now_ns, stimuli, effects in cluster.head_log:
+        head = GlobalScheduler.restore(cluster.head_config, head.snapshot(), head.placement)
+        assert head.handle(*stimuli, now_ns=now_ns) == effects  # type: ignore[arg-type]  # for it
+    assert head.snapshot() == cluster.head.snapshot()
 
 
 def test_the_transcripts_show_every_stimulus_and_every_effect() -> None:
     """What no transcript shows, no reviewer has seen."""
     seen: set[type] = set()
     for path in transcripts():
-        for _, stimuli, effects in play(path.read_text())[1].world.log:
+        stage = play(path.read_text())[1]
+        logs = [world.log for world in stage.worlds]
+        if stage.cluster is not None:
+            logs.append(stage.cluster.head_log)
+        for _, stimuli, effects in chain.from_iterable(logs):
             seen.update(map(type, stimuli))
             seen.update(map(type, effects))
-    every = {*get_args(LocalStimulus), *get_args(Effect)}
+    every = {*get_args(LocalStimulus), *get_args(GlobalStimulus), *get_args(Effect)}
     unseen = {kind.__name__ for kind in every - seen}
     assert unseen == UNSEEN.keys()

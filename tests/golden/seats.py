@@ -1,0 +1,135 @@
+"""A seat: one node of a transcript, and what its clients and its driver were given so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from msgspec.structs import replace
+
+from detray.core import effects as ef
+from detray.core import stimuli as st
+from detray.core.local import LocalScheduler
+from detray.core.payloads import INCOMING, OUTGOING, template_key, value_key
+from detray.core.states import Failed, Inline
+from detray.core.tables import Tables
+from detray.ids import ClientID, NodeID, ObjectID, TaskID, return_object
+from tests.support.world import World
+
+
+class Seat:
+    """What a real client or driver of the core would know, so that a directive need not say it."""
+
+    def __init__(self, world: World, name: str = "") -> None:
+        self.world = world
+        self.name = name
+        self.grants: dict[ClientID, Counter[ObjectID]] = {}
+        self.pins: dict[ClientID, Counter[ObjectID]] = {}
+        self.sent: dict[TaskID, ef.RunTask] = {}
+        self.moves: dict[ObjectID, ef.MoveObject] = {}
+        self.requests: Counter[ClientID] = Counter()
+        self.templates: dict[tuple[object, ...], int] = {}
+        self.receiving: dict[tuple[ObjectID, int], NodeID] = {}
+
+    def see(self, effect: ef.Effect) -> None:
+        """Enter into the books what an effect gives to whom."""
+        match effect:
+            case ef.RunTask():
+                self.sent[effect.task] = effect
+                self._receive(effect.client, effect.args)
+                self.received(effect.client, effect.refs)
+            case ef.DefineFunction():
+                self.received(effect.client, effect.refs)
+            case ef.GetAnswered():
+                self._receive(effect.client, effect.places)
+            case ef.MoveObject():
+                self.moves[effect.object] = effect
+            case ef.ReceiveObject():
+                key = (effect.object, effect.attempt)
+                assert key not in self.receiving, f"{effect}: received twice at once"
+                self.receiving[key] = effect.node
+            case _:
+                pass
+
+    def _receive(self, client: ClientID, places: tuple[ef.Place, ...]) -> None:
+        for place in places:
+            self.received(client, place.refs)
+            if place.segment != ef.INLINE and not place.failure:
+                self.pins.setdefault(client, Counter())[place.object] += 1
+
+    def received(self, client: ClientID, items: tuple[ObjectID, ...]) -> None:
+        """A client got one grant of each."""
+        self.grants.setdefault(client, Counter()).update(items)
+
+
+class NodeWorld(World):
+    """One node of several: it performs its effects, and leaves to others what it sends."""
+
+    def __init__(self, name: str, **options: Any) -> None:  # Any: those of a World
+        super().__init__(**options)
+        self.config = replace(self.config, node_name=name)
+        self.local = LocalScheduler(self.config)
+        self.sendable: dict[bytes, int] = {}
+        """Payload bytes that the messages of the last step could take along."""
+
+    def take(self, now_ns: int, *stimuli: st.Stimulus) -> list[ef.Effect]:
+        """One step; payload bytes arrive with their messages and go as ordered."""
+        self.now_ns = now_ns
+        for m in stimuli:
+            for key, size in INCOMING.get(type(m), _nothing)(m):
+                self.payloads.setdefault(key, size)
+        effects = self._step(*stimuli)
+        self._perform(effects)
+        self._check_payloads()
+        return effects
+
+    def payload_of(self, message: Any) -> tuple[int, ...]:  # Any: the table knows
+        """Sizes of the bytes that go out with a message of the last step."""
+        keys = OUTGOING.get(type(message), _nothing)(message)
+        return tuple(self.sendable[key] for key in keys)
+
+    def _perform(self, effects: list[ef.Effect]) -> None:
+        """As the driver does: copies, then what is sent, then what is dropped."""
+        messages = [e.message if type(e) is ef.SendToPeer else e for e in effects]
+        for message in messages:
+            if type(message) is ef.CopyPayload:
+                self.payloads[message.target] = self.payloads[message.source]
+        self.sendable = dict(self.payloads)
+        for message in messages:
+            for key in OUTGOING.get(type(message), _nothing)(message):
+                assert key in self.payloads, f"{type(message).__name__} needs {key.hex()}"
+        super()._perform(effects)
+
+    def _check_payloads(self) -> None:
+        """The bytes that the driver keeps are those that the tables know of, and no others."""
+        wanted = known_payloads(self.local.tables)
+        kept = set(self.payloads)
+        assert kept == wanted, f"leaked {_hex(kept - wanted)}, missing {_hex(wanted - kept)}"
+
+
+def known_payloads(t: Tables) -> set[bytes]:
+    """The keys of all payload bytes that a node's tables refer to."""
+    keys: set[bytes] = set()
+    for row in t.objects.values():
+        if type(row.state) is Inline or (type(row.state) is Failed and row.state.size_bytes):
+            if row.state.size_bytes:
+                keys.add(row.id)
+    keys.update(k for k, task in t.tasks.items() if task.spec.size_bytes)
+    keys.update(k for k, past in t.pasts.items() if past.spec.size_bytes)
+    keys.update(k for k, function in t.functions.items() if function.size_bytes)
+    keys.update(template_key(k) for k, row in t.templates.items() if row.size_bytes)
+    for result in t.parked.values():
+        for index, part in enumerate(result.returns):
+            if not part.is_kept and part.size_bytes > 0:
+                keys.add(value_key(return_object(result.task, index), result.attempt))
+    for message in t.early:
+        keys.update(key for key, _ in INCOMING.get(type(message), _nothing)(message))
+    return keys
+
+
+def _nothing(_: object) -> list[Any]:  # Any: keys, with sizes or without
+    return []
+
+
+def _hex(keys: set[bytes]) -> list[str]:
+    return sorted(key.hex() for key in keys)
