@@ -23,7 +23,7 @@ import heapq
 
 UNFILLED = 1 << 80
 """The level of a port that is not full: above every rate."""
-FILL_SHARE = 2
+FILL_SHARE = 8
 """Of the ports: if more than one in so many were touched, all levels are computed from nothing."""
 LOOKS_MAX = 4
 """A bound for bad luck: after so many looks per port all levels are computed from nothing."""
@@ -138,18 +138,21 @@ class WaterLevels:
         ahead = [(level[port], port) for port in pending]
         heapq.heapify(ahead)
         looks = LOOKS_MAX * ports
-        while ahead:
+        while ahead and looks:
+            looks -= 1
             port = heapq.heappop(ahead)[1]
             del pending[port]
-            looks -= 1
             beyond = self._beyond[port]
             beyond.sort(key=level_of)
             room, growing, new = self._capacity[port], len(beyond), UNFILLED
+            share = room // growing if growing else 0
             for place in beyond:
                 limit = level[place]
-                if (limit + 1) * growing > room:
-                    new = room // growing
-                    break
+                if limit >= share:  # which only grows
+                    share = room // growing
+                    if limit >= share:
+                        new = share
+                        break
                 room -= limit
                 growing -= 1
             old = level[port]
@@ -177,11 +180,9 @@ class WaterLevels:
                 if low < limit < end and place not in pending:
                     pending[place] = None
                     heapq.heappush(ahead, (level[place], place))
-            if not looks:
-                return False
         for pair in crossed:
             self.crossed += self._flows[pair]
-        return True
+        return not ahead
 
     def _fill(self) -> None:
         """Compute all levels from nothing."""
@@ -204,8 +205,12 @@ class WaterLevels:
             if level[port] != old:
                 self.changed.setdefault(port, old)
                 self._show(port)
-        for flows in self._flows.values():
-            self.crossed += flows
+        for (up, down), flows in self._flows.items():
+            same_port = before[up] < before[down] and level[up] < level[down]
+            if not same_port and not (before[up] > before[down] and level[up] > level[down]):
+                self.crossed += flows
+        for pair in self._lanes:
+            self.crossed += self._flows.get(pair, ())
         self._dirty.clear()
 
     def _fix_port(self, port: int, filling: _Filling) -> None:
