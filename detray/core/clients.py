@@ -49,7 +49,8 @@ def on_driver_connected(s: Step, m: DriverConnected) -> None:
 def join(s: Step) -> None:
     """Ask the head to become a member."""
     totals = resources.totals_of(s.t.pool)
-    s.to_head(NodeJoined(s.next_link_seq(), s.t.config.node_name, totals))
+    name, is_reporting = s.t.config.node_name, s.t.reporting
+    s.to_head(NodeJoined(s.next_link_seq(), name, totals, is_reporting))
 
 
 def request_job(s: Step, client: Client) -> None:

@@ -44,6 +44,8 @@ def free_suspects(s: Step) -> None:
             places.release(s, row)
         if row.refs:
             objects.drop_contained(s, row.refs)
+        if s.t.pasts:
+            forget_past_of(s, row)
 
 
 def _free_shared(s: Step, row: Object, shared: Shared) -> None:

@@ -149,8 +149,10 @@ class GlobalScheduler:
         totals = dict(m.totals)
         node = Node(
             NodeID(t.next_node), life, m.name, totals, received=m.link_seq,
-            names=tuple(totals), free=dict(totals),
+            names=tuple(totals), free=dict(totals), heard_ns=t.now_ns if m.is_reporting else -1,
         )  # fmt: skip
+        if m.is_reporting and not t.check_ns:
+            t.check_ns = t.now_ns + t.config.policy.death_ns
         t.next_node += 1
         for other in t.nodes.values():
             self._announce(node, other)
@@ -188,8 +190,6 @@ class GlobalScheduler:
         for offer in node.offers:
             take_room(node, offer.demand)
         self._note_room(node)
-        if not t.check_ns:
-            t.check_ns = t.now_ns + t.config.policy.death_ns
         self._changed = True
 
     def _check_members(self) -> None:
@@ -433,7 +433,8 @@ class GlobalScheduler:
         if link_seq > row.received + 1:
             counts["gaps"] = counts.get("gaps", 0) + 1
         row.received = link_seq
-        row.heard_ns = self.tables.now_ns
+        if row.heard_ns >= 0:
+            row.heard_ns = self.tables.now_ns
         return row
 
     def _send(self, node: Node, kind: Callable[..., HeadMessage], *fields: object) -> None:

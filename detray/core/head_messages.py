@@ -12,11 +12,15 @@ from detray.ids import ClientID, JobNumber, NodeID, TaskID
 
 
 class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
-    """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join."""
+    """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join.
+
+    With `is_reporting` it will report its load now and then: its silence means its death.
+    """
 
     link_seq: int
     name: str
     totals: tuple[tuple[str, int], ...]
+    is_reporting: bool = False
 
 
 class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
