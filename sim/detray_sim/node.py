@@ -28,7 +28,7 @@ from detray_sim.driver import SimDriver
 from detray_sim.process import SimProcess
 from detray_sim.server import CoreServer
 from detray_sim.transport import Sent
-from detray_sim.values import BlockMemory, Corruption, Value
+from detray_sim.values import Blob, BlockMemory, Corruption, Value
 from detray_sim.worker import SimWorker
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class SimNode(CoreServer):
                 for key, size in keys_of(message):
                     value = values[at]
                     at += 1
-                    if len(value) != size:
+                    if (value.size_bytes if type(value) is Blob else len(value)) != size:
                         raise Corruption(f"{message} came with {value!r}")
                     store.setdefault(key, value)
         if at != len(values):

@@ -27,13 +27,13 @@ SUSPENDED = object()
 def _on_compute(process: SimProcess, play: Play, op: do.Compute) -> object:
     if process.books.has_something:
         process.flush_later()
-    return process.wait_ns(play, process.host.cpu_ns(op.ns), None)
+    return process.wait_ns(play, process.host.cpu_ns(op.ns) + process.take_debt(), None)
 
 
 def _on_sleep(process: SimProcess, play: Play, op: do.Sleep) -> object:
     if process.books.has_something:
         process.flush_later()
-    return process.wait_ns(play, op.ns, None)
+    return process.wait_ns(play, op.ns + process.take_debt(), None)
 
 
 def _on_submit(process: SimProcess, play: Play, op: do.Submit) -> Any:
@@ -288,4 +288,5 @@ PERFORM: dict[type, Callable[[SimProcess, Play, Any], Any]] = {
     do.ClaimRef: _on_claim,
     do.EndProcess: _on_end,
 }
-WAITING = frozenset((do.Compute, do.Sleep, do.GetValues, do.WaitFor, do.CancelTask, do.EndProcess))
+PAID_FIRST = frozenset((do.GetValues, do.WaitFor, do.CancelTask, do.EndProcess))
+"""Before these the world catches up with a program that ran ahead."""

@@ -26,7 +26,7 @@ from detray.errors import Failure
 from detray.ids import NO_TASK, ClientID, ObjectID, TaskID, TemplateID
 from detray_sim import behaviour as do
 from detray_sim.costs import time_of
-from detray_sim.operations import PERFORM, SUSPENDED, WAITING
+from detray_sim.operations import PAID_FIRST, PERFORM, SUSPENDED
 from detray_sim.values import Blob, Cell, Pieces, Value
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class SimProcess:
         """Begin to play what calling a body returned."""
         if type(outcome) is do.Work:
             play.results = outcome.results
-            self.wait_ns(play, self.host.cpu_ns(outcome.ns), None)
+            self.wait_ns(play, self.host.cpu_ns(outcome.ns) + self.take_debt(), None)
         elif isinstance(outcome, list | tuple):
             self._returned(play, outcome)
         else:
@@ -207,7 +207,7 @@ class SimProcess:
                 return
             error = None
             kind = type(operation)
-            if self._debt_ns and kind in WAITING:
+            if self._debt_ns and kind in PAID_FIRST:
                 self._pay(play, operation)
                 return
             try:
@@ -216,6 +216,11 @@ class SimProcess:
                 value, error = None, raised
             if value is SUSPENDED:
                 return
+
+    def take_debt(self) -> int:
+        """What the program owes, to be waited for by whoever asks."""
+        debt_ns, self._debt_ns = self._debt_ns, 0
+        return debt_ns
 
     def _pay(self, play: Play, operation: do.Operation) -> None:
         """The world catches up with the program before it waits for something."""

@@ -65,7 +65,7 @@ class Pieces:
             return b""
         value = self._values[self._next]
         self._next += 1
-        if len(value) != size_bytes:
+        if (value.size_bytes if type(value) is Blob else len(value)) != size_bytes:
             raise Corruption(f"a message promised {size_bytes} bytes, its payload is {value!r}")
         return value  # type: ignore[return-value]  # the books keep a Blob as they keep bytes
 

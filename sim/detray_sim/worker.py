@@ -134,19 +134,11 @@ class SimWorker(SimProcess):
         self._current = run
         play = self.play = Play(message.task, message.attempt, message.depth)
         self.host.began(self, message)
-        run_ns = self.costs.run_ns
-        if run_ns:
-            play.serial = 1
-            self.clock.after(run_ns, self._begin, play, 1)
-        else:
-            self._begin(play, 0)
+        self._debt_ns += self.costs.run_ns  # paid with what the body waits for first
+        self._begin(play, run)
 
-    def _begin(self, play: Play, serial: int) -> None:
+    def _begin(self, play: Play, run: QueuedRun) -> None:
         """Load function and arguments, and call."""
-        if self.is_over(play, serial, self._begin):
-            return
-        run = self._current
-        assert run is not None
         message = run.message
         queue = self.books.queue
         self._started_ns = self.host.shown_ns()
