@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from detray.core.invariants import InvariantBroken, check
 from detray.core.states import Stored
-from detray.core.tables import HERE, Tables
+from detray.core.tables import HERE, Object, Tables
 from detray.errors import Failure
 from detray.ids import NodeID, ObjectID
 from detray_sim.faults import FaultLog
@@ -237,7 +237,7 @@ def leftovers(node: NodeID, t: Tables) -> Iterator[str]:
         yield f"tasks: {len(t.tasks)}, {next(iter(t.tasks.values()))!r}"
     rest = [row for item, row in t.objects.items() if item not in pinned]
     if rest:
-        yield f"objects: {len(rest)}, {rest[0]!r}"
+        yield f"objects: {type(rest[0].state).__name__} {_holds(rest[0])} of {len(rest)}, {rest!r}"
     for name in ("moves", "block_queue", "resuming", "pulls", "parked", "placing"):
         table = getattr(t, name)
         if table:
@@ -257,6 +257,20 @@ def leftovers(node: NodeID, t: Tables) -> Iterator[str]:
             yield f"client {client.id}: {client!r}"[:400]
 
 
+def _holds(row: Object) -> str:
+    """Why an object stays: the names of what holds it."""
+    names = [name for name in ("granted", "uses", "containers", "pins") if getattr(row, name)]
+    if row.moving:
+        names.append("moving")
+    shared = row.shared
+    if shared is not None:
+        names += [
+            n for n in ("lent", "in_flight", "lineage", "needed", "claims") if getattr(shared, n)
+        ]
+        names.append("own" if shared.home == HERE else "foreign")
+    return "held by " + (" ".join(names) or "nothing")
+
+
 def _pinned(t: Tables) -> dict[ObjectID, None]:
     """What jobs keep until they end: pinned by hand, in closures, and what lies in these."""
     found: dict[ObjectID, None] = dict.fromkeys(t.job_pins)
@@ -274,6 +288,7 @@ def _pinned(t: Tables) -> dict[ObjectID, None]:
 
 def check_nothing_left(tables: Mapping[NodeID, Tables]) -> None:
     """Q1: after all was dropped, nothing stays."""
-    for node, t in tables.items():
-        for line in leftovers(node, t):
-            raise Violation("Q1 something is left", f"node {node}: {line}")
+    lines = [f"node {node}: {line}" for node, t in tables.items() for line in leftovers(node, t)]
+    if lines:
+        kind = lines[0].split(":")[1]
+        raise Violation(f"Q1{kind} are left", "\n".join(lines))

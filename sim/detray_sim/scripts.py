@@ -454,4 +454,4 @@ def outcome_of(got: Got) -> Outcome:
     if not got.failure:
         return Outcome(token if type(token) is int else 0)
     root = token if got.failure == Failure.APPLICATION and type(token) is int else got.failure
-    return Outcome(0, root, got.text)
+    return Outcome(0, int(root), got.text)  # int: a Failure is not quite one

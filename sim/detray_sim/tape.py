@@ -43,6 +43,11 @@ class Tape:
         """True if nothing is drawn any more."""
         return self._given is not None
 
+    @property
+    def given(self) -> Mapping[str, int] | None:
+        """What was recorded; None for a fresh tape."""
+        return self._given
+
     # -------------------------------------------------------------------------- choosing
 
     def choose(self, label: str, bound: int) -> int:

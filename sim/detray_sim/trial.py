@@ -24,7 +24,7 @@ from detray.ids import NodeID, ObjectID
 from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.digest import RunDigest
 from detray_sim.faults import HEAD, FaultLog, strike
-from detray_sim.liveness import diagnose
+from detray_sim.liveness import Diagnosis, diagnose
 from detray_sim.naive import outcomes
 from detray_sim.node import SimNode
 from detray_sim.oracles import (
@@ -43,8 +43,10 @@ from detray_sim.tape import Tape
 from detray_sim.world import SMALL, Profile, World, draw_world
 
 MS, SECOND = 1_000_000, 1_000_000_000
-PATIENCE_NS = 300 * SECOND
+PATIENCE_NS = 120 * SECOND
 """Virtual time in which a healed cluster must have finished all that it can."""
+FIRST_LOOK_NS = 2 * SECOND
+"""After so much of it, and twice, four times... as much: does it get on at all?"""
 QUIET_NS = 60 * SECOND
 """And in which a cluster at rest must have forgotten all that was dropped."""
 CALLS_MAX = 300_000
@@ -82,6 +84,7 @@ class Watched(SimCluster):
             costs=world.costs,
             seed=world.seed & 0xFFFFFFFF,
             sessions=world.sessions,
+            session=world.session,
         )
         self.watch = watch
         super().__init__(config)
@@ -234,12 +237,9 @@ class Trial:
         self._go(last_ns + 50 * MS, self._is_over)
         if self.log.struck or not self._is_over():
             self.heal()
-        if not self._is_over():
-            self._go(cluster.clock.now_ns + PATIENCE_NS, self._is_over)
+        self._wait()
         if not self.driver.is_alive or not self.driver.host.is_alive:
             self.end = "lost"
-        elif not self.diary.is_done:
-            self._explain()
         self.watch.look(cluster)
         self._expect()
         if self.end != "stuck":
@@ -302,14 +302,27 @@ class Trial:
                 process.thaw()
         cluster.resume(machine)
 
-    def _explain(self) -> None:
-        """The driver did not come to its end: there must be a reason."""
-        head = self.cluster.head.core.tables
-        placing = getattr(head, "requests", None)
-        diagnosis = diagnose(tables_of(self.cluster, self.core), placing)
-        if diagnosis.is_legitimate:
-            self.end = "stuck"
-            return
+    def _wait(self) -> None:
+        """Let a healed cluster finish; it may be stuck, if twice in a row there is a reason."""
+        start_ns = now_ns = self.cluster.clock.now_ns
+        pause_ns, waits = FIRST_LOOK_NS, 0
+        while not self._is_over():
+            now_ns += pause_ns
+            pause_ns *= 2
+            self._go(now_ns, self._is_over)
+            diagnosis = self._diagnose()
+            waits = waits + 1 if diagnosis.is_legitimate and not self._is_over() else 0
+            if waits == 2:
+                self.end = "stuck"
+                return
+            if now_ns - start_ns > PATIENCE_NS and not self._is_over():
+                self._complain(diagnosis)
+
+    def _diagnose(self) -> Diagnosis:
+        return diagnose(tables_of(self.cluster, self.core))
+
+    def _complain(self, diagnosis: Diagnosis) -> None:
+        """The driver does not come to its end, for no good reason."""
         first = (diagnosis.missing or list(diagnosis.waits))[:1]
         where = first[0].text if first else "the driver waits for nothing that a node knows of"
         kind = first[0].kind if first else "unknown"
@@ -330,6 +343,9 @@ class Trial:
             self._go(cluster.clock.now_ns + pause_ns, _never)
             if not any(self._left()):
                 break
+            if pause_ns > SECOND and self._diagnose().is_legitimate:
+                self.end = "stuck"  # what nobody waits for may wait for ever
+                return
             if cluster.clock.now_ns - start_ns > QUIET_NS:
                 check_nothing_left(tables_of(cluster, self.core))
                 raise Violation("Q2 something is left", next(line for line in self._left() if line))

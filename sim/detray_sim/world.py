@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from detray.core.config import Policy
+from detray.core.session import SessionPolicy
 from detray_sim.costs import FREE, Costs
 from detray_sim.faults import KINDS as FAULTS
 from detray_sim.faults import Fault, plan_faults
@@ -92,6 +93,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     costs: Costs
     placement: str
     sessions: bool
+    session: SessionPolicy
     jitter_ns: int
     """Each packet takes up to so much longer (0: links are as regular as clockwork)."""
     features: tuple[str, ...]
@@ -134,7 +136,8 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     """The world of a tape. `ablate` names safeguards of `Policy` to turn off."""
     nodes = tape.between("world/nodes", *profile.nodes)
     features = draw_features(tape)
-    policy = msgspec.structs.replace(_draw_policy(tape), **dict.fromkeys(ablate, True))
+    off = {name: True for name in ablate if name in Policy.__struct_fields__}
+    policy = msgspec.structs.replace(_draw_policy(tape), **off)
     large_bytes = tape.pick("world/large_bytes", (200_000, 110_000, 400_000))
     shapes = tuple(_draw_shape(tape, number, nodes, profile) for number in range(nodes))
     tasks = tape.log_between("program/tasks", *profile.tasks)
@@ -162,6 +165,7 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
         costs=_draw_costs(tape),
         placement=tape.pick("policy/placement", PLACEMENTS),
         sessions=sessions,
+        session=_draw_session(tape, ablate),
         jitter_ns=tape.pick("schedule/jitter", (0, 0, 20 * US, 300 * US, 5 * MS)),
         features=tuple(sorted(features)),
         program=draw_program(tape, bounds, features, profile.kinds),
@@ -243,6 +247,20 @@ def _draw_policy(tape: Tape) -> Policy:
     if changes.get("death_ns"):
         changes["heartbeat_ns"] = int(changes["death_ns"]) // 10
     return msgspec.structs.replace(Policy(), **changes)
+
+
+def _draw_session(tape: Tape, ablate: tuple[str, ...]) -> SessionPolicy:
+    """Sessions as in production, or with windows of a few messages."""
+    changes: dict[str, int | bool] = {
+        name: True for name in ablate if name in SessionPolicy.__struct_fields__
+    }
+    if tape.flag("policy/session", 300):
+        changes["window"] = tape.pick("policy/session/window", (4096, 1, 3))
+        changes["frame_messages_max"] = tape.pick("policy/session/frame", (512, 1))
+        changes["ack_messages_max"] = tape.pick("policy/session/acks", (64, 1))
+        changes["reorder_max"] = tape.pick("policy/session/reorder", (4096, 0, 2))
+        changes["resend_ns"] = tape.pick("policy/session/resend", (200 * MS, 5 * MS))
+    return msgspec.structs.replace(SessionPolicy(), **changes)
 
 
 def _draw_costs(tape: Tape) -> Costs:
