@@ -13,7 +13,7 @@ SCRIPT_MODE, WORKER_MODE, LOCAL_MODE = 0, 1, 2
 
 _HOMES = {
     "api": "available_resources cancel cluster_resources get get_actor graph kill nodes put"
-    " timeline wait",
+    " sleep timeline wait",
     "errors": "DetrayError TaskError",
     "object_ref": "ObjectRef",
     "remote_function": "RemoteFunction remote",
@@ -79,6 +79,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "sleep",
     "timeline",
     "util",
     "wait",

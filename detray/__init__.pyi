@@ -11,6 +11,7 @@ from detray.api import (
     kill,
     nodes,
     put,
+    sleep,
     timeline,
     wait,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "put",
     "remote",
     "shutdown",
+    "sleep",
     "timeline",
     "util",
     "wait",

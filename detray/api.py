@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
@@ -157,6 +158,20 @@ def cancel(ref: ObjectRef[Any], *, force: bool = False, recursive: bool = True) 
     session_of(ref).cancel(ref._id, force, recursive)
 
 
+def sleep(seconds: float) -> None:
+    """Do nothing for so long; in a simulated cluster, so much virtual time.
+
+    Raises ValueError for a negative number.
+    """
+    if seconds < 0:
+        raise ValueError(f"detray.sleep takes 0 or more seconds, not {seconds}")
+    client = object_ref.bound()
+    if client is None:
+        time.sleep(seconds)
+    else:
+        client.sleep(seconds)
+
+
 def kill(actor: object, *, no_restart: bool = True) -> NoReturn:
     """Actors are not in this version."""
     raise NotImplementedError(
@@ -175,49 +190,30 @@ def get_actor(name: str, namespace: str | None = None) -> NoReturn:
 
 def cluster_resources() -> dict[str, float]:
     """What the cluster has in all: resource name to amount, memory in bytes."""
-    report = require_started().status("summary")
-    found = _amounts(report["total"])
-    found["object_store_memory"] = float(report["store"]["size_bytes"])
+    found: dict[str, float] = {"object_store_memory": 0.0}
+    for report in require_started().reports():
+        for name, amount in _amounts(report["total"]).items():
+            found[name] = found.get(name, 0.0) + amount
+        found["object_store_memory"] += report["store"]["size_bytes"]
     return found
 
 
 def available_resources() -> dict[str, float]:
     """What no running task holds at the moment; names of which nothing is left are missing."""
-    report = require_started().status("summary")
-    found = _amounts(report["available"])
-    left = report["store"]["size_bytes"] - report["store"]["used_bytes"]
-    if left:
-        found["object_store_memory"] = float(left)
+    found: dict[str, float] = {}
+    for report in require_started().reports():
+        amounts = _amounts(report["available"])
+        left = report["store"]["size_bytes"] - report["store"]["used_bytes"]
+        if left:
+            amounts["object_store_memory"] = float(left)
+        for name, amount in amounts.items():
+            found[name] = found.get(name, 0.0) + amount
     return found
 
 
 def nodes() -> list[dict[str, Any]]:
     """The nodes of the cluster, one dict each, in the shape that Ray gives them."""
-    client = require_started()
-    report = client.status("summary")
-    resources = _amounts(report["total"])
-    resources["object_store_memory"] = float(report["store"]["size_bytes"])
-    hostname = os.uname().nodename
-    return [
-        {
-            "NodeID": node_name(report["node"]),
-            "Alive": True,
-            "alive": True,
-            "NodeManagerAddress": "127.0.0.1",
-            "NodeManagerHostname": hostname,
-            "NodeManagerPort": 0,
-            "ObjectManagerPort": 0,
-            "ObjectStoreSocketName": "",
-            "RayletSocketName": "",
-            "MetricsExportPort": 0,
-            "NodeName": report["name"],
-            "RuntimeEnvAgentPort": 0,
-            "DeathReason": 0,
-            "DeathReasonMessage": "",
-            "Resources": resources,
-            "Labels": node_labels(report["node"]),
-        }
-    ]
+    return [_node(report) for report in require_started().reports()]
 
 
 def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
@@ -257,12 +253,33 @@ def graph(filename: str | os.PathLike[str] | None = None) -> networkx.MultiDiGra
 # ------------------------------------------------------------------ inside
 
 
+def _node(report: dict[str, Any]) -> dict[str, Any]:
+    resources = _amounts(report["total"])
+    resources["object_store_memory"] = float(report["store"]["size_bytes"])
+    return {
+        "NodeID": node_name(report["node"]),
+        "Alive": True,
+        "alive": True,
+        "NodeManagerAddress": "127.0.0.1",
+        "NodeManagerHostname": os.uname().nodename,
+        "NodeManagerPort": 0,
+        "ObjectManagerPort": 0,
+        "ObjectStoreSocketName": "",
+        "RayletSocketName": "",
+        "MetricsExportPort": 0,
+        "NodeName": report["name"],
+        "RuntimeEnvAgentPort": 0,
+        "DeathReason": 0,
+        "DeathReasonMessage": "",
+        "Resources": resources,
+        "Labels": node_labels(report["node"]),
+    }
+
+
 def _trace() -> Trace:
     from detray.trace.reading import Trace
 
-    here = running()
-    here.client.flush()
-    return Trace(here.logs.request_trace(), name="this session")
+    return Trace(running().session.trace(), name="this session")
 
 
 def _get_with_progress(refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
@@ -321,6 +338,7 @@ __all__ = [
     "nodes",
     "object_ref",
     "put",
+    "sleep",
     "timeline",
     "wait",
 ]

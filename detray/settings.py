@@ -16,6 +16,8 @@ from detray import machine, options
 if TYPE_CHECKING:
     from detray.runtime.boot import BootConfig
 
+PROCESSES = "processes"
+"""The engine that nobody has to ask for."""
 DEFAULTS: dict[str, Any] = {
     "num_cpus": None,
     "num_gpus": None,
@@ -70,6 +72,7 @@ class Settings:
         self.node_name: str = values["_node_name"] or "127.0.0.1"
         self.labels: dict[str, str] = values["labels"] or {}
         self.sys_path = [os.path.abspath(path) if path else os.getcwd() for path in sys.path]
+        self.engine, self.engine_options = _engine(values)
         self._values = values
 
     def totals(self) -> tuple[tuple[str, int], ...]:
@@ -140,14 +143,14 @@ class Settings:
 
 def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
     """Check what `init` was called with. Raises as `init` says."""
+    values = {**DEFAULTS, **given}
     unknown = sorted(set(given) - set(DEFAULTS))
-    if unknown:
+    if unknown and _engine(values)[0] == PROCESSES:  # Others take keywords of their own.
         raise RuntimeError(
             f"Unknown keyword argument(s): {', '.join(unknown)}. "
             f"{options.meant(unknown[0], DEFAULTS)}Valid ones are {options.public(DEFAULTS)}"
         )
     _check_address(address)
-    values = {**DEFAULTS, **given}
     for name, refuse in _REFUSED.items():
         refuse(name, values[name])
     for name in ("num_cpus", "num_gpus", "memory", "_memory", "object_store_memory"):
@@ -175,6 +178,20 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
     if values["infeasible"] not in ("wait", "raise"):
         raise ValueError(f"infeasible must be 'wait' or 'raise', not {values['infeasible']!r}")
     return Settings(values)
+
+
+def _engine(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name of the engine, and the keywords that only it knows.
+
+    `local_mode` is the simulator's plainest case: one node, nothing left to chance.
+    """
+    name = values["engine"] or os.environ.get("DETRAY_ENGINE") or PROCESSES
+    if not isinstance(name, str):
+        raise TypeError(f"engine must be the name of one, not {name!r}")
+    own = {key: value for key, value in values.items() if key not in DEFAULTS}
+    if values["local_mode"]:
+        return "sim", {"nodes": 1, "jitter": 0.0, **own}
+    return name, own
 
 
 def _check_address(address: str | None) -> None:
@@ -246,13 +263,6 @@ def _later(what: str) -> Callable[[str, Any], None]:
 
 
 _REFUSED: dict[str, Callable[[str, Any], None]] = {
-    "local_mode": _later(
-        "running everything in one process is not in this version of detray (Ray has removed it, "
-        "too). Call f._function(...) to run a task's function here, under a debugger for example"
-    ),
-    "engine": _later(
-        "other engines, the simulator among them, come with a later version of detray"
-    ),
     "record_payloads": _later(
         "recording arguments and values beside the trace comes with a later version of detray. "
         "record=PATH alone records every decision"

@@ -11,21 +11,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from importlib import import_module
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detray import __version__, object_ref
-from detray.errors import NotStartedError, ServiceDiedError
+from detray.engine import EngineSession, find_engine
+from detray.errors import NotStartedError
 from detray.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from detray.driver_logs import DriverLogs
-    from detray.runtime.client import Client
-    from detray.runtime.spawn import SpawnedService
-
-_SERVICE_END_S = 5.0
-_LAST_LINES_S = 2.0
 
 
 class SessionInfo(Mapping[str, Any]):
@@ -69,17 +62,8 @@ class SessionInfo(Mapping[str, Any]):
 class Running:
     """What `init` started and `shutdown` has to end."""
 
-    def __init__(
-        self,
-        client: Client,
-        service: SpawnedService,
-        logs: DriverLogs,
-        context: SessionInfo,
-        settings: Settings,
-    ) -> None:
-        self.client = client
-        self.service = service
-        self.logs = logs
+    def __init__(self, session: EngineSession, context: SessionInfo, settings: Settings) -> None:
+        self.session = session
         self.context = context
         self.settings = settings
         self.pid = os.getpid()
@@ -89,6 +73,8 @@ class Running:
 
 _running: Running | None = None
 _lock = threading.RLock()
+_imposed: dict[str, Any] = {}
+"""Keywords that `init` takes for given, whatever the program says. (Any: their values.)"""
 
 
 def init(address: str | None = None, **given: Any) -> SessionInfo:
@@ -98,13 +84,15 @@ def init(address: str | None = None, **given: Any) -> SessionInfo:
     `num_gpus` (those there are), `resources` (custom ones, name to amount), `memory` and
     `object_store_memory` (bytes). Behaviour: `namespace`, `log_to_driver` (print what workers
     print), `ignore_reinit_error`, `infeasible` ("wait", or "raise": fail at once what no node can
-    ever run), `record` (a path: write a trace of every decision there).
+    ever run), `record` (a path: write a trace of every decision there). `engine="sim"` runs the
+    program in a simulated cluster instead of real processes, `local_mode=True` on one simulated
+    node (docs/simulation-programs.md).
 
     Raises RuntimeError if a session runs already and `ignore_reinit_error` is not set, or for an
     unknown keyword; ValueError, TypeError or NotImplementedError for a value that cannot be.
     """
     global _running
-    settings = read_settings(address, given)
+    settings = read_settings(address, {**given, **_imposed})
     with _lock:
         client = object_ref.bound()
         if client is not None:
@@ -126,20 +114,31 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
     """
     global _running
     with _lock:
-        running, _running = _running, None
-        if running is None:
+        running = _running
+        if running is None or running.session.client.is_worker:
             return
+        _running = None
         if running.pid != os.getpid():  # In a fork: all this is the parent's.
             object_ref.unbind()
             return
         atexit.unregister(shutdown)
         _restore_sigterm(running)
         object_ref.unbind()
-        running.client.close()
-        if running.service.wait(_SERVICE_END_S) is None:
-            running.service.kill()
-            running.service.wait(_SERVICE_END_S)
-        running.logs.finish(_LAST_LINES_S)
+        running.session.end()
+
+
+@contextmanager
+def imposing(**given: Any) -> Iterator[None]:  # Any: whatever `init` takes
+    """Sessions that start meanwhile take these keywords, whatever the program says.
+
+    For tools that run programs under another engine than the programs know.
+    """
+    global _imposed
+    before, _imposed = _imposed, {**_imposed, **given}
+    try:
+        yield
+    finally:
+        _imposed = before
 
 
 def is_initialized() -> bool:
@@ -177,7 +176,7 @@ def require_started() -> Any:  # Any: as above
 
 def running() -> Running:
     """What `init` started in this driver. Raises NotStartedError, RuntimeError in a worker."""
-    if _running is None:
+    if _running is None or _running.session.client.is_worker:
         if object_ref.bound() is not None:
             raise RuntimeError("only the driver can do this, not a task")
         raise NotStartedError("detray has not been started yet: call detray.init() first")
@@ -185,42 +184,22 @@ def running() -> Running:
 
 
 def _start(settings: Settings) -> Running:
-    from detray.runtime.spawn import begin_service
-
-    service = begin_service(settings.sys_path)
-    try:
-        # The service needs some 50 ms to come up; meanwhile we load what it is told with, and what
-        # the first call needs.
-        from detray.runtime.boot import tell_service
-
-        tell_service(service, settings.boot_config())
-        import_module("detray.serialization.pickling")
-        from detray.driver_logs import DriverLogs
-        from detray.runtime.client import connect
-
-        client = connect(service.client_socket, service.session_dir)
-    except BaseException as problem:
-        service.kill()
-        status = service.wait(_SERVICE_END_S)
-        if isinstance(problem, ServiceDiedError):
-            raise ServiceDiedError(f"{problem} (exit status {status})") from None
-        raise
+    session = find_engine(settings.engine)(settings)
     context = SessionInfo(
         {
             "address": "local",
             "node_ip_address": "127.0.0.1",
-            "session_dir": service.session_dir,
-            "node_id": node_name(client.node),
+            "session_dir": "",
+            "node_id": node_name(session.client.node),
             "webui_url": "",
             "gcs_address": "",
-            "object_store_address": service.session_dir,
+            "object_store_address": "",
             "raylet_ip_address": "127.0.0.1",
+            **session.facts,
         }
     )
-    logs = DriverLogs(service.log_socket, show=settings.log_to_driver)
-    running = Running(client, service, logs, context, settings)
-    object_ref.bind(client)
-    logs.start()
+    running = Running(session, context, settings)
+    object_ref.bind(session.client)
     settings.configure_logging()
     atexit.register(shutdown, True)
     _install_sigterm(running)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import weakref
 from _thread import get_ident
 from collections.abc import Callable
@@ -269,7 +270,15 @@ class Client:
         report: dict[str, Any] = msgspec.msgpack.decode(answer.body)
         return report
 
+    def reports(self) -> list[dict[str, Any]]:
+        """What each node of the cluster tells about itself: there is one."""
+        return [self.status()]
+
     # -------------------------------------------------------------- life
+
+    def sleep(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        time.sleep(seconds)
 
     def close(self) -> None:
         """Send what is left and leave. Everything that waits, and every later call, raises."""

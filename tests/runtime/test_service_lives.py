@@ -27,14 +27,14 @@ import os, signal, sys, time
 import detray
 from detray import startup
 detray.init(num_cpus=2)
-service = startup.running().service
+service = startup.running().session.service
 
 @detray.remote
 def sleep(seconds):
     time.sleep(seconds)
 
 pending = [sleep.remote(1000) for _ in range(4)]
-while not any(row["worker"] for row in startup.running().client.status("tasks")):
+while not any(row["worker"] for row in startup.running().session.client.status("tasks")):
     time.sleep(0.01)
 print(service.session_dir, service.pid, flush=True)
 """
@@ -157,7 +157,7 @@ except Exception as error:
 @pytest.fixture
 def session_dir() -> Iterator[str]:
     detray.init(num_cpus=2)
-    directory = startup.running().service.session_dir
+    directory = startup.running().session.service.session_dir
     yield directory
     detray.shutdown()
     assert not os.path.exists(directory)
@@ -360,7 +360,7 @@ def test_an_idle_service_uses_no_cpu() -> None:
     """Without deadlines and messages it does not wake up at all."""
     detray.init(num_cpus=2)
     try:
-        pid = startup.running().service.pid
+        pid = startup.running().session.service.pid
         until(lambda: _is_at_rest(pid), "it came to rest")
     finally:
         detray.shutdown()

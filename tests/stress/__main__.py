@@ -95,7 +95,7 @@ def _assert_store_empty() -> None:
     deadline = time.monotonic() + _EMPTY_S
     while True:
         gc.collect()
-        status = running().client.status("summary")
+        status = running().session.client.status("summary")
         store = status["store"]
         left = {
             "objects": sum(status["objects"].values()),
@@ -107,7 +107,7 @@ def _assert_store_empty() -> None:
         if not any(left.values()):
             return
         if time.monotonic() > deadline:
-            rows = running().client.status("objects", limit=10)
+            rows = running().session.client.status("objects", limit=10)
             listed = "".join(f"\n    {row}" for row in rows)
             raise AssertionError(
                 f"still in the store {_EMPTY_S:.0f} s after the last use: {left}{listed}"

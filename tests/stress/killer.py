@@ -30,7 +30,7 @@ class Killer:
         self._thread.join()
 
     def _run(self) -> None:
-        client = running().client
+        client = running().session.client
         while not self._stop.wait(self._random.uniform(0, 2 * self._every_s)):
             pids = sorted(row["pid"] for row in client.status("workers") if row["pid"])
             if not pids:

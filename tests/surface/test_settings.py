@@ -57,8 +57,6 @@ def test_visible_devices_are_the_gpus(
         ("auto", {}, NotImplementedError, "one machine"),
         ("10.0.0.1:6379", {}, NotImplementedError, "one machine"),
         ("ray://host:1", {}, NotImplementedError, "one machine"),
-        (None, {"local_mode": True}, NotImplementedError, "_function"),
-        (None, {"engine": "sim"}, NotImplementedError, "later version"),
         (None, {"record_payloads": True}, NotImplementedError, "record=PATH"),
         (None, {"runtime_env": {"pip": []}}, NotImplementedError, "sys.path"),
         (None, {"num_cpus": "2"}, TypeError, "num_cpus"),
