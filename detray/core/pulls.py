@@ -39,6 +39,7 @@ def start_pull(s: Step, row: Object, shared: Shared, priority: int) -> None:
         number = s.next_number()
         t.pulls[row.id] = Pull(row.id, shared.attempt, size_bytes, priority, number)
         t.pull_queue.setdefault(priority, []).append(row.id)
+        s.queued = True
     elif priority < pull.priority:
         queue = t.pull_queue.get(pull.priority, [])
         if row.id in queue:
@@ -50,6 +51,7 @@ def start_pull(s: Step, row: Object, shared: Shared, priority: int) -> None:
 def admit(s: Step) -> None:
     """Let waiting pulls ask for room, most urgent first, while the quota lasts."""
     t = s.t
+    s.queued = False
     quota = t.arena.size_bytes * t.config.policy.pull_share_permille // 1000
     for priority in (GET, WAIT, ARGUMENT):
         queue = t.pull_queue.get(priority)

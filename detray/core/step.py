@@ -25,6 +25,7 @@ class Step:
         "missing",
         "orphans",
         "out",
+        "queued",
         "rebuilds",
         "returned",
         "roomless",
@@ -61,6 +62,8 @@ class Step:
         """Objects whose file did not give back what was written."""
         self.is_fresh = False
         """A task became ready since tasks were dispatched."""
+        self.queued = False
+        """A pull was queued since the last look at them."""
         self.answered = False
         """An owner answered a claim, and a result may have waited for that."""
         self.settled: dict[NodeID, dict[ObjectID, int]] = {}

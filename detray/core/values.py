@@ -289,10 +289,13 @@ def enter_losses(s: Step) -> None:
     missing, s.missing = s.missing, []
     for item, attempt, nodes in missing:
         row = s.t.objects.get(item)
-        if row is not None and row.shared is not None and row.shared.attempt == attempt:
+        if row is None or row.shared is None:
+            continue
+        if row.shared.attempt == attempt:
             for node in nodes:
                 lose_copy(s, row, row.shared, node)
-            s.again.append(item)
+        # Of a later attempt the value may be there already: whoever waits fetches that one.
+        s.again.append(item)
     for item in _taken(s.orphans):
         row = s.t.objects.get(item)
         if row is not None and row.shared is not None:
