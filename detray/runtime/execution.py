@@ -24,14 +24,20 @@ from detray.core.effects import DefineTemplate
 from detray.core.run_queue import QueuedRun
 from detray.core.stimuli import Return, RunFailed, RunFinished
 from detray.core.streams import RunContext
-from detray.errors import DetrayError, Failure, ObjectStoreFullError, OutOfDiskError
+from detray.errors import Failure, ObjectStoreFullError, OutOfDiskError
 from detray.ids import FunctionID, TaskID, return_object
 from detray.runtime.client import Client
 from detray.runtime.interrupts import Interrupts
 from detray.runtime.output import Outputs
 from detray.serialization.calls import Arguments, Keywords, decode_call
 from detray.serialization.failures import serialize_error, summarize
-from detray.serialization.values import Serialized, deserialize, serialize
+from detray.serialization.returns import (
+    forget_frames,
+    is_listed,
+    pickle_return,
+    split_returns,
+)
+from detray.serialization.values import Serialized, deserialize
 
 _UNIT = 10_000
 """Resource amounts are in 1/10,000."""
@@ -100,7 +106,7 @@ class Execution:
             if self._client.is_fork:
                 self._leave(error)
             report = self._failure(run, template, started_ns, phase, error)
-            _forget_frames(error)
+            forget_frames(error)
             return report
         finally:
             if self._queue.interrupts:
@@ -160,12 +166,13 @@ class Execution:
         """Pickle the returns, large ones into blocks. On failure no block stays behind."""
         client = self._client
         if template.num_returns == 1:
-            only = _pickle(value)
+            only = pickle_return(value)
             if only.size_bytes <= client.inline_bytes_max:
                 return (Return(only.size_bytes, False, only.refs),), [only.to_bytes()]
             parts = [only]
         else:
-            parts = [_pickle(part) for part in _split(value, template)]
+            whole = split_returns(value, template.name, template.num_returns)
+            parts = [pickle_return(part) for part in whole]
         returns: list[Return] = []
         payloads: list[bytes] = []
         try:
@@ -254,11 +261,7 @@ class Execution:
                 traceback.print_exc()
                 classes = ()
             self._retryable[number] = classes
-        try:
-            return isinstance(error, classes) or isinstance(getattr(error, "cause", None), classes)
-        except Exception:  # a user's __instancecheck__, or a property named cause
-            traceback.print_exc()
-            return False
+        return is_listed(error, classes)
 
     def _leave(self, error: BaseException) -> NoReturn:
         """User code ended the process, or forked it and returned: a fork is no second worker."""
@@ -299,44 +302,3 @@ class Environment:
         if gpus != self._gpus:
             self._gpus = gpus
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
-
-
-def _split(value: Any, template: DefineTemplate) -> list[Any]:
-    """The returned value as the values of the task's returns. Raises ValueError."""
-    wanted = template.num_returns
-    if wanted == 0:
-        return []
-    try:
-        parts = list(value)
-    except TypeError:
-        raise ValueError(
-            f"task {template.name!r} has num_returns={wanted} and returned a "
-            f"{type(value).__name__}, which cannot be split"
-        ) from None
-    if len(parts) != wanted:
-        raise ValueError(
-            f"task {template.name!r} has num_returns={wanted} and returned {len(parts)} values"
-        )
-    return parts
-
-
-def _pickle(value: Any) -> Serialized:
-    try:
-        return serialize(value)
-    except DetrayError:
-        raise
-    except Exception as problem:
-        from detray.serializability import offending_member
-
-        what = offending_member(value, "return value") or f"{type(problem).__name__}: {problem}"
-        raise TypeError(f"Could not serialize the return value: {what}") from problem
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    """Let go of what the frames of a traceback, and those of its causes, hold."""
-    seen = 0
-    while error is not None and seen < 100:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__ = None
-        error = error.__cause__ or error.__context__
-        seen += 1
