@@ -60,7 +60,7 @@ def _free_shared(s: Step, row: Object, shared: Shared) -> None:
     give_back(s, row, shared)
     if row.pins or row.moving or row.id in s.t.pulls:
         return
-    if type(row.state) is Stored and not shared.orphan:
+    if type(row.state) is Stored and not (shared.orphan or shared.is_unlisted):
         return
     _delete(s, row)
 

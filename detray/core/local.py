@@ -117,9 +117,11 @@ class LocalScheduler:
                 storage.relieve_inline(s)
             if (t.blocked_count or t.deadlock_ns) and not s.available:
                 deadlock.resolve(s)
-            if not (s.available or s.suspects or s.answered or s.rebuilds or s.again):
-                if not (s.is_fresh or s.queued):
-                    break
+            if not (
+                s.available or s.suspects or s.answered or s.rebuilds or s.again
+                or s.is_fresh or s.queued
+            ):  # fmt: skip
+                break
         if s.settled or s.returned or s.freed:
             lending.flush(s)
         if t.reporting:

@@ -73,7 +73,7 @@ def _keep(s: Step, item: ObjectID, task: Task, block: Block, refs: tuple[ObjectI
         return False
     shared.attempt = task.attempt
     shared.is_primary = True
-    shared.is_wanted = shared.orphan = False
+    shared.is_wanted = shared.orphan = shared.is_unlisted = False
     _replace_refs(s, row, refs)
     objects.seal(s, row, Stored(block.segment, block.offset, block.size_bytes))
     return True

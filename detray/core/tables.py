@@ -203,7 +203,8 @@ class Shared(msgspec.Struct):
     `is_primary`: we keep the copy for the owner; `is_wanted`: the owner was asked for the value.
 
     Of both: `attempt` made the value; `in_flight` counts references sent to third nodes; `needed`
-    counts tasks here that must find it in memory; `orphan`: its owner, or its end, is gone.
+    counts tasks here that must find it in memory; `orphan`: its owner, or its end, is gone;
+    `is_unlisted`: the owner does not count on the copy here, which goes when nothing here holds it.
     """
 
     home: NodeID = HERE
@@ -221,6 +222,7 @@ class Shared(msgspec.Struct):
     in_flight: dict[NodeID, int] = {}
     needed: int = 0
     orphan: bool = False
+    is_unlisted: bool = False
     served: int = 0
     """Nodes told where to find it: the next one is sent to one of them (a tree, not a hot spot)."""
 

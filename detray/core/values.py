@@ -217,6 +217,7 @@ def found_elsewhere(
 ) -> None:
     """A foreign object became available at other nodes."""
     shared.attempt = attempt
+    shared.is_unlisted = False
     shared.copies = list(nodes)
     if not row.refs:
         row.refs = objects.hold_contained(s, refs)
@@ -258,6 +259,7 @@ def on_copies_freed(s: Step, m: CopiesFreed) -> None:
         shared = row.shared
         shared.is_primary = False
         if objects.is_held(row) or item in s.t.pulls:
+            shared.is_unlisted = True
             forget_copy(s, row, shared)
         else:
             shared.orphan = True

@@ -3,7 +3,7 @@
 Rules
 -----
 - `a->b` and `a->head` are ordered links: each letter is delivered once, in order, when the
-  transcript says so (`settle`, `deliver`). `a=>b` carries the bytes of transfers, in order of its
+  transcript says so (`settle`, `deliver`). `a~>b` carries the bytes of transfers, in order of its
   own. `a!` is what the driver of a will tell its own core: a worker is up, a file is open.
 - `settle` delivers everything that is not held, the oldest letter of all first, each in a step of
   its own, and then lets the head see to its deadline.
@@ -148,7 +148,7 @@ class Cluster:
                     payload = world.payload_of(effect.message)
                     self._post(f"{name}->{target}", effect.message, payload)
             case ef.SendObject():
-                self._post(f"{name}=>{self.at.get(effect.node)}", effect)
+                self._post(f"{name}~>{self.at.get(effect.node)}", effect)
             case ef.AbortReceive():
                 if seat.receiving.pop((effect.object, effect.attempt), None) is not None:
                     text = "the source broke off"
@@ -171,8 +171,8 @@ class Cluster:
         letter = self.links[link].popleft()
         if link.endswith("!"):
             return self.step(link[:-1], letter.message)
-        if "=>" in link:
-            return self._deliver_bytes(*link.split("=>"), letter.message)
+        if "~>" in link:
+            return self._deliver_bytes(*link.split("~>"), letter.message)
         source, target = link.split("->")
         if target == HEAD:
             if type(letter.message) is hm.NodeJoined:
@@ -200,7 +200,7 @@ class Cluster:
 
     def break_off(self, link: str) -> list[str]:
         """A transfer under way fails, at the sending end and at the receiving one."""
-        source, target = link.split("=>")
+        source, target = link.split("~>")
         order = self.links[link].popleft().message
         lines = []
         if source in self.seats:
@@ -248,7 +248,7 @@ class Cluster:
         del self.seats[name]
         self.at = {number: other for number, other in self.at.items() if other != name}
         for link in self.links:
-            if link.endswith((f">{name}", f"{name}!")) or link.startswith(f"{name}=>"):
+            if link.endswith((f">{name}", f"{name}!")) or link.startswith(f"{name}~>"):
                 self.links[link].clear()
         return ["nothing"]
 
@@ -264,10 +264,7 @@ class Cluster:
             members = [node.name for node in self.head.tables.nodes.values()]
             if name not in members:
                 return _quiet(lines)
-            due = self.head.next_deadline_ns
-            if due is None:
-                raise ScriptError(f"nobody will bury {name}")
-            lines += self.tick(max(0, due - self.now_ns)) + self.settle()
+            lines += self.tick(self.policy.heartbeat_ns) + self.settle()
         raise ScriptError(f"{name} lives")
 
     def restart(self, name: str) -> list[str]:
@@ -275,7 +272,7 @@ class Cluster:
         if name in self.seats:
             self.kill(name)
         for link in list(self.links):
-            if link.startswith((f"{name}->", f"{name}=>")) or link.endswith(f">{name}"):
+            if link.startswith((f"{name}->", f"{name}~>")) or link.endswith(f">{name}"):
                 del self.links[link]
         self._make(name)
         return self.step(name, st.NodeStarted())

@@ -47,8 +47,8 @@ def _release(s: Stage, w: Words) -> list[str]:
 def _cut(s: Stage, w: Words) -> list[str]:
     """`cut a b`: nothing comes through between them, either way."""
     first, second = w.names
-    for link in (f"{first}->{second}", f"{first}=>{second}"):
-        source, arrow, target = link.partition("->" if "->" in link else "=>")
+    for link in (f"{first}->{second}", f"{first}~>{second}"):
+        source, arrow, target = link.partition("->" if "->" in link else "~>")
         _cluster(s).held.update((link, f"{target}{arrow}{source}"))
     return []
 
