@@ -1,0 +1,7 @@
+"""`python -m detray_sim.cli`, for where the command itself is not on the path."""
+
+import sys
+
+from detray_sim.cli.command import main
+
+sys.exit(main())
