@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -21,6 +22,7 @@ from detray_sim.network import (
     matrix,
     uniform,
 )
+from detray_sim.network import levels as levels_module
 from detray_sim.network.levels import UNFILLED, WaterLevels
 from detray_sim.network.links import RATE_BITS
 from detray_sim.network.maxmin import NEVER
@@ -373,7 +375,22 @@ shapes = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+WAYS = {"spreading": (0, 100), "from nothing": (1000, 100), "giving up": (0, 0.2)}
+"""How levels are computed: FILL_SHARE and LOOKS_MAX (five nodes would always be from nothing)."""
+
+
+@pytest.fixture(params=WAYS, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each of them once."""
+    with pytest.MonkeyPatch.context() as patch:
+        share, looks = WAYS[request.param]
+        patch.setattr(levels_module, "FILL_SHARE", share)
+        patch.setattr(levels_module, "LOOKS_MAX", looks)
+        yield
+
+
+@pytest.mark.usefixtures("way")
+@settings(max_examples=100, deadline=None)
 @given(shapes, st.lists(moves, max_size=40))
 def test_rates_are_fair_after_every_move(shape: NetworkShape, program: list[tuple]) -> None:
     """Also: levels that were kept up to date are those computed from nothing."""
@@ -384,7 +401,8 @@ def test_rates_are_fair_after_every_move(shape: NetworkShape, program: list[tupl
         check_levels(play)
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.usefixtures("way")
+@settings(max_examples=100, deadline=None)
 @given(shapes, st.lists(moves, max_size=60))
 def test_every_flow_ends_and_every_run_is_equal(shape: NetworkShape, program: list[tuple]) -> None:
     """Asking for rates in between changes nothing; nothing remains once nothing is cut."""
