@@ -72,6 +72,9 @@ class CoreServer:
         self._held: list[tuple[CoreServer, Packet]] = []
         """What the network brought meanwhile."""
         self._idle_steps = 0
+        self._deadline_ns: int | None = None
+        """What the core said last, by its own clock, and when that is in the world's time."""
+        self._due_ns = NEVER
 
     def __repr__(self) -> str:
         return f"<{self.name} #{self.number}>"
@@ -86,6 +89,15 @@ class CoreServer:
         """Something is in the inbox: take a step unless one is in service."""
         if not self._busy and not self.is_paused and self.is_alive:
             self._busy = True
+            if self.cluster.gathers:
+                self.clock.late(self.clock.now_ns, self._step_gathered)
+            else:
+                self._step()
+
+    def _step_gathered(self) -> None:
+        if self.is_paused or not self.is_alive:
+            self._busy = False  # `resume` wakes it
+        else:
             self._step()
 
     def tell(self, *stimuli: Any) -> None:
@@ -111,7 +123,6 @@ class CoreServer:
             service_ns = (
                 costs.step_ns + len(inbox) * costs.stimulus_ns + len(effects) * costs.effect_ns
             )
-            self.before_service(inbox)
             if service_ns:
                 self.clock.after(service_ns, self._finish, effects)
                 return
@@ -140,16 +151,17 @@ class CoreServer:
             self._idle_steps = 0
             return True
         deadline_ns = self.core.next_deadline_ns
-        if deadline_ns is not None:
-            at_ns = self.view.when(deadline_ns, self.clock.now_ns)
-            if at_ns <= self.clock.now_ns:
-                self._idle_steps += 1
-                if self._idle_steps > _IDLE_STEPS_MAX:
-                    raise AssertionError(f"{self!r} wants to be called at {deadline_ns} for ever")
-                return True
-            self._timer.set(at_ns)
-        else:
-            self._timer.set(NEVER)
+        if deadline_ns != self._deadline_ns:
+            self._deadline_ns = deadline_ns
+            self._due_ns = NEVER
+            if deadline_ns is not None:
+                self._due_ns = self.view.when(deadline_ns, self.clock.now_ns)
+            self._timer.set(self._due_ns)
+        if self._due_ns <= self.clock.now_ns:
+            self._idle_steps += 1
+            if self._idle_steps > _IDLE_STEPS_MAX:
+                raise AssertionError(f"{self!r} wants to be called at {deadline_ns} for ever")
+            return True
         self._idle_steps = 0
         self._busy = False
         return False
@@ -159,13 +171,9 @@ class CoreServer:
 
     def clock_changed(self) -> None:
         """Its clock jumped or goes at another pace: the deadline comes at another moment."""
-        if self.is_alive and not self._busy and not self.is_paused:
-            deadline_ns = self.core.next_deadline_ns
-            if deadline_ns is not None:
-                self._timer.set(self.view.when(deadline_ns, self.clock.now_ns))
-
-    def before_service(self, inbox: Sequence[Any]) -> None:
-        """A hook: what was handled, before its effects take place."""
+        if self.is_alive and self._deadline_ns is not None:
+            self._due_ns = self.view.when(self._deadline_ns, self.clock.now_ns)
+            self._timer.set(self._due_ns)
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Let effects take place."""
