@@ -74,6 +74,9 @@ class RecordedSimStep(msgspec.Struct, frozen=True):
 class SimCluster:
     """Everything. The verbs of the second half are the faults that it can be given."""
 
+    gathers = False
+    """Whether an idle core waits for all that arrives at a moment before it takes a step."""
+
     def __init__(
         self,
         config: ClusterConfig,
