@@ -239,6 +239,7 @@ def _enter_argument(s: Step, arg: Argument, sender: NodeID) -> None:
     shared = shared_of(row)
     s.suspects.append(row.id)
     if row.state is not PENDING:
+        # Bytes of an older attempt, which its owner gave up and somebody still looks at, serve too.
         return
     if arg.is_inline:
         shared.attempt = arg.attempt

@@ -12,7 +12,9 @@ from functools import wraps
 from typing import Any
 
 from detray.core.effects import SendToPeer
+from detray.core.payloads import INCOMING
 from detray.core.peer_messages import PeerMessage
+from detray.core.states import Failed, Inline
 from detray.core.step import Step
 from detray.core.tables import Peer
 from detray.ids import NodeID
@@ -43,6 +45,18 @@ def tell(s: Step, node: NodeID, kind: Callable[..., PeerMessage], *fields: objec
     return True
 
 
+def _forget_payload(s: Step, m: PeerMessage) -> None:
+    """The bytes of a message that does not count go, but for keys that others' bytes are under."""
+    t = s.t
+    brings = INCOMING.get(type(m))
+    for key, _ in brings(m) if brings is not None else ():
+        row = t.objects.get(key)  # type: ignore[call-overload]  # some keys are objects' ids
+        state = row.state if row is not None else None
+        is_value = isinstance(state, Inline | Failed) and state.size_bytes
+        if not (is_value or key in t.tasks or key in t.pasts or key in t.functions):
+            s.drops.append(key)
+
+
 # Any: each handler takes the message type that it is registered for.
 def from_peer(handler: Callable[[Step, Any], None]) -> Callable[[Step, Any], None]:
     """The handler, for messages that count only: each once, from the living, after admission."""
@@ -57,6 +71,7 @@ def from_peer(handler: Callable[[Step, Any], None]) -> Callable[[Step, Any], Non
         if peer is None:
             s.count("from the dead")
             if not t.config.policy.fencing_off:
+                _forget_payload(s, m)
                 return
         elif m.link_seq <= peer.received:
             s.count("duplicates")

@@ -256,13 +256,10 @@ def on_copies_freed(s: Step, m: CopiesFreed) -> None:
         row = s.t.objects.get(item)
         if row is None or row.shared is None or row.shared.home != m.node:
             continue
-        shared = row.shared
-        shared.is_primary = False
+        # Not an orphan: somebody may only look at it still, and its owner may name it once more.
+        row.shared.is_primary, row.shared.is_unlisted = False, True
         if objects.is_held(row) or item in s.t.pulls:
-            shared.is_unlisted = True
-            forget_copy(s, row, shared)
-        else:
-            shared.orphan = True
+            forget_copy(s, row, row.shared)
         s.suspects.append(item)
 
 

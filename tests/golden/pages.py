@@ -56,7 +56,7 @@ def places(kind: type) -> str:
             rows[type(row.state).__name__].append(found[key])
 
     for path in transcripts():
-        play(path.read_text(), after_step=lambda stage: [look(w.local.tables) for w in stage.worlds])
+        play(path.read_text(), after_step=lambda s: [look(w.local.tables) for w in s.worlds])
     lines = ["| state | always in | sometimes in |", "|---|---|---|"]
     for state in MOVES if kind is Task else OBJECT_MOVES:
         sets = rows[state.__name__]

@@ -111,9 +111,8 @@ def known_payloads(t: Tables) -> set[bytes]:
     """The keys of all payload bytes that a node's tables refer to."""
     keys: set[bytes] = set()
     for row in t.objects.values():
-        if type(row.state) is Inline or (type(row.state) is Failed and row.state.size_bytes):
-            if row.state.size_bytes:
-                keys.add(row.id)
+        if isinstance(row.state, Inline | Failed) and row.state.size_bytes:
+            keys.add(row.id)
     keys.update(k for k, task in t.tasks.items() if task.spec.size_bytes)
     keys.update(k for k, past in t.pasts.items() if past.spec.size_bytes)
     keys.update(k for k, function in t.functions.items() if function.size_bytes)

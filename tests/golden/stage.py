@@ -12,7 +12,6 @@ from collections import Counter
 
 import msgspec
 
-from detray.core import effects as ef
 from detray.core.config import Policy
 from detray.core.stimuli import DriverConnected, Stimulus
 from detray.core.tables import Tables
