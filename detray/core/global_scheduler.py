@@ -77,7 +77,7 @@ class GlobalTables(msgspec.Struct):
     unplaced: dict[TaskID, PlacementRequested] = {}
     """Requests that no node can meet as the cluster stands; tried again when a node joins."""
     unreachable: dict[str, int] = {}
-    """By "a b" (a < b): since when one of the two says that it cannot reach the other."""
+    """By "a b": since when a says that it cannot reach b (one way may be open, the other not)."""
     check_ns: int = 0
     place_ns: int = 0
     counts: dict[str, int] = {}
@@ -225,7 +225,7 @@ class GlobalScheduler:
     def _separate(self, pair: str) -> None:
         """Two live nodes cannot talk: the one that fewer others reach dies, then the younger."""
         t = self.tables
-        first, second = (t.nodes.get(NodeID(int(number))) for number in pair.split())
+        first, second = (t.nodes.get(NodeID(n)) for n in sorted(map(int, pair.split())))
         del t.unreachable[pair]
         if first is None or second is None:
             return
@@ -257,13 +257,13 @@ class GlobalScheduler:
         t = self.tables
         if self._sender(m.node, m.link_seq) is None or m.peer not in t.nodes:
             return
-        t.unreachable.setdefault(_pair(m.node, m.peer), t.now_ns)
+        t.unreachable.setdefault(f"{m.node} {m.peer}", t.now_ns)
         due_ns = t.now_ns + t.config.policy.unreachable_grace_ns
         t.check_ns = min(t.check_ns or due_ns, due_ns)
 
     def _on_peer_reachable(self, m: PeerReachable) -> None:
         if self._sender(m.node, m.link_seq) is not None:
-            self.tables.unreachable.pop(_pair(m.node, m.peer), None)
+            self.tables.unreachable.pop(f"{m.node} {m.peer}", None)
 
     # -------------------------------------------------------------- jobs
 
@@ -440,10 +440,6 @@ class GlobalScheduler:
     def _send(self, node: Node, kind: Callable[..., HeadMessage], *fields: object) -> None:
         node.sent += 1
         self._out.append(SendToNode(node.id, kind(node.sent, *fields)))
-
-
-def _pair(a: NodeID, b: NodeID) -> str:
-    return f"{min(a, b)} {max(a, b)}"
 
 
 def _waiting(node: Node) -> int:
