@@ -252,6 +252,10 @@ class GlobalScheduler:
         for job in [job for job in t.jobs.values() if job.node == node.id]:
             self._close(job)
         t.counts["nodes buried"] = t.counts.get("nodes buried", 0) + 1
+        for request in list(t.requests.values()):
+            if not any(other.can_ever(request.demand) for other in t.nodes.values()):
+                del t.requests[request.task]
+                self._keep_unplaced(request)
 
     def _on_peer_unreachable(self, m: PeerUnreachable) -> None:
         t = self.tables
@@ -299,9 +303,16 @@ class GlobalScheduler:
         if any(node.can_ever(m.demand) for node in t.nodes.values()):
             self._enter(m)
         else:
-            t.unplaced[m.task] = m
-            owner = t.nodes[m.node]
-            self._send(owner, DemandInfeasible, m.task, m.attempt, largest_totals(t.nodes))
+            self._keep_unplaced(m)
+
+    def _keep_unplaced(self, request: PlacementRequested) -> None:
+        """No member can ever run it: tell its owner, and wait for one that can."""
+        t = self.tables
+        t.unplaced[request.task] = request
+        owner = t.nodes.get(request.node)
+        if owner is not None:
+            offers = largest_totals(t.nodes)
+            self._send(owner, DemandInfeasible, request.task, request.attempt, offers)
 
     def _enter(self, request: PlacementRequested) -> None:
         t = self.tables
