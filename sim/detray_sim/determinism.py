@@ -77,10 +77,11 @@ def play_twice(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     again = Tape(tape.seed, _shuffled(first.choices))
     ballast = [bytearray(64 + number) for number in range(tape.seed % 37)]
     was_enabled = gc.isenabled()
-    if tape.seed & 1:
+    if tape.seed % 8 == 1:
         gc.enable()
     try:
-        second = run_trial(again, profile, ablate=ablate)
+        watch = Watch(profile, checks=first.signature is not None)
+        second = run_trial(again, profile, ablate=ablate, watch=watch)
     finally:
         if not was_enabled:
             gc.disable()

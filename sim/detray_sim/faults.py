@@ -413,6 +413,11 @@ class FaultLog:
         return found
 
     @property
+    def is_beyond_repair(self) -> bool:
+        """True if the driver, or what only its own node has, may be lost."""
+        return any(name in self.struck for name in ("driver_killed", "disk_lies"))
+
+    @property
     def loses_data(self) -> bool:
         """True if a value may have been made twice."""
         return any(KINDS[name].loses_data for name in self.struck)

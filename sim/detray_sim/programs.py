@@ -90,9 +90,10 @@ class Pen:
     ) -> Script:
         """A script with random options."""
         tape = self.tape
-        retries = tape.pick(f"program/{label}/retries", (3, 3, 0, 1, -1))
+        sturdy = "sturdy" in self.features
+        retries = -1 if sturdy else tape.pick(f"program/{label}/retries", (3, 3, 0, 1, -1))
         fails = 0
-        if self.chance(f"{label}/fails", "errors", 150):
+        if not sturdy and self.chance(f"{label}/fails", "errors", 150):
             fails = tape.pick(f"program/{label}/fails/how", (-1, 1, 2))
         return Script(
             name=label,
@@ -124,6 +125,7 @@ class Pen:
 FEATURES = (
     "large", "places", "scarce", "errors", "fickle", "max_calls", "nesting", "reads", "waits",
     "puts", "drops", "cancels", "timeouts", "catches", "closures", "handing", "carrying", "returns",
+    "sturdy",
 )  # fmt: skip
 """What a program may have at all; each seed has about half of them."""
 
@@ -467,6 +469,62 @@ def _circle(pen: Pen) -> list[Script]:
     return [Script(name="main", steps=tuple([Call(1)] * parents)), *scripts]
 
 
+def _relay(pen: Pen) -> list[Script]:
+    """A value's owner is two nodes away: its reference comes up through results (N4).
+
+    The last script puts a value and returns its reference, each one above reads what its child
+    returned and hands that reference on; the driver reads it in the end.
+    """
+    tape = pen.tape
+    length = 2 + tape.choose("program/length", 3)
+    leaf: list[Step] = [Spend(pen.duration("leaf")), Store(pen.size("leaf/value"))]
+    scripts = [pen.script(f"r{length}", leaf, carries=(0,))]
+    for place in range(length - 1, 0, -1):
+        label = f"r{place}"
+        steps: list[Step] = [Call(place + 1), Read((0,))]
+        if tape.flag(f"program/{label}/lets", 700):
+            steps.append(Let(0))
+        scripts.insert(0, pen.script(label, steps, carries=(-1,)))
+    chains = 1 + tape.choose("program/chains", max(1, min(4, pen.bounds.tasks // length)))
+    return [Script(name="main", steps=tuple([Call(1)] * chains)), *scripts]
+
+
+def _again(pen: Pen) -> list[Script]:
+    """One reference is lent to the same nodes over and over while they give it back (N3).
+
+    The borrower's child outlives it, and reads the reference when nobody else has it any more.
+    """
+    tape = pen.tape
+    late: list[Step] = [Nap(pen.duration("late") * 4), Read((0,))]
+    scripts = [
+        pen.script("lender", [Call(2, (), (0,))]),
+        pen.script("late", late),
+    ]
+    steps: list[Step] = [Store(pen.size("value"))]
+    for turn in range(1 + tape.choose("program/turns", max(1, pen.bounds.tasks // 2))):
+        steps.append(Call(1, (), (0,)))
+        if tape.flag(f"program/t{turn}/waits", 500):
+            steps.append(Nap(tape.log_between(f"program/t{turn}/ns", 1 * US, 10 * MS)))
+    steps.append(Let(0))
+    return [Script(name="main", steps=tuple(steps)), *scripts]
+
+
+def _behind(pen: Pen) -> list[Script]:
+    """A run blocks on one that was sent to the same worker after it (N11)."""
+    tape = pen.tape
+    scripts = [
+        pen.script("first", [Spend(pen.duration("first"))]),
+        pen.script("asker", [Read((0,))]),
+        pen.script("giver", [Spend(pen.duration("giver"))]),
+    ]
+    steps: list[Step] = []
+    for turn in range(1 + tape.choose("program/turns", max(1, pen.bounds.tasks // 3))):
+        at = 3 * turn
+        # The giver waits for the first, so the asker stands before it in the queue.
+        steps += [Call(1), Call(3, (at,)), Call(2, (), (at + 1,))]
+    return [Script(name="main", steps=tuple(steps)), *scripts]
+
+
 KINDS: dict[str, Callable[[Pen], list[Script]]] = {
     "layers": _layers,
     "mixed": _mixed,
@@ -476,6 +534,9 @@ KINDS: dict[str, Callable[[Pen], list[Script]]] = {
     "shuffle": _shuffle,
     "borrows": _borrows,
     "explosion": _explosion,
+    "relay": _relay,
+    "again": _again,
+    "behind": _behind,
     "storm": _storm,
     "circle": _circle,
 }

@@ -153,6 +153,21 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         return sizes[0] - 1 if sizes else 0
 
     @property
+    def is_sturdy(self) -> bool:
+        """True if losing anything but the driver's node must not show.
+
+        All tasks are submitted by the driver, may be run again without end, and read only what
+        they take.
+        """
+        main, *others = self.scripts
+        return all(
+            script.retries == -1
+            and not script.fails
+            and all(type(s) is Spend for s in script.steps)
+            for script in others
+        ) and not any(type(step) is Stop for step in main.steps)
+
+    @property
     def cancels(self) -> bool:
         """True if some script cancels something."""
         return any(type(step) is Stop for script in self.scripts for step in script.steps)

@@ -29,6 +29,8 @@ from detray_sim.world import SMALL, Profile
 
 CHUNK = 50
 """Seeds that a process takes at a time."""
+COLLECT_EVERY = 8
+"""A world is one large cycle of references: garbage of so many seeds is collected at once."""
 CANARY = "grant_count_off"
 """The safeguard whose absence every swarm must notice."""
 CANARY_SEEDS = 3_000
@@ -158,8 +160,11 @@ def _play_chunk(chunk: Chunk) -> list[Verdict]:
     """Some seeds in this process. What it makes is garbage at the end, not in between."""
     seeds, profile, ablate, twice = chunk
     verdicts: list[Verdict] = []
+    was_enabled = gc.isenabled()
+    gc.collect()
     gc.freeze()
-    for seed in seeds:
+    gc.disable()
+    for number, seed in enumerate(seeds):
         tape = Tape(seed)
         if twice:
             verdict = play_twice(tape, profile, ablate=ablate)
@@ -168,8 +173,11 @@ def _play_chunk(chunk: Chunk) -> list[Verdict]:
         if verdict.signature is None:
             verdict.choices = {}  # nobody will shrink it
         verdicts.append(verdict)
+        if number % COLLECT_EVERY == 0:
+            gc.collect()
     gc.unfreeze()
-    gc.collect()
+    if was_enabled:
+        gc.enable()
     return verdicts
 
 

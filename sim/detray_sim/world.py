@@ -36,8 +36,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     span_ns: int = 60 * MS
     """Faults strike within this time; many early, for times are drawn by their magnitude."""
     duration_ns: int = 100 * US
-    checks_every: int = 1
-    """A core's invariants are checked after every so many of its steps."""
+    checks_every: int = 4
+    """A core's invariants are checked after every so many steps: what is broken stays broken."""
     looks_every: int = 25
     """And what must hold between nodes after so many steps of all."""
     kinds: tuple[str, ...] = ()
