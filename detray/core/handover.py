@@ -278,10 +278,10 @@ def on_runs_recalled(s: Step, m: RunsRecalled) -> None:
 
 
 def _last_ready(s: Step, queue: list[TaskID], head: int) -> Task | None:
-    for name in reversed(queue[head:]):
-        task = s.t.tasks.get(name)
+    for place in range(len(queue) - 1, head - 1, -1):
+        task = s.t.tasks.get(queue[place])
         if task is not None and task.state is READY:
-            queue.remove(name)
+            del queue[place]  # by its place: taken entries before `head` may bear the same name
             return task
     return None
 

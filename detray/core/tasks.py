@@ -60,7 +60,7 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     t.next_number = number = t.next_number + 1
     if client < 0 and not (m.args or m.refs):
         shape = t.shapes[template.shape]
-        if shape.feasible:
+        if shape.feasible and t.config.policy.hand_over != "always":
             # Most submissions: nothing to wait for, nobody above it.
             t.tasks[name] = Task(m, template.number, number, READY, template.max_retries)
             push_ready(shape, m.depth, name)
