@@ -223,15 +223,24 @@ class GlobalScheduler:
         t.check_ns = due_ns if t.nodes else 0
 
     def _separate(self, pair: str) -> None:
-        """Two live nodes cannot talk: the one that fewer others reach dies, then the younger."""
+        """Two nodes cannot talk: the one that fewer others reach dies, then the younger.
+
+        One that has missed its sign of life is not alive enough to accuse the other.
+        """
         t = self.tables
         first, second = (t.nodes.get(NodeID(n)) for n in sorted(map(int, pair.split())))
         del t.unreachable[pair]
         if first is None or second is None:
             return
-        troubles = [self._troubles(first.id), self._troubles(second.id)]
+        troubles = [
+            (self._is_late(node), self._troubles(node.id), node.id) for node in (first, second)
+        ]
         victim, other = (first, second) if troubles[0] > troubles[1] else (second, first)
         self._bury(victim, f"it and node {other.id} cannot reach each other")
+
+    def _is_late(self, node: Node) -> bool:
+        patience_ns = 2 * self.tables.config.policy.heartbeat_ns
+        return 0 <= node.heard_ns < self.tables.now_ns - patience_ns
 
     def _troubles(self, node: NodeID) -> int:
         return sum(str(node) in pair.split() for pair in self.tables.unreachable)

@@ -222,7 +222,8 @@ def _take_back(s: Step) -> None:
     """Nothing is left to run here: ask the head for nothing more than others can begin."""
     t = s.t
     taken: dict[int, int] = {}
-    for item in list(t.placing):
+    # The youngest were offered first; the oldest go first here.
+    for item in sorted(t.placing, key=lambda item: t.tasks[item].number):
         task = t.tasks[item]
         template = t.templates[task.template]
         shape = t.shapes[template.shape]
@@ -240,5 +241,6 @@ def _take_back(s: Step) -> None:
 def return_to_waiting(s: Step, task: Task) -> None:
     """Back to where arguments are counted: one of them may be lost, or the place is."""
     release_arguments(s, task)
-    move_task(task, WAITING)
+    if task.state is not WAITING:
+        move_task(task, WAITING)
     task.missing = 0
