@@ -213,6 +213,8 @@ def on_run_delivered(s: Step, m: RunDelivered) -> None:
     task = Task(spec, template.number, s.next_number(), WAITING, 0, attempt=m.attempt, owner=m.node)
     if m.wanted:
         placing.away_of(task).wanted = m.wanted
+    if m.refusals:
+        placing.away_of(task).refusals = m.refusals
     t.tasks[m.task] = task
     failed = take_arguments(s, task)
     if task.missing:
@@ -280,7 +282,9 @@ def on_runs_recalled(s: Step, m: RunsRecalled) -> None:
 def _last_ready(s: Step, queue: list[TaskID], head: int) -> Task | None:
     for place in range(len(queue) - 1, head - 1, -1):
         task = s.t.tasks.get(queue[place])
-        if task is not None and task.state is READY:
+        if task is None or task.state is not READY:
+            continue
+        if task.owner == HERE or task.away is None or not task.away.refusals:
             del queue[place]  # by its place: taken entries before `head` may bear the same name
             return task
     return None
