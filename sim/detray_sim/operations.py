@@ -202,6 +202,11 @@ def _read_all(
         else:
             here[item] = do.Got(item, entry)  # type: ignore[arg-type]  # bytes or a Blob
     process.host.saw(here.values())
+    if missing or (failed is not None and op.raises):
+        # What came along with it is not handed over: its references are nobody's.
+        for got in here.values():
+            if got is not failed and got.refs:
+                _let(process, play, got.refs)
     if failed is not None and op.raises:
         process.advance(play, None, do.ReadFailed(failed))
     elif missing:
