@@ -306,6 +306,8 @@ def on_object_moved(s: Step, m: ObjectMoved) -> None:
     row.moving = False
     places.release(s, row)
     move_object(row, Stored(move.segment, move.offset, move.size_bytes))
+    if row.shared is not None:
+        s.suspects.append(m.object)  # its last hold may have ended meanwhile
     s.count("spilled bytes", state.size_bytes)  # type: ignore[union-attr]  # Inline or Stored
 
 
