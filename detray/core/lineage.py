@@ -52,7 +52,12 @@ def remember(s: Step, task: Task, template: Template) -> None:
         shared_of(t.objects[ref]).lineage += 1
     while t.past_bytes > t.config.policy.lineage_bytes_max and len(t.pasts) > 1:
         s.count("lineage evicted")
-        freeing.end_past(s, next(iter(t.pasts)))
+        oldest = next(iter(t.pasts))
+        for index in range(t.templates[t.pasts[oldest].template].num_returns):
+            row = t.objects.get(return_object(oldest, index))
+            if row is not None:
+                shared_of(row).is_forgotten = True
+        freeing.end_past(s, oldest)
 
 
 def recover(s: Step) -> None:

@@ -204,7 +204,8 @@ class Shared(msgspec.Struct):
 
     Of both: `attempt` made the value; `in_flight` counts references sent to third nodes; `needed`
     counts tasks here that must find it in memory; `orphan`: its owner, or its end, is gone;
-    `is_unlisted`: the owner does not count on the copy here, which goes when nothing here holds it.
+    `is_unlisted`: the owner does not count on the copy here, which goes when nothing here holds it;
+    `is_forgotten`: how it was made would have taken too much room to remember.
     """
 
     home: NodeID = HERE
@@ -223,6 +224,7 @@ class Shared(msgspec.Struct):
     needed: int = 0
     orphan: bool = False
     is_unlisted: bool = False
+    is_forgotten: bool = False
     served: int = 0
     """Nodes told where to find it: the next one is sent to one of them (a tree, not a hot spot)."""
 

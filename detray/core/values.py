@@ -172,8 +172,10 @@ def lose_value(s: Step, row: Object, shared: Shared) -> None:
     s.count("objects lost")
     if row.takers or row.getters or shared.watchers:
         s.rebuilds.append(row.id)
-    if task_of(row.id) not in s.t.pasts:
-        fail_lost(s, row, "its producer may not run again, or its lineage was too large to keep")
+    if shared.is_forgotten:
+        fail_lost(s, row, "its lineage was too large to keep")
+    elif task_of(row.id) not in s.t.pasts:
+        fail_lost(s, row, "its producer has no retries left")
 
 
 def fail_lost(s: Step, row: Object, reason: str) -> None:
