@@ -148,8 +148,16 @@ class Cast:
             return self._keys[key]
         if key in self._names:
             return self._names[key]
+        if key[:1] == b"T" and len(key) < 16:
+            return self._shipped_name(key)
         attempt = int.from_bytes(key[20:24], "big")
         return f"{self.name(key[:20])} of attempt {attempt}"
+
+    def _shipped_name(self, key: bytes) -> str:
+        """The key of another node's template: as it arrives there, and as it is kept."""
+        if len(key) == 9:
+            return f"the exceptions of shipped template {int.from_bytes(key[1:], 'big') & 0xFFFF}"
+        return f"{self._keys[key[:1] + key[5:]]} of {self.node_name(NodeID(key[4]))}"
 
     def symbolic(self, text: str) -> str:
         """A text of the core with names where it has ids in hexadecimal."""

@@ -114,6 +114,7 @@ def _then(s: Stage, w: Words) -> list[str]:
 EVENTS: dict[str, Callable[[Stage, Words], list[str]]] = {
     "settle": _settle, "deliver": _deliver, "hold": _hold, "release": _release, "cut": _cut,
     "advance": _advance, "pause": _pause, "tick": _tick, "kill": _kill, "lose": _lose,
-    "break": _break, "bury": _bury, "restart": _restart, "join": _restart, "links": _on_the_way, "then": _then,
+    "break": _break, "bury": _bury, "restart": _restart, "join": _restart,
+    "links": _on_the_way, "then": _then,
 }  # fmt: skip
 __all__ = ["EVENTS", "HEAD"]

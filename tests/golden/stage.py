@@ -24,8 +24,7 @@ from tests.golden.speech import say
 from tests.support.world import World
 
 _WORLD_NUMBERS = {"cpus", "prestart"}
-_WORDS = {"hand_over"}
-_POLICIES = {field.name for field in msgspec.structs.fields(Policy)}
+_POLICIES = {field.name: type(field.default) for field in msgspec.structs.fields(Policy)}
 
 
 class Stage:
@@ -165,7 +164,8 @@ def settings(words: Words) -> tuple[dict[str, object], Policy, dict[str, int]]:
     totals: dict[str, int] = {}
     for key in words.options:
         if key in _POLICIES:
-            policy[key] = words.text(key) if key in _WORDS else words.number(key)
+            kind = _POLICIES[key]
+            policy[key] = kind(words.text(key) if kind is str else words.number(key))
         elif key in _WORLD_NUMBERS:
             options[key] = words.number(key)
         elif key == "arena":
