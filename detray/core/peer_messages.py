@@ -297,12 +297,17 @@ class CopiesFreed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=32
 
 
 class PullRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=321):
-    """To a holder: send the bytes of that attempt. Answered by the bytes, or PullRefused."""
+    """To a holder: send the bytes of that attempt. Answered by the bytes, or PullRefused.
+
+    `is_patient`: also if the holder must still receive them itself. Only a first try may wait so:
+    a chain of nodes that wait for each other then always leads to one that has the bytes.
+    """
 
     link_seq: int
     node: NodeID
     object: ObjectID
     attempt: int
+    is_patient: bool = True
 
 
 class PullRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=322):

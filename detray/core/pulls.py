@@ -6,7 +6,8 @@ Rules (PROTOCOL N12, N13, D 18, 20)
 - Gets before waits before arguments; together they may fill a share of the arena, one always may.
 - A pull names (object, attempt). It waits for room first, then asks a holder; a holder that is
   still receiving the object itself serves when it has it. Refused or broken off, the next holder is
-  tried, and when none is left the owner is told who had nothing.
+  tried, but only for what it has now (else nodes could wait for each other in a circle); when none
+  is left the owner is told who had nothing.
 - The block being written is a write pin, the block being read a view pin of the pseudo-client
   NO_CLIENT: neither is reused before the driver says that nobody touches it any more.
 """
@@ -96,7 +97,7 @@ def _ask_next(s: Step, pull: Pull) -> None:
             source, pull.object, pull.attempt, block.segment, block.offset, pull.size_bytes
         )
     )
-    tell(s, source, PullRequested, pull.object, pull.attempt)
+    tell(s, source, PullRequested, pull.object, pull.attempt, not pull.tried)
 
 
 def _choose_source(s: Step, pull: Pull, row: Object | None) -> NodeID | None:
@@ -229,7 +230,8 @@ def on_pull_requested(s: Step, m: PullRequested) -> None:
             _serve(s, row, m.node, m.attempt)
             return
         pull = s.t.pulls.get(m.object)
-        if pull is not None and pull.attempt == m.attempt and pull.source != m.node:
+        is_coming = pull is not None and pull.attempt == m.attempt and pull.source != m.node
+        if pull is not None and is_coming and m.is_patient:
             pull.followers.append(m.node)
             return
     tell(s, m.node, PullRefused, m.object, m.attempt)
