@@ -57,7 +57,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     amounts: tuple[int, int] = (0, 0)
     """The range that `amount` is drawn from."""
     longest_ns: int = 50 * MS
-    """Durations are drawn from 10 us to this, by their order of magnitude."""
+    """Durations are drawn from 200 us to this, by their order of magnitude."""
     needs_nodes: int = 1
     """In smaller clusters it makes no sense."""
     needs_sessions: bool = False
@@ -375,10 +375,10 @@ def plan_faults(
         planned.append(
             Fault(
                 kind=kind.name,
-                at_ns=tape.log_between(f"{label}/at", 10 * US, max(20 * US, span_ns)),
+                at_ns=tape.log_between(f"{label}/at", 100 * US, max(200 * US, span_ns)),
                 node=tape.choose(f"{label}/node", nodes),
                 peer=tape.choose(f"{label}/peer", nodes),
-                for_ns=tape.log_between(f"{label}/for", 10 * US, kind.longest_ns),
+                for_ns=tape.log_between(f"{label}/for", 200 * US, kind.longest_ns),
                 amount=tape.between(f"{label}/amount", *kind.amounts),
             )
         )

@@ -208,7 +208,7 @@ class _View:
         if t.starting:
             return self.wait(task, "worker", "waits for a worker that starts")
         if len(t.workers) >= t.config.policy.workers_max:
-            return self.wait(task, "worker", "waits for a worker: as many as may be run already")
+            return self.wait(task, "resource", "waits for a worker: there are as many as may be")
         if t.start_retry_ns > t.now_ns:
             return self.wait(task, "worker", "waits until a worker may be started again")
         return self.wait(task, "missing", "is ready, there is room, and nothing happens")

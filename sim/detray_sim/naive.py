@@ -94,7 +94,7 @@ class _Executor:
             try:
                 results = self._body(order, run)
             except BodyFailed as error:
-                if remote.retry_exceptions and attempt != remote.max_retries:
+                if error.retryable and remote.retry_exceptions and attempt != remote.max_retries:
                     attempt += 1
                     continue
                 value = Blob(error.size_bytes, error.token)

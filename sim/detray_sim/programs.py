@@ -110,6 +110,14 @@ class Pen:
             is_fickle=self.chance(f"{label}/fickle", "fickle", 200),
         )
 
+    def place(self, label: str) -> tuple[tuple[str, int], ...]:
+        """A demand that says where to run, as a rule; anything else now and then."""
+        places = self.bounds.places
+        if not places or self.tape.flag(f"program/{label}/anywhere", 150):
+            return self.demand(label)
+        place = self.tape.pick(f"program/{label}/place", places)
+        return tuple(sorted((("CPU", CPU), (place, CPU))))
+
     def some(self, label: str, count: int, most: int) -> tuple[int, ...]:
         """Up to `most` distinct slots of the last dozen of `count`."""
         if count <= 0:
@@ -399,7 +407,7 @@ def _borrows(pen: Pen) -> list[Script]:
                 steps.append(Read((1,)))
             # The result may carry the child's reference on: the owner must learn of it in time.
             carries = (0,) if tape.flag(f"program/{label}/carries", 500) else ()
-        scripts.append(pen.script(label, steps, carries=carries))
+        scripts.append(pen.script(label, steps, carries=carries, demand=pen.place(label)))
     scripts.append(pen.script("source", [Spend(pen.duration("source"))]))
     main: list[Step] = []
     chains = 1 + tape.choose("program/chains", max(1, min(6, pen.bounds.tasks // length)))
@@ -478,13 +486,13 @@ def _relay(pen: Pen) -> list[Script]:
     tape = pen.tape
     length = 2 + tape.choose("program/length", 3)
     leaf: list[Step] = [Spend(pen.duration("leaf")), Store(pen.size("leaf/value"))]
-    scripts = [pen.script(f"r{length}", leaf, carries=(0,))]
+    scripts = [pen.script(f"r{length}", leaf, carries=(0,), demand=pen.place("leaf"))]
     for place in range(length - 1, 0, -1):
         label = f"r{place}"
         steps: list[Step] = [Call(place + 1), Read((0,))]
         if tape.flag(f"program/{label}/lets", 700):
             steps.append(Let(0))
-        scripts.insert(0, pen.script(label, steps, carries=(-1,)))
+        scripts.insert(0, pen.script(label, steps, carries=(-1,), demand=pen.place(label)))
     chains = 1 + tape.choose("program/chains", max(1, min(4, pen.bounds.tasks // length)))
     return [Script(name="main", steps=tuple([Call(1)] * chains)), *scripts]
 
@@ -497,8 +505,8 @@ def _again(pen: Pen) -> list[Script]:
     tape = pen.tape
     late: list[Step] = [Nap(pen.duration("late") * 4), Read((0,))]
     scripts = [
-        pen.script("lender", [Call(2, (), (0,))]),
-        pen.script("late", late),
+        pen.script("lender", [Call(2, (), (0,))], demand=pen.place("lender")),
+        pen.script("late", late, demand=pen.place("late")),
     ]
     steps: list[Step] = [Store(pen.size("value"))]
     for turn in range(1 + tape.choose("program/turns", max(1, pen.bounds.tasks // 2))):
@@ -512,13 +520,14 @@ def _again(pen: Pen) -> list[Script]:
 def _behind(pen: Pen) -> list[Script]:
     """A run blocks on one that was sent to the same worker after it (N11)."""
     tape = pen.tape
+    demand = pen.place("all")
     scripts = [
-        pen.script("first", [Spend(pen.duration("first"))]),
-        pen.script("asker", [Read((0,))]),
-        pen.script("giver", [Spend(pen.duration("giver"))]),
+        pen.script("first", [Spend(pen.duration("first"))], demand=demand),
+        pen.script("asker", [Read((0,))], demand=demand),
+        pen.script("giver", [Spend(pen.duration("giver"))], demand=demand),
     ]
     steps: list[Step] = []
-    for turn in range(1 + tape.choose("program/turns", max(1, pen.bounds.tasks // 3))):
+    for turn in range(1 + tape.choose("program/turns", max(6, pen.bounds.tasks // 3))):
         at = 3 * turn
         # The giver waits for the first, so the asker stands before it in the queue.
         steps += [Call(1), Call(3, (at,)), Call(2, (), (at + 1,))]

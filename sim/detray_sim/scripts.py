@@ -412,7 +412,7 @@ class _Performance:
             names = dict(wanted)
             name = names[failed.got.object]
             self.company.diary.reads.append((name, failed.got.object, outcome))
-            raise BodyFailed(f"Read {name}", token=outcome.failure) from None
+            raise BodyFailed(f"Read {name}", token=outcome.failure, retryable=False) from None
         for (_, path), got in zip(wanted, found, strict=True):
             self._take(got, path)
         return ()
@@ -429,7 +429,7 @@ class _Performance:
                     item = yield PutValue(value, tuple([item for item, _ in refs]))
                 except StoreRefused as refused:
                     self.company.diary.refusals += 1
-                    raise BodyFailed("Refused", token=refused.failure) from None
+                    raise BodyFailed("Refused", token=refused.failure, retryable=False) from None
                 self.slots.append((item, path))
             case Await():
                 items = tuple([item for item, _ in self._some(step.slots)])

@@ -118,9 +118,9 @@ class _Work:
 
     @property
     def weight(self) -> tuple[int, int]:
-        """What is to become less: choices that are not 0, and their digits in all."""
+        """What is to become less: choices that are not 0, and their sum."""
         values = [value for value in self.choices.values() if value]
-        return len(values), sum(value.bit_length() for value in values)
+        return len(values), sum(values)
 
     def try_with(self, changes: Mapping[str, int]) -> bool:
         """Take the changed tape if it fails in the same way, and is no heavier."""

@@ -23,7 +23,7 @@ from detray.core.tables import Tables
 from detray.ids import NodeID, ObjectID
 from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.digest import RunDigest
-from detray_sim.faults import HEAD, FaultLog, strike
+from detray_sim.faults import HEAD, Fault, FaultLog, strike
 from detray_sim.liveness import Diagnosis, diagnose
 from detray_sim.naive import outcomes
 from detray_sim.node import SimNode
@@ -37,7 +37,7 @@ from detray_sim.oracles import (
     pinned_by_jobs,
 )
 from detray_sim.result import NodeShape
-from detray_sim.scripts import Company, Diary
+from detray_sim.scripts import FOREVER_NS, Company, Diary
 from detray_sim.server import CoreServer
 from detray_sim.shrink import Signature, sign
 from detray_sim.tape import Tape
@@ -245,7 +245,7 @@ class Trial:
         if self.end != "stuck":
             self._quiet()
 
-    def _strike(self, fault: Any) -> None:  # Any: a Fault
+    def _strike(self, fault: Fault) -> None:
         strike(self.cluster, fault, self.log)
 
     def _is_over(self) -> bool:
@@ -270,7 +270,7 @@ class Trial:
         machines = range(len(cluster.nodes))
         home = self.driver.host.machine
         core = [home]
-        whole = not tape.flag("liveness/part", 350)
+        whole = not self.log.struck or not tape.flag("liveness/part", 350)
         for machine in machines:
             if machine != home and (whole or not tape.flag(f"liveness/{machine}/out", 400)):
                 core.append(machine)
@@ -280,10 +280,9 @@ class Trial:
         for machine in machines:
             if machine in core:
                 self._heal_machine(machine)
-            elif tape.flag("liveness/isolated", 500):
-                cluster.cut_group((machine,))
             else:
-                cluster.crash_node(machine)
+                kind = tape.pick("liveness/out", ("node_crashes", "node_isolated"))
+                self._strike(Fault(kind=kind, at_ns=0, node=machine, for_ns=FOREVER_NS))
 
     def _heal_machine(self, machine: int) -> None:
         cluster = self.cluster
