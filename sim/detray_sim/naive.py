@@ -34,7 +34,7 @@ def outcomes(program: Program) -> dict[str, Outcome]:
     company = Company(program, diary)
     root = Run(NO_TASK, 0, 1, 0, None, (), (), (), lambda: 0)
     executor.perform(company.driver(root), until_done=diary)
-    return {path: outcome for path, _, outcome in diary.reads}
+    return {path: outcome for path, _, outcome, _ in diary.reads}
 
 
 class _Executor:

@@ -191,8 +191,8 @@ class Expectation:
     def check(self) -> None:
         """All that was read and run so far. Raises Violation."""
         seen: dict[ObjectID, Outcome] = {}
-        for path, item, outcome in self.diary.reads:
-            self._check_outcome(path, outcome)
+        for path, item, outcome, reader in self.diary.reads:
+            self._check_outcome(path, outcome, reader)
             before = seen.setdefault(item, outcome)
             if before is not outcome:
                 self._check_same(path, before, outcome)
@@ -204,12 +204,12 @@ class Expectation:
                     f"{script.name} ({self.diary.paths[task]}) began {count} times",
                 )
 
-    def _check_outcome(self, path: str, outcome: Outcome) -> None:
+    def _check_outcome(self, path: str, outcome: Outcome, reader: str) -> None:
         """R1: a value is what the naive executor found; a failure has an explanation."""
         expected = self.naive.get(path)
         if outcome.failure:
             if expected is None or expected.failure != outcome.failure:
-                self._explain(path, outcome)
+                self._explain(path, outcome, reader)
             return
         if outcome.is_stained or expected is None or expected.is_stained:
             return
@@ -221,7 +221,7 @@ class Expectation:
         elif expected.token != outcome.token:
             raise Violation("R1 a wrong value", f"{path}: {outcome} instead of {expected}")
 
-    def _explain(self, path: str, outcome: Outcome) -> None:
+    def _explain(self, path: str, outcome: Outcome, reader: str) -> None:
         failure = Failure(outcome.failure)
         if failure in self._excuses:
             return
@@ -230,6 +230,8 @@ class Expectation:
                 return
             case Failure.CANCELLED if self.diary.cancels:
                 return
+            case Failure.CANCELLED if reader and Failure.WORKER_CRASHED in self.log.excuses:
+                return  # seen by the child of an attempt that died, about to be cancelled too
             case Failure.WORKER_CRASHED if self.diary.cancels:
                 return  # cancelled by force
             case Failure.DEADLOCK if self._deadlocks:

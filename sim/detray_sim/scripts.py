@@ -232,8 +232,8 @@ class Diary:
         self.begun: Counter[TaskID] = Counter()
         self.scripts: dict[TaskID, int] = {}
         self.paths: dict[TaskID, str] = {}
-        self.reads: list[tuple[str, ObjectID, Outcome]] = []
-        """By path of what was read, in order of reading."""
+        self.reads: list[tuple[str, ObjectID, Outcome, str]] = []
+        """By path of what was read, in order of reading; at last the reader ("": the driver)."""
         self.cancels = 0
         self.timeouts = 0
         self.refusals = 0
@@ -269,7 +269,7 @@ class Company:
             inside: list[Slot] = []
             for got in found:
                 path = unread[got.object]
-                diary.reads.append((path, got.object, outcome_of(got)))
+                diary.reads.append((path, got.object, outcome_of(got), ""))
                 inside += [(ref, f"{path}/{n}") for n, ref in enumerate(got.refs)]
             performance.slots += inside
             unread = dict(inside)
@@ -342,7 +342,7 @@ class _Performance:
     def _take(self, got: Got, path: str) -> None:
         """A value that was read, or a failure that was caught."""
         outcome = outcome_of(got)
-        self.company.diary.reads.append((path, got.object, outcome))
+        self.company.diary.reads.append((path, got.object, outcome, self.order.path))
         if outcome.failure:
             self.token = mix(self.token, 2 * outcome.failure + 1)
             return
@@ -411,7 +411,7 @@ class _Performance:
             outcome = outcome_of(failed.got)
             names = dict(wanted)
             name = names[failed.got.object]
-            self.company.diary.reads.append((name, failed.got.object, outcome))
+            self.company.diary.reads.append((name, failed.got.object, outcome, self.order.path))
             raise BodyFailed(f"Read {name}", token=outcome.failure, retryable=False) from None
         for (_, path), got in zip(wanted, found, strict=True):
             self._take(got, path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from detray.core.config import Policy
+from detray.core.placement import POLICIES
 from detray.core.session import SessionPolicy
 from detray_sim.costs import FREE, Costs
 from detray_sim.faults import KINDS as FAULTS
@@ -58,7 +59,7 @@ MEDIUM = Profile(
     duration_ns=5 * MS,
     checks_every=97,
     looks_every=1500,
-    kinds=("layers", "mixed", "tree", "shuffle", "broadcast"),
+    kinds=("layers", "layers", "broadcast", "mixed"),
 )
 LARGE = Profile(
     name="large",
@@ -150,7 +151,9 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
         law=tape.pick("world/law", ("constant", "uniform", "heavy")),
     )
     kinds = tuple(
-        name for name in FAULTS if tape.flag(f"kinds/{name}", profile.fault_permille)
+        name
+        for name in FAULTS
+        if tape.flag(f"kinds/{name}", 100 if name in FINAL else profile.fault_permille)
     ) or _least(profile)
     if len(kinds) < profile.kinds_min:
         kinds = tuple(dict.fromkeys((*kinds, *_least(profile))))
@@ -182,8 +185,10 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     )
 
 
-PLACEMENTS = ("hybrid",)
-"""Placement policies of the head that worlds may have; `placement.py` has more."""
+PLACEMENTS = tuple(POLICIES)
+"""Placement policies of the head that worlds may have."""
+FINAL = ("driver_killed",)
+"""Kinds that end a world early: in few worlds, or few would see their end."""
 
 
 def _least(profile: Profile) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def expect(
     diary = Diary()
     diary.cancels = cancels
     for path, outcome in reads:
-        diary.reads.append((path, ObjectID(path.encode().ljust(20)), outcome))
+        diary.reads.append((path, ObjectID(path.encode().ljust(20)), outcome, ""))
     log = FaultLog()
     for kind in struck:
         log.note(Fault(kind=kind, at_ns=0), 0)
