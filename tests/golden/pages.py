@@ -26,9 +26,9 @@ def rewritten(text: str) -> str:
     return _PART.sub(lambda m: f"{m[1]}{PARTS[m[2]]()}{m[3]}", text)
 
 
-def life() -> str:
-    """The transcript of one task, as a block of text."""
-    text = (HERE / "life_of_a_task.txt").read_text()
+def life(name: str) -> str:
+    """A transcript, as a block of text."""
+    text = (HERE / f"{name}.txt").read_text()
     return f"```text\n{text}```\n"
 
 
@@ -89,7 +89,8 @@ def _mentions(value: Any, place: str) -> Iterator[tuple[bytes, str]]:  # Any: a 
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "life of one task": life,
+    "life of one task": lambda: life("life_of_a_task"),
+    "life on two nodes": lambda: life("two_nodes"),
     "moves of a task": lambda: diagram(MOVES, may_end=True),
     "moves of an object": lambda: diagram(OBJECT_MOVES, may_end=False),
     "where a task is found": lambda: places(Task),
