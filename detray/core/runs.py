@@ -314,7 +314,8 @@ def _charge(s: Step, task: Task, m: WorkerLost) -> None:
     for child in task.children or ():
         orphan = s.t.tasks.get(child)
         if orphan is not None and not _is_referenced(s, orphan):
-            cancel_task(s, orphan, force=True, recursive=True)
+            # Not recursively: its own end asks the same of each of its children.
+            cancel_task(s, orphan, force=True, recursive=False)
     task.children = None
     if can_retry(task):
         retry(s, task)
