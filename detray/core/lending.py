@@ -65,8 +65,12 @@ def proxy(s: Step, item: ObjectID, owner: NodeID) -> Object:
 
 
 def lend(s: Step, refs: Iterable[ObjectID], node: NodeID) -> tuple[Ref, ...]:
-    """References for a message to `node`, each held until the receiver's own hold is certain."""
-    return tuple([lend_one(s, s.t.objects[ref], node) for ref in refs])
+    """References for a message to `node`, each held until the receiver's own hold is certain.
+
+    Those that nobody here knows (a worker may name anything) are left out.
+    """
+    rows = s.t.objects
+    return tuple([lend_one(s, rows[ref], node) for ref in refs if ref in rows])
 
 
 def lend_one(s: Step, row: Object, node: NodeID) -> Ref:
