@@ -353,7 +353,15 @@ KINDS: dict[str, Kind] = {
         _kind("link_doubles", _double, _heal, (), (0, 999), longest_ns=SECOND, needs_nodes=2),
         _kind("link_reorders", _reorder, _heal, (), (0, 999), longest_ns=SECOND, needs_nodes=2),
         _kind("head_link_lossy", _lossy_head, _heal_head, _DEAD, (0, 500), longest_ns=SECOND),
-        _kind("transfer_corrupt", _corrupt_transfer, None, (), (0, 5), needs_nodes=2),
+        # A few corrupt transfers in a row, and the source's copy counts as lost.
+        _kind(
+            "transfer_corrupt",
+            _corrupt_transfer,
+            None,
+            (Failure.OBJECT_LOST,),
+            (0, 5),
+            needs_nodes=2,
+        ),
     )
 }
 """By name. What may end with a burial excuses the death of a node."""

@@ -429,7 +429,9 @@ class _Performance:
                     item = yield PutValue(value, tuple([item for item, _ in refs]))
                 except StoreRefused as refused:
                     self.company.diary.refusals += 1
-                    raise BodyFailed("Refused", token=refused.failure, retryable=False) from None
+                    raise BodyFailed(
+                        "Refused", token=int(refused.failure), retryable=False
+                    ) from None
                 self.slots.append((item, path))
             case Await():
                 items = tuple([item for item, _ in self._some(step.slots)])

@@ -31,6 +31,8 @@ from detray_sim.trial import Verdict, Watch, run_trial
 from detray_sim.world import PROFILES, SMALL, Profile, draw_world
 
 STEPS_MAX = 120
+LAST_STEPS = 3
+"""Before the end that are told in any case: in one of them it broke."""
 
 Record = tuple[int, int, str, tuple[Any, ...], tuple[Any, ...]]
 """As `Watch.records` has it. (Any: messages of all kinds.)"""
@@ -45,7 +47,8 @@ def tell(
     steps_max: int = STEPS_MAX,
 ) -> str:
     """The story of a failing tape."""
-    watch = Watch(profile, records=True)
+    closely = msgspec.structs.replace(profile, checks_every=1, looks_every=1)
+    watch = Watch(closely, records=True)
     verdict = run_trial(Tape(seed, choices), profile, ablate=ablate, watch=watch)
     world = draw_world(Tape(seed, choices), profile, ablate=ablate)
     kept = {label: value for label, value in verdict.choices.items() if value}
@@ -63,7 +66,9 @@ def tell(
     ]
     records = watch.records or []
     chosen = causal_slice(records, names_in(verdict.text))
-    if not chosen:
+    if chosen:
+        chosen += [record for record in records[-LAST_STEPS:] if record not in chosen]
+    else:
         chosen = [record for record in records if _is_telling(record)]
     if len(chosen) > steps_max:
         head.append(f"# the last {steps_max} of {len(chosen)} steps")

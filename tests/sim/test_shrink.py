@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from detray_sim.shrink import Choices, shrink, sign
@@ -93,3 +95,23 @@ def test_names_are_found_in_what_failed() -> None:
     item = bytes(range(20))
     assert names_in(f"object {item.hex()} is lost") == [item[:16]]
     assert names_in(f"Object(id={item!r}, uses=0)") == [item[:16]]
+
+
+STORIES = Path(__file__).parent / "stories"
+
+
+@pytest.mark.parametrize("path", sorted(STORIES.glob("*.txt")), ids=lambda path: path.stem)
+def test_what_failed_once_is_well(path: Path) -> None:
+    """The tapes of bugs that were fixed; move a story here from `open/` when it is."""
+    verdict = play_again(path.read_text())
+    assert verdict.signature is None, verdict.text
+
+
+@pytest.mark.parametrize(
+    "path", sorted((STORIES / "open").glob("*.txt")), ids=lambda path: path.stem
+)
+@pytest.mark.xfail(reason="found, told, and not fixed yet", strict=False)
+def test_what_is_known_to_fail(path: Path) -> None:
+    """The tapes of bugs that are still there."""
+    verdict = play_again(path.read_text())
+    assert verdict.signature is None, verdict.text
