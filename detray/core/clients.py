@@ -122,6 +122,8 @@ def end_job(s: Step, job: JobNumber) -> None:
     for worker in list(t.workers.values()):
         if dispatch.job_of_lane(worker.lane) == job:
             worker.leaving = True
+            if worker.blocked:
+                runs.end_blocked(s, worker)
             worker.runs.clear()
             worker.expected_ns = 0
             if worker.id in t.idle_since:

@@ -187,7 +187,7 @@ def _pop_front(s: Step, worker: Worker, run: Run) -> None:
     worker.progress_ns = s.t.now_ns
     worker.stalled = False
     if worker.blocked:
-        _end_blocked(s, worker)
+        end_blocked(s, worker)
     if worker.runs:
         if not worker.is_open:
             dispatch.reopen(s, worker)
@@ -195,8 +195,8 @@ def _pop_front(s: Step, worker: Worker, run: Run) -> None:
         dispatch.become_idle(s, worker)
 
 
-def _end_blocked(s: Step, worker: Worker) -> None:
-    """The run ended while it was registered as blocked (interrupted in its get)."""
+def end_blocked(s: Step, worker: Worker) -> None:
+    """The run ended while it was registered as blocked (interrupted in its get, its job over)."""
     key = (worker.id, worker.blocked)
     get = s.t.clients[worker.id].gets.get(worker.blocked)
     if key in s.t.resuming:
