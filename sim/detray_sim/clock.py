@@ -20,7 +20,7 @@ from typing import Any
 from simpy import Environment
 from simpy.core import EmptySchedule
 
-NORMAL, LATE = 1, 2
+NORMAL, LATE, LAST = 1, 2, 3
 NEVER = 1 << 62
 _CALL = 5
 """The length of an entry that is a call."""
@@ -46,6 +46,10 @@ class Clock(Environment):  # type: ignore[misc]  # simpy is not typed for us
     def late(self, at_ns: int, call: Callable[..., object], *args: Any) -> None:
         """Call a function at a moment, after all else that is planned for it. (Any: as above.)"""
         heappush(self._queue, (at_ns, LATE, next(self._eid), call, args))
+
+    def last(self, call: Callable[..., object], *args: Any) -> None:
+        """Call a function when nothing else is left to happen at this moment. (Any: as above.)"""
+        heappush(self._queue, (self.now_ns, LAST, next(self._eid), call, args))
 
     def step(self) -> None:
         """Process the next event. Raises `simpy.core.EmptySchedule`."""

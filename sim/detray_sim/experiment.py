@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from heapq import heappush
 
 from detray.core import effects as ef
 from detray.ids import ObjectID, TaskID
@@ -26,9 +27,17 @@ from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.faulting import FaultPlayer
 from detray_sim.network import InstantNetwork, MaxMinNetwork, Network, SimpleNetwork
 from detray_sim.node import SimNode
-from detray_sim.policies import core_policy, install
+from detray_sim.policies import (
+    Knowledge,
+    Tracker,
+    core_policy,
+    make_head,
+    make_placement,
+    needs_tracker,
+)
 from detray_sim.result import RunResult, TaskRecord, TransferRecord
 from detray_sim.scenario import Scenario, ScenarioError
+from detray_sim.server import BASE_NS
 from detray_sim.worker import SimWorker
 from detray_sim.workload import UNIT, TaskSpec, Workload
 
@@ -82,9 +91,26 @@ class Experiment:
         )
         self.notes = Notes(workload, self.order)
         self.cluster = WatchedCluster(config, network_of(scenario), self.notes, record=record)
-        install(self.cluster, scenario, workload, self.order, seed)
+        self._install_policy(seed)
         self.faults = FaultPlayer(self.cluster, scenario.faults, seed)
         self.program = Program(self, progress)
+
+    def _install_policy(self, seed: int) -> None:
+        """Give the head, which has heard nothing yet, the scenario's policy."""
+        scenario, head, tracker = self.scenario, self.cluster.head, None
+        core = make_head(scenario, head.config)
+        head.core = core
+        if needs_tracker(scenario):
+            ends = self.notes.ends = []
+            choice = scenario.network
+            bandwidth = choice.bandwidth_bytes_per_s if choice.model != "instant" else 0
+            imode = scenario.policy.imode
+            latency_ns = choice.latency_ns
+            knowledge = Knowledge(self.workload, self.order, imode, bandwidth, latency_ns)
+            speeds = {f"n{at}": shape.speed_permille for at, shape in enumerate(scenario.nodes)}
+            tracker = Tracker(knowledge, core.tables, ends, speeds)
+            tracker.offset_ns = BASE_NS
+        core.placement = make_placement(scenario, seed, tracker)
 
     def run(self) -> RunResult:
         """Play it to its end."""
@@ -181,6 +207,14 @@ class Notes:
         self.worker = [-1] * count
         self.attempt = [0] * count
         self.transfers: list[TransferRecord] = []
+        self.ends: list[tuple[int, int]] | None = None
+        """Heap of (end, task number), if somebody reads it."""
+
+    def ended(self, number: int, at_ns: int) -> None:
+        """A run ends now, or will for certain."""
+        self.finished[number] = at_ns
+        if self.ends is not None:
+            heappush(self.ends, (at_ns, number))
 
     def number_of(self, task: TaskID) -> int:
         """Number of the task of that name, or of the one that makes an object of that name."""
@@ -297,7 +331,7 @@ class Program:
         """A task whose end is known when it begins."""
         task = self.tasks[run.token]
         host = self.cluster.nodes[run.node]
-        self.notes.finished[run.token] = host.clock.now_ns + host.cpu_ns(task.duration_ns)
+        self.notes.ended(run.token, host.clock.now_ns + host.cpu_ns(task.duration_ns))
         self._count()
         return do.Work(task.duration_ns, self._results(task.outputs))
 
@@ -305,7 +339,7 @@ class Program:
         """A task that may be killed."""
         task = self.tasks[run.token]
         yield do.Compute(task.duration_ns)
-        self.notes.finished[run.token] = run.clock_ns()
+        self.notes.ended(run.token, run.clock_ns())
         self._count()
         return self._results(task.outputs)
 

@@ -24,6 +24,8 @@ HEAD_MACHINE = -1
 class SimHead(CoreServer):
     """The head. It knows a node by its number once it has admitted it."""
 
+    decides_last = True
+
     def __init__(self, cluster: SimCluster, config: GlobalConfig) -> None:
         super().__init__(cluster, "head", HEAD_MACHINE, GlobalScheduler(config))
         self.config = config

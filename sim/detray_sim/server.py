@@ -45,6 +45,9 @@ class SteppedCore(Protocol):
 class CoreServer:
     """Feeds a core and performs what it orders. `machine` is the index of its machine."""
 
+    decides_last = False
+    """In a cluster that gathers: whether it waits until all others are at rest."""
+
     def __init__(self, cluster: SimCluster, name: str, machine: int, core: SteppedCore) -> None:
         self.cluster = cluster
         self.clock = cluster.clock
@@ -89,10 +92,12 @@ class CoreServer:
         """Something is in the inbox: take a step unless one is in service."""
         if not self._busy and not self.is_paused and self.is_alive:
             self._busy = True
-            if self.cluster.gathers:
-                self.clock.late(self.clock.now_ns, self._step_gathered)
-            else:
+            if not self.cluster.gathers:
                 self._step()
+            elif self.decides_last:
+                self.clock.last(self._step_gathered)
+            else:
+                self.clock.late(self.clock.now_ns, self._step_gathered)
 
     def _step_gathered(self) -> None:
         if self.is_paused or not self.is_alive:
