@@ -136,6 +136,13 @@ def drop_contained(s: Step, refs: tuple[ObjectID, ...]) -> None:
         s.suspects.append(ref)
 
 
+def replace_contained(s: Step, row: Object, refs: tuple[ObjectID, ...]) -> None:
+    """A value made anew holds what is inside it, before what was inside the old one may go."""
+    old, row.refs = row.refs, hold_contained(s, refs)
+    if old:
+        drop_contained(s, old)
+
+
 def drop_uses(s: Step, refs: tuple[ObjectID, ...]) -> None:
     """A task that took these objects is done."""
     for ref in refs:
@@ -148,8 +155,8 @@ def drop_uses(s: Step, refs: tuple[ObjectID, ...]) -> None:
 
 def seal(s: Step, row: Object, state: ObjectState, refs: tuple[ObjectID, ...] = ()) -> None:
     """The object has a value, or an error, for good."""
-    if refs:
-        row.refs = hold_contained(s, refs)
+    if refs or row.refs:
+        replace_contained(s, row, refs)
     seal_object(row, state)
     if type(state) is Inline:
         size_bytes = state.size_bytes
@@ -165,7 +172,9 @@ def seal(s: Step, row: Object, state: ObjectState, refs: tuple[ObjectID, ...] = 
 
 
 def seal_any(s: Step, row: Object, state: ObjectState) -> None:
-    """A later value or error of an object that was lost, elsewhere or pending."""
+    """A later error of an object that was lost, elsewhere or pending."""
+    if row.refs:
+        replace_contained(s, row, ())
     move_object(row, state)
     places.note_sealed(s, row)
     s.available.append(row.id)

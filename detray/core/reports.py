@@ -74,15 +74,8 @@ def _keep(s: Step, item: ObjectID, task: Task, block: Block, refs: tuple[ObjectI
     shared.attempt = task.attempt
     shared.is_primary = True
     shared.is_wanted = shared.orphan = shared.is_unlisted = False
-    _replace_refs(s, row, refs)
-    objects.seal(s, row, Stored(block.segment, block.offset, block.size_bytes))
+    objects.seal(s, row, Stored(block.segment, block.offset, block.size_bytes), refs)
     return True
-
-
-def _replace_refs(s: Step, row: Object, refs: tuple[ObjectID, ...]) -> None:
-    """The new value's references, before the old one's are let go."""
-    old, row.refs = row.refs, objects.hold_contained(s, refs)
-    objects.drop_contained(s, old)
 
 
 def report_failed(s: Step, task: Task, m: RunFailed) -> None:

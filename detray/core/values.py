@@ -221,9 +221,7 @@ def found_elsewhere(
     shared.attempt = attempt
     shared.is_unlisted = False
     shared.copies = list(nodes)
-    if not row.refs:
-        row.refs = objects.hold_contained(s, refs)
-    objects.seal(s, row, Elsewhere(size_bytes))
+    objects.seal(s, row, Elsewhere(size_bytes), refs)
 
 
 def on_value_failed(s: Step, m: ValueFailed) -> None:
