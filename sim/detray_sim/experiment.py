@@ -266,7 +266,7 @@ class WatchedCluster(SimCluster):
     def __init__(
         self, config: ClusterConfig, network: Network, notes: Notes, *, record: bool = False
     ) -> None:
-        # Where steps take no time, all that happens at one moment is one step: as if they took some.
+        # Where steps take no time, all that happens at one moment is one step.
         self.gathers = not (config.costs.step_ns or config.costs.stimulus_ns)
         super().__init__(config, network=network, digest=True, record=record)
         self.notes_of_run = notes
