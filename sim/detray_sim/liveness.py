@@ -66,6 +66,15 @@ class Diagnosis(msgspec.Struct, frozen=True):
         return kinds <= {"object", "resource", "infeasible"} and bool(kinds - {"object"})
 
     @property
+    def is_untold_deadlock(self) -> bool:
+        """True if runs hold what others wait for in a circle that no single node sees.
+
+        Each wait has somebody who would end it, and none of these can go on.
+        """
+        kinds = {wait.kind for wait in self.waits}
+        return "resource" in kinds and kinds <= {"object", "resource", "head", "infeasible"}
+
+    @property
     def lines(self) -> list[str]:
         """The graph as text, missing wake-ups first."""
         ordered = self.missing + [wait for wait in self.waits if wait.kind != "missing"]

@@ -50,7 +50,7 @@ FIRST_LOOK_NS = 2 * SECOND
 """After so much of it, and twice, four times... as much: does it get on at all?"""
 QUIET_NS = 60 * SECOND
 """And in which a cluster at rest must have forgotten all that was dropped."""
-CALLS_MAX = 300_000
+CALLS_MAX = 150_000
 """Events per phase of a small world; per task of a larger one, see `_calls`."""
 
 
@@ -322,6 +322,9 @@ class Trial:
 
     def _complain(self, diagnosis: Diagnosis) -> None:
         """The driver does not come to its end, for no good reason."""
+        if diagnosis.is_untold_deadlock:
+            text = "runs hold what others wait for, and no node sees the whole circle"
+            raise Violation("L4 a deadlock that nobody tells", "\n".join([text, *diagnosis.lines]))
         first = (diagnosis.missing or list(diagnosis.waits))[:1]
         where = first[0].text if first else "the driver waits for nothing that a node knows of"
         kind = first[0].kind if first else "unknown"
@@ -438,7 +441,7 @@ def run_trial(
     try:
         world = draw_world(tape, profile, ablate=ablate)
         verdict.program = world.program.kind
-        with Watchdog(3.0 + 0.05 * world.program.tasks):
+        with Watchdog(10.0 + 0.05 * world.program.tasks):
             trial = Trial(world, tape, watch)
             trial.run()
     except Violation as violation:
