@@ -49,7 +49,7 @@ def free_suspects(s: Step) -> None:
 
 
 def _free_shared(s: Step, row: Object, shared: Shared) -> None:
-    if shared.lent or shared.in_flight or shared.claims == ASKED:
+    if shared.lent or shared.in_flight or shared.claims == ASKED or row.getters:
         return
     if shared.home == HERE:
         if not (row.state is PENDING or row.pins or row.moving or row.id in s.t.pulls):

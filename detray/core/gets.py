@@ -259,6 +259,8 @@ def leave(s: Step, get: Get) -> None:
         row = s.t.objects.get(item)
         if row is not None and row.getters:
             row.getters = tuple(other for other in row.getters if other != key)
+            if row.shared is not None:
+                s.suspects.append(item)
     for item in get.counted:
         row = s.t.objects.get(item)
         if row is not None and row.shared is not None:

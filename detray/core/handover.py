@@ -236,6 +236,7 @@ def _enter_argument(s: Step, arg: Argument, sender: NodeID) -> None:
             row = proxy(s, arg.object, arg.owner)
             shared_of(row).home = HERE
             objects.seal(s, row, Failed(Failure.OBJECT_LOST, objects.LOST_TEXT))
+        shared_of(row)  # other nodes know it
         return
     row = proxy(s, arg.object, arg.owner)
     shared = shared_of(row)
