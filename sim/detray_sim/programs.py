@@ -148,7 +148,12 @@ def draw_program(
 ) -> Program:
     """A program of a random kind, of `kinds` if there are any."""
     kind = tape.pick("program/kind", kinds or tuple(KINDS))
-    return Program(kind=kind, scripts=tuple(KINDS[kind](Pen(tape, bounds, features))))
+    main, *others = KINDS[kind](Pen(tape, bounds, features))
+    if tape.flag("program/rests", 400):
+        # Values lie where they were made meanwhile, and what dies there takes them along.
+        rest = Nap(tape.log_between("program/rest", 1 * MS, 100 * MS))
+        main = msgspec.structs.replace(main, steps=(*main.steps, rest))
+    return Program(kind=kind, scripts=(main, *others))
 
 
 # ---------------------------------------------------------------------------------- kinds
