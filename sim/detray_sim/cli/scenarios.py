@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +13,11 @@ from typing import Any
 from detray_sim.cli.refusal import Refused
 from detray_sim.faults import KINDS
 from detray_sim.policies import check_policy
-from detray_sim.scenario import Scenario, parse_scenario
+from detray_sim.scenario import SOURCES, Scenario, parse_scenario
 from detray_sim.toml_tables import read_toml
 
 Table = dict[str, Any]  # Any: whatever TOML can hold
+_PATHS = tuple(f"workload.{source}" for source in SOURCES if source != "generator")
 
 
 def add_changes(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,8 @@ def load(path: str, changes: Sequence[str] = (), policy: str = "", seed: int = -
         top.pop("seeds", None)
         top["seed"] = seed
     scenario = parse_scenario(top, path, fault_kinds=tuple(KINDS))
+    if ":" in scenario.policy.name and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a policy of the user's own
     check_policy(scenario)
     return scenario
 
@@ -52,7 +57,11 @@ def _apply(top: Table, change: str) -> None:
     key, equals, written = change.partition("=")
     if not equals or not key or "" in key.split("."):
         raise Refused(f"--set {change!r}: it is KEY=VALUE, as cluster.nodes=16")
-    _put(top, key.split("."), read_value(written), f"--set {key}")
+    value = read_value(written)
+    if key in _PATHS and isinstance(value, str):
+        # Paths in a file count from the file, those on the command line from here.
+        value = str(Path(value).resolve())
+    _put(top, key.split("."), value, f"--set {key}")
 
 
 def read_value(written: str) -> object:
