@@ -66,6 +66,15 @@ def bind(client: ReferenceCounter) -> None:
     _warned_out_of_band = False
 
 
+def count_by(created: Callable[[ObjectID], object], dropped: Callable[[ObjectID], object]) -> None:
+    """Within the session, another of its processes goes on here: references are its own from now on.
+
+    For engines whose processes share one interpreter. References of the others are foreign here.
+    """
+    global _created, _dropped
+    _created, _dropped = created, dropped
+
+
 def unbind() -> None:
     """End this process's session: its references stay what they are but cannot be used any more."""
     global _session, _created, _dropped

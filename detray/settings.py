@@ -190,7 +190,7 @@ def _engine(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         raise TypeError(f"engine must be the name of one, not {name!r}")
     own = {key: value for key, value in values.items() if key not in DEFAULTS}
     if values["local_mode"]:
-        return "sim", {"nodes": 1, "jitter": 0.0, **own}
+        return "sim", {"nodes": 1, "jitter_ns": 0, **own}
     return name, own
 
 

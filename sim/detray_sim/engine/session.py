@@ -1,0 +1,198 @@
+"""A session in the simulator: a cluster in virtual time, and this program as its driver.
+
+    detray.init(engine="sim", nodes=3, cpus=2, seed=7, faults=["worker_killed"])
+
+Theory of operation
+-------------------
+The program is the body of the simulated driver on machine 0. While it waits, its thread turns the
+simulation; each task that begins there runs on a thread of its own, one at a time (`baton.py`).
+Code between two calls of detray takes no virtual time and is not interrupted: interleavings differ
+in the order of these pieces. Everything else is the simulator's: cores, messages, faults.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from detray.core.streams import RunContext
+from detray.errors import DeadlockError, DetrayError, ServiceDiedError
+from detray.ids import ClientID
+from detray.settings import Settings
+from detray_sim import behaviour as do
+from detray_sim.cluster import ClusterConfig, SimCluster
+from detray_sim.driver import SimDriver
+from detray_sim.engine import mishaps
+from detray_sim.engine.client import SimClient
+from detray_sim.engine.options import SimOptions, read_options
+from detray_sim.engine.patches import Patches
+from detray_sim.engine.seats import DriverSeat
+from detray_sim.engine.stuck import describe
+from detray_sim.engine.tasks import Tasks
+from detray_sim.faults import Fault, FaultLog, strike
+from detray_sim.result import NodeShape
+from detray_sim.traces import write_trace
+
+SECOND = 1_000_000_000
+_START_NS = 60 * SECOND
+UNIT = 10_000
+_OF_ONE_MACHINE = ("node:127.0.0.1", "node:__internal_head__")
+
+
+class SimSession:
+    """What `init(engine="sim")` started."""
+
+    def __init__(self, settings: Settings, options: SimOptions) -> None:
+        self.options = options
+        self.plan: tuple[Fault, ...] = mishaps.plan(
+            options.faults, seed=options.seed, nodes=options.nodes, span_ns=options.fault_span_ns
+        )
+        self.log = FaultLog()
+        records = options.records
+        self._records = (
+            (options.nodes == 1 or bool(settings.record)) if records is None else records
+        )
+        self.record = settings.record
+        self.cluster = SimCluster(self._config(settings), record=self._records)
+        self.client = SimClient(self.cluster, options)
+        self.tasks = Tasks(self.client)
+        self.client.make_body = self.tasks.make_body
+        self.cluster.listener = self.tasks.began
+        self._patches = Patches(self.client)
+        self._collects = gc.isenabled()
+        self._seat: DriverSeat
+        self._begin(settings)
+        self.facts: dict[str, Any] = {"address": "sim"}  # Any: as in Ray, various facts
+
+    @property
+    def now_ns(self) -> int:
+        """Virtual time since the beginning."""
+        return self.cluster.clock.now_ns
+
+    def trace(self) -> bytes:
+        """The recording so far. Raises RuntimeError if there is none."""
+        if not self._records:
+            raise RuntimeError(
+                "a simulated session with several nodes, or with records=False, has no trace"
+            )
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "session.trace")
+            write_trace(self.cluster, path)
+            return Path(path).read_bytes()
+
+    def end(self) -> None:
+        """End all tasks and their threads; give back what was patched."""
+        self.client.problem = self.client.problem or "this session was shut down"
+        self._patches.remove()
+        try:
+            self.tasks.end()
+            if self.record:
+                write_trace(self.cluster, self.record)
+        finally:
+            if self._collects:
+                gc.enable()
+
+    # -------------------------------------------------------------- beginning
+
+    def _config(self, settings: Settings) -> ClusterConfig:
+        options = self.options
+        totals = dict(settings.totals())
+        cpus = totals.pop("CPU", 0) // UNIT if options.cpus is None else options.cpus
+        for name in _OF_ONE_MACHINE:
+            totals.pop(name, None)
+        shapes = []
+        for machine in range(options.nodes):
+            own = {f"node:sim{machine}": UNIT}
+            if not machine:
+                own["node:__internal_head__"] = UNIT
+            resources = tuple(sorted({**totals, **own}.items()))
+            shapes.append(
+                NodeShape(cpus=cpus, store_bytes=settings.store_bytes(), resources=resources)
+            )
+        return ClusterConfig(
+            nodes=tuple(shapes),
+            costs=options.costs,
+            seed=options.seed,
+            infeasible=settings.infeasible,
+            sessions=mishaps.needs_sessions(self.plan),
+        )
+
+    def _begin(self, settings: Settings) -> None:
+        """Bring the cluster up and the program into the place of its driver."""
+        if self._collects:
+            gc.disable()  # when it runs, and what it ends, would be chance
+
+        def make(host: Any, client: ClientID) -> SimDriver:  # Any: the node
+            return SimDriver(host, client, self._drive, entrypoint="program")
+
+        node = self.cluster.nodes[0]
+        self._driver = node.connect(make)
+        self.cluster.drivers.append(self._driver)
+        self._is_up = False
+        self.cluster.run(_START_NS, done=self._is_ready)
+        if not self._is_ready():
+            raise DetrayError("the simulated cluster did not come up")
+        origin_ns = self.now_ns
+        for fault in self.plan:
+            self.cluster.clock.after(fault.at_ns, strike, self.cluster, fault, self.log)
+            self.client.is_busy_for(fault.at_ns + fault.for_ns)
+        self.origin_ns = origin_ns
+        self.client.sit(self._seat)
+        self._patches.install()
+        if self.options.sessions is not None:
+            self.options.sessions.append(self)
+
+    def _is_ready(self) -> bool:
+        nodes = self.cluster.nodes
+        return self._is_up and all(node.node_id is not None for node in nodes)
+
+    def _drive(self, run: do.Run) -> do.Steps:
+        """The body of the driver."""
+        play = self._driver.play
+        assert play is not None
+        context = RunContext(run.task, 0, 0, "", 0)
+        self._seat = DriverSeat(self.client, self._driver, play, context, self._turn)
+        self._is_up = True
+        return self._seat.steps()
+
+    # -------------------------------------------------------------- turning
+
+    def _turn(self, seat: DriverSeat) -> None:
+        """Let time pass until the program has what it asked for.
+
+        Raises DeadlockError if that can never be, ServiceDiedError if the driver is dead.
+        """
+        client, clock = self.client, self.cluster.clock
+        try:
+            while not seat.is_answered:
+                client.progress_ns = max(client.progress_ns, 0)
+                limit_ns = max(client.progress_ns, client.busy_until_ns) + self.options.patience_ns
+                if not clock.run_until(limit_ns) and not seat.is_answered:
+                    latest_ns = max(client.progress_ns, client.busy_until_ns)
+                    if latest_ns + self.options.patience_ns <= clock.now_ns:
+                        self._despair(seat)
+                if not self._driver.is_alive:
+                    client.problem = "the simulated machine of the driver program is dead"
+                    raise ServiceDiedError(f"detray cannot be used any more: {client.problem}")
+        except DetrayError:
+            raise
+        except BaseException as problem:
+            client.problem = f"the simulation was left by {type(problem).__name__}: {problem}"
+            raise
+        finally:
+            client.sit(seat)
+            self.tasks.sweep()
+
+    def _despair(self, seat: DriverSeat) -> None:
+        text = describe(self.cluster, self.tasks, self.options.patience_ns)
+        seat.give_up()
+        seat.answer = (None, None)
+        raise DeadlockError(text)
+
+
+def start(settings: Settings) -> SimSession:
+    """Start a session in the simulator: the engine "sim"."""
+    return SimSession(settings, read_options(settings.engine_options))
