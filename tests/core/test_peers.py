@@ -1,4 +1,4 @@
-"""A core cannot be made to raise by a peer: any message of a connected client is survived."""
+"""A core cannot be made to raise by a peer: any message of a client or another node is survived."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import msgspec
 import pytest
 
 from detray.core import effects as ef
+from detray.core import head_messages as hm
+from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.ids import (
     NO_TASK,
     ClientID,
     JobNumber,
+    NodeID,
     child_prefix,
     child_task,
     function_id,
@@ -24,6 +27,7 @@ from detray.ids import (
 from tests.support.world import World
 
 MESSAGES = typing.get_args(st.ClientStimulus)
+PEER_MESSAGES = typing.get_args(pm.PeerMessage)
 
 
 class Liars(World):
@@ -89,6 +93,94 @@ class Speaker:
                 return choose([0, 5, 300_000, 2_000_000])
             case _:
                 return choose([0, 1, 2])
+
+
+class FarSpeaker(Speaker):
+    """Makes up messages of other nodes as well: two that are known, and one that is not."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.sent = {NodeID(1): 0, NodeID(2): 0, NodeID(3): 0}
+
+    def far_message(self) -> pm.PeerMessage:
+        """Any message of any node, the next on its link."""
+        kind = self.random.choice(PEER_MESSAGES)
+        node = self.random.choice(list(self.sent))
+        self.sent[node] += 1
+        values = {f.name: self.far_value(f.name, kind) for f in msgspec.structs.fields(kind)}
+        return kind(**values | {"node": node, "link_seq": self.sent[node]})
+
+    def far_value(self, name: str, kind: type) -> object:
+        """A value of the right type for a field of a message between nodes."""
+        choose = self.random.choice
+        nodes = [NodeID(0), NodeID(1), NodeID(2)]
+        match name:
+            case "owner":
+                return choose(nodes)
+            case "refs":
+                return tuple(
+                    (choose(self.objects), choose(nodes)) for _ in range(choose([0, 1, 2]))
+                )
+            case "nodes":
+                return tuple(self.random.sample(nodes, choose([0, 1, 2])))
+            case "args":
+                return tuple(self.argument() for _ in range(choose([0, 1, 2])))
+            case "returns":
+                parts = [
+                    pm.Returned(choose([-1, 5, 5_000]), choose([False, True]), self.refs())
+                    for _ in range(choose([0, 1, 2]))
+                ]
+                return tuple(parts)
+            case "wanted":
+                return choose([(), (0,), (1,)])
+            case "is_wanted" | "is_patient":
+                return choose([False, True])
+            case "failure":
+                return 1
+            case "reason" | "text":
+                return "why"
+            case "demand":
+                return choose([(("CPU", 10_000),), (), (("GPU", 5_000),)])
+            case "template" | "attempt" | "refusals":
+                return choose([0, 1])
+            case _:
+                return self.value(name, kind)
+
+    def refs(self) -> tuple[pm.Ref, ...]:
+        """A few references."""
+        return self.far_value("refs", pm.Argument)  # type: ignore[return-value]  # as said there
+
+    def argument(self) -> pm.Argument:
+        """An argument of a run that was delivered."""
+        fields = msgspec.structs.fields(pm.Argument)
+        return pm.Argument(
+            **{
+                f.name: self.far_value(f.name, pm.Argument) for f in fields if f.name != "is_inline"
+            },
+            is_inline=self.random.choice([False, True]),
+        )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_nodes_say_is_survived(seed: int) -> None:
+    """The same for messages of other nodes, mixed with those of clients."""
+    speaker = FarSpeaker(seed)
+    world = Liars(2, prestart=2, totals={"GPU": 10_000}, stop_with_last_driver=False)
+    driver = world.driver()
+    world.do(*[st.WorkerReady(order.client, 1) for order in driver.started])
+    driver.template(name="g", returns=2, retries=1, retry_app=True)
+    for node in (1, 2):
+        world.do(hm.NodeAnnounced(1, NodeID(node), 1, "other", (("CPU", 10_000),)))
+    story: list[st.Stimulus] = []
+    for _ in range(150):
+        far = speaker.random.random() < 0.6
+        message = speaker.far_message() if far else speaker.message()
+        story.append(message)
+        try:
+            world.do(message)
+        except BaseException:
+            print("\n".join(map(repr, story[-12:])))
+            raise
 
 
 @pytest.mark.parametrize("seed", range(60))

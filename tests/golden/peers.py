@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from detray.core import peer_messages as pm
-from detray.core.tasks import format_demand
+from detray.core.resources import format_demand
 from detray.errors import Failure
 from detray.ids import NodeID, ObjectID
 from tests.golden.cast import Cast

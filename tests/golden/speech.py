@@ -9,7 +9,8 @@ import msgspec
 
 from detray.core import effects as ef
 from detray.core.effects import ARENA, INLINE, Effect, Place
-from detray.core.tasks import format_demand
+from detray.core.head_messages import WaitsReported
+from detray.core.resources import format_demand
 from detray.errors import Failure
 from tests.golden import peers
 from tests.golden.cast import Cast
@@ -90,7 +91,22 @@ def _move(e: ef.MoveObject, cast: Cast) -> str:
 
 
 def _to_head(e: ef.SendToHead, cast: Cast) -> str:
+    if type(e.message) is WaitsReported:
+        return f"head <- {_waits(e.message, cast)}"
     return f"head <- {_message(e.message, cast)}"
+
+
+def _waits(m: WaitsReported, cast: Cast) -> str:
+    """What waits at a node, and for what."""
+    text = f"WaitsReported node {cast.node_name(m.node)}, round {m.round}:"
+    for get in m.gets:
+        missing = ", ".join(cast.name(item) for item in get.missing)
+        text += f" {cast.name(get.task)} holds {format_demand(get.kept)}, gets {missing};"
+    for task in m.tasks:
+        text += f" {cast.name(task.task)} wants {format_demand(task.kept)};"
+    for name in m.finishing:
+        text += f" {cast.name(name)} goes on;"
+    return text.rstrip(":;") if m.gets or m.tasks or m.finishing else text + " nothing"
 
 
 def _to_node(e: ef.SendToNode, cast: Cast) -> str:
