@@ -17,7 +17,7 @@ from detray.core.invariants import InvariantBroken, check
 from detray.core.states import Stored
 from detray.core.tables import HERE, Object, Tables
 from detray.errors import Failure
-from detray.ids import NodeID, ObjectID
+from detray.ids import NodeID, ObjectID, task_of
 from detray_sim.faults import FaultLog
 from detray_sim.scripts import Await, Diary, Outcome, Program, Read
 
@@ -307,7 +307,7 @@ def _holds(row: Object) -> str:
 
 
 def pinned_by_jobs(tables: Iterable[Tables]) -> dict[ObjectID, None]:
-    """What jobs keep until they end: pinned by hand, in closures, and what lies in these."""
+    """What jobs keep until they end: pinned by hand, in closures, and what these need."""
     everywhere = list(tables)
     found: dict[ObjectID, None] = {}
     for t in everywhere:
@@ -319,7 +319,11 @@ def pinned_by_jobs(tables: Iterable[Tables]) -> dict[ObjectID, None]:
         item = stack.pop()
         for t in everywhere:
             row = t.objects.get(item)
-            for ref in row.refs if row is not None else ():
+            inside = row.refs if row is not None else ()
+            past = t.pasts.get(task_of(item))
+            if past is not None:  # its producer can run again, and needs what it took
+                inside = (*inside, *past.spec.args, *past.spec.refs)
+            for ref in inside:
                 if ref not in found:
                     found[ref] = None
                     stack.append(ref)
