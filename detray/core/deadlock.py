@@ -10,12 +10,12 @@ what it held.
 
 from __future__ import annotations
 
-from detray.core import resources
+from detray.core import resources, waits
 from detray.core.gets import fail_get
+from detray.core.resources import format_demand
 from detray.core.states import PENDING, Assigned, Delivered, Fetching, Placing
 from detray.core.step import Step
 from detray.core.tables import HERE, Get, Task, Worker
-from detray.core.tasks import format_demand
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID, TaskID, task_of
 
@@ -39,6 +39,8 @@ def resolve(s: Step) -> None:
         youngest = max(stuck, key=lambda get: get.number)
         fail_get(s, youngest, Failure.DEADLOCK, _describe(s, youngest, stuck))
         s.count("deadlocks")
+    else:
+        waits.notice_stall(s)
 
 
 def _is_quiet(s: Step) -> bool:

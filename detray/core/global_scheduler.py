@@ -20,10 +20,12 @@ from typing import Any
 
 import msgspec
 
+from detray.core import waits
 from detray.core.config import GlobalConfig
 from detray.core.effects import Effect, SendToNode
 from detray.core.head_messages import (
     DemandInfeasible,
+    GetDoomed,
     HeadMessage,
     JobAdmitted,
     JobClosed,
@@ -40,10 +42,13 @@ from detray.core.head_messages import (
     PlacementRequested,
     PlacementWithdrawn,
     RunsRecalled,
+    StallNoticed,
+    WaitsAsked,
+    WaitsReported,
 )
 from detray.core.placement import POLICIES, Demand, Node, Offer, Placement
 from detray.core.stimuli import GlobalStimulus
-from detray.ids import JobNumber, NodeID, TaskID
+from detray.ids import ClientID, JobNumber, NodeID, TaskID
 
 
 class Job(msgspec.Struct):
@@ -78,6 +83,12 @@ class GlobalTables(msgspec.Struct):
     """Requests that no node can meet as the cluster stands; tried again when a node joins."""
     unreachable: dict[str, int] = {}
     """By "a b": since when a says that it cannot reach b (one way may be open, the other not)."""
+    waits_round: int = 0
+    waits_ns: int = 0
+    waits: dict[NodeID, WaitsReported] = {}
+    """What nodes said in this round of who waits for whom."""
+    doomed: list[tuple[NodeID, ClientID, int]] = []
+    """Gets that were stuck in the round before."""
     check_ns: int = 0
     place_ns: int = 0
     counts: dict[str, int] = {}
@@ -438,6 +449,51 @@ class GlobalScheduler:
             victim.backlog -= count
             self._send(victim, RunsRecalled, count)
 
+    # -------------------------------------------------------------- deadlocks
+
+    def _on_stall_noticed(self, m: StallNoticed) -> None:
+        t = self.tables
+        if self._sender(m.node, m.link_seq) is None:
+            return
+        if not t.waits_ns or t.now_ns - t.waits_ns >= t.config.policy.deadlock_check_ns:
+            t.doomed = []
+            self._ask_waits()
+
+    def _ask_waits(self) -> None:
+        t = self.tables
+        t.waits_round += 1
+        t.waits_ns = t.now_ns
+        t.waits = {}
+        for node in t.nodes.values():
+            self._send(node, WaitsAsked, t.waits_round)
+
+    def _on_waits_reported(self, m: WaitsReported) -> None:
+        t = self.tables
+        if self._sender(m.node, m.link_seq) is None or m.round != t.waits_round:
+            return
+        t.waits[m.node] = m
+        if any(number not in t.waits for number in t.nodes):
+            return
+        reports = {number: t.waits[number] for number in t.nodes}
+        t.waits = {}
+        if not waits.is_consistent(reports):
+            t.doomed = []
+            return
+        totals = {number: node.totals for number, node in t.nodes.items()}
+        search = waits.Search(reports, t.requests, totals)
+        stuck = search.run()
+        doomed = [(node, get.client, get.request) for node, get in stuck]
+        if not stuck:
+            t.doomed = []
+        elif doomed != t.doomed:
+            t.doomed = doomed
+            self._ask_waits()
+        else:
+            t.doomed = []
+            node, get = max(stuck, key=lambda entry: (entry[1].number, entry[0]))
+            text = waits.describe(stuck, search.left)
+            self._send(t.nodes[node], GetDoomed, get.client, get.request, text)
+
     # -------------------------------------------------------------- links
 
     def _sender(self, node: NodeID, link_seq: int) -> Node | None:
@@ -499,4 +555,6 @@ _HANDLERS: dict[type, Callable[[GlobalScheduler, Any], None]] = {
     LoadReported: GlobalScheduler._on_load_reported,
     PeerUnreachable: GlobalScheduler._on_peer_unreachable,
     PeerReachable: GlobalScheduler._on_peer_reachable,
+    StallNoticed: GlobalScheduler._on_stall_noticed,
+    WaitsReported: GlobalScheduler._on_waits_reported,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from detray.ids import ClientID, JobNumber, NodeID, TaskID
+from detray.ids import ClientID, JobNumber, NodeID, ObjectID, TaskID
 
 
 class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
@@ -168,6 +168,71 @@ class PeerReachable(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     peer: NodeID
 
 
+class WaitsAsked(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=216):
+    """Head to node: somebody may be stuck; what waits at your place? Answered by WaitsReported."""
+
+    link_seq: int
+    round: int
+
+
+class GetDoomed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=217):
+    """Head to node: this get is part of a proven deadlock and fails, so that others can go on."""
+
+    link_seq: int
+    client: ClientID
+    request: int
+    text: str
+
+
+class StallNoticed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=218):
+    """Node to head: runs are blocked here, and what they wait for is not known here alone."""
+
+    link_seq: int
+    node: NodeID
+
+
+class WaitingGet(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A blocked run and its get: it holds `kept`, and needs `remaining` of what is `missing`."""
+
+    client: ClientID
+    request: int
+    number: int
+    task: TaskID
+    name: str
+    kept: tuple[tuple[str, int], ...]
+    remaining: int
+    fail_fast: bool
+    missing: tuple[ObjectID, ...]
+
+
+class WaitingTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A task that has not begun: it needs `kept` beside CPU, and what is `missing` first."""
+
+    task: TaskID
+    name: str
+    kept: tuple[tuple[str, int], ...]
+    is_placing: bool
+    missing: tuple[ObjectID, ...]
+
+
+class WaitsReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=219):
+    """Node to head: what waits here. `links` are (node, messages sent to it, received from it).
+
+    `free` beside CPU, supposing that the runs of `finishing` tasks end; `has_process`: another
+    worker could be started.
+    """
+
+    link_seq: int
+    node: NodeID
+    round: int
+    links: tuple[tuple[NodeID, int, int], ...]
+    free: tuple[tuple[str, int], ...]
+    has_process: bool
+    finishing: tuple[TaskID, ...]
+    gets: tuple[WaitingGet, ...]
+    tasks: tuple[WaitingTask, ...]
+
+
 HeadMessage = (
     NodeAdmitted
     | JobAdmitted
@@ -177,6 +242,8 @@ HeadMessage = (
     | NodeBuried
     | JobClosed
     | RunsRecalled
+    | WaitsAsked
+    | GetDoomed
 )
 """From the global scheduler to a node."""
 NodeMessage = (
@@ -188,5 +255,7 @@ NodeMessage = (
     | LoadReported
     | PeerUnreachable
     | PeerReachable
+    | StallNoticed
+    | WaitsReported
 )
 """From a node to the global scheduler."""

@@ -37,6 +37,7 @@ from detray.core import (
     storage,
     tasks,
     values,
+    waits,
 )
 from detray.core import head_messages as hm
 from detray.core import peer_messages as pm
@@ -235,6 +236,8 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     hm.NodeBuried: membership.on_node_buried,
     hm.JobClosed: membership.on_job_closed,
     hm.RunsRecalled: handover.on_runs_recalled,
+    hm.WaitsAsked: waits.on_waits_asked,
+    hm.GetDoomed: waits.on_get_doomed,
     st.NodeStarted: membership.on_node_started,
     st.Fenced: membership.on_fenced,
     st.PeerSilent: membership.on_peer_silent,

@@ -145,3 +145,13 @@ def _find_devices(free: list[int], amount: int) -> tuple[int, ...] | None:
     whole = [device for device, left in enumerate(free) if left == UNIT]
     count = amount // UNIT
     return tuple(whole[:count]) if len(whole) >= count else None
+
+
+def format_demand(demand: tuple[tuple[str, int], ...]) -> str:
+    """A demand as users write it: {CPU: 0.5, GPU: 1}; whole bytes for memory."""
+    parts = []
+    for name, amount in demand:
+        whole, rest = divmod(amount, 10_000)
+        text = str(whole) if not rest else f"{whole}.{rest:04d}".rstrip("0")
+        parts.append(f"{name}: {text}")
+    return "{" + ", ".join(parts) + "}"

@@ -410,6 +410,10 @@ class Tables(msgspec.Struct):
     next_shipped: int = 1
     received: int = 0
     """Placements that reached this node."""
+    stalled_at: int = -1
+    stalled_ns: int = 0
+    """What had happened here when runs were found blocked, and when the head is told of it if
+    nothing more has."""
     report_ns: int = 0
     reported_ns: int = 0
     reported_load: tuple[int, ...] = ()

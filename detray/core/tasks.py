@@ -28,6 +28,7 @@ from detray.core.placing import (
     withdraw,
 )
 from detray.core.pulls import ARGUMENT
+from detray.core.resources import format_demand
 from detray.core.states import (
     FETCHING,
     PENDING,
@@ -381,13 +382,3 @@ def _infeasible_text(s: Step, task: Task, offers: tuple[tuple[str, int], ...]) -
         f"task {template.name} ({task.spec.task.hex()}) asks for {format_demand(template.demand)},"
         f" and no node of this cluster can ever meet that: the largest has {format_demand(offers)}."
     )
-
-
-def format_demand(demand: tuple[tuple[str, int], ...]) -> str:
-    """A demand as users write it: {CPU: 0.5, GPU: 1}; whole bytes for memory."""
-    parts = []
-    for name, amount in demand:
-        whole, rest = divmod(amount, 10_000)
-        text = str(whole) if not rest else f"{whole}.{rest:04d}".rstrip("0")
-        parts.append(f"{name}: {text}")
-    return "{" + ", ".join(parts) + "}"
