@@ -23,8 +23,8 @@ examples:
   detray-sim swarm --seeds 10000 --first 50000 --profile medium --jobs 2 --json
 
 A seed draws a cluster, a program, costs, policies and faults, plays it twice and checks every
-step. Equal seeds give the equal digest everywhere. Exit status 1: a seed failed; the report says which
-command plays it again."""
+step. Equal seeds give the equal digest everywhere. Exit status 1: a seed failed; the report says
+which command plays it again."""
 
 _SEED_EXAMPLES = """\
 examples:

@@ -10,7 +10,8 @@ import msgspec
 from detray.core.config import GlobalConfig, Policy
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.placement import POLICIES, Placement
-from detray_sim.policies.pairs import Dls, Etf, PairHead, Pairs
+from detray_sim.policies.head import KnowingHead
+from detray_sim.policies.pairs import Dls, Etf
 from detray_sim.policies.priorities import BLevel, Heft, Knowing, Mcp, RandomStatic, TLevel
 from detray_sim.policies.tracker import Tracker
 from detray_sim.scenario import PolicyChoice, Scenario, ScenarioError
@@ -169,9 +170,7 @@ def needs_tracker(scenario: Scenario) -> bool:
 def make_head(scenario: Scenario, config: GlobalConfig) -> GlobalScheduler:
     """The global scheduler of a scenario, with a policy that knows nothing yet of a workload."""
     entry = find(scenario.policy, scenario.file)
-    if entry.kind is not None and issubclass(entry.kind, Pairs):
-        return PairHead(config)
-    return GlobalScheduler(config)
+    return GlobalScheduler(config) if entry.kind is None else KnowingHead(config)
 
 
 def make_placement(scenario: Scenario, seed: int, tracker: Tracker | None) -> Placement:

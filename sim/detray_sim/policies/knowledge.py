@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from detray.ids import TaskID
 from detray_sim.theory import bottom_levels, top_levels
 from detray_sim.theory.graphs import TaskGraph
-from detray_sim.workload import SECOND_NS, UNIT, Workload
+from detray_sim.workload import SECOND_NS, Workload
 
 Output = tuple[int, int]
 """(number of a task, number of its output)."""
@@ -34,14 +34,12 @@ class Knowledge:
         """Of one transfer that has the network for itself; 0: transfers take no time."""
         self.latency_ns = latency_ns
         self.durations = believed_durations(workload, imode)
+        self.units = [dict(task.demand).get("CPU", 0) for task in workload.tasks]
+        """CPU that each task asks for, in 1/10,000."""
 
     def number_of(self, task: TaskID) -> int:
         """The number of the task of that name."""
         return self.order[int.from_bytes(task[12:16], "big")]
-
-    def units(self, number: int) -> int:
-        """CPU that a task asks for, in 1/10,000."""
-        return dict(self.tasks[number].demand).get("CPU", 0)
 
     def transfer_ns(self, size_bytes: int) -> int:
         """How long so many bytes travel between two nodes."""
@@ -92,8 +90,3 @@ def believed_durations(workload: Workload, imode: str) -> list[int]:
     if imode == "mean":
         return [mean] * len(tasks)
     return [task.expected_ns if task.expected_ns >= 0 else mean for task in tasks]
-
-
-def cpu_units(cpus: int) -> int:
-    """CPUs in 1/10,000."""
-    return cpus * UNIT

@@ -1,44 +1,15 @@
-"""Policies that choose a task and a node together: ETF and DLS, and the head that asks them.
-
-The core's head takes waiting tasks in order of rank and asks for the node of each. These policies
-compare all waiting tasks on all nodes, so their head asks for the next pair instead; everything
-else about it is the core's.
-"""
+"""Policies that choose a task and a node together: ETF and DLS."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
 
-from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import PlacementRequested
 from detray.core.placement import Node
 from detray_sim.policies.priorities import Knowing
 
 _Best = tuple[int, int, int, Node]
 """(cost, priority, number of the task, node)."""
-
-
-class PairHead(GlobalScheduler):
-    """A global scheduler whose policy is asked for pairs."""
-
-    def _place_all(self) -> None:
-        t = self.tables
-        policy = self.placement
-        assert isinstance(policy, Pairs)
-        waiting: dict[bytes, tuple[int, int, PlacementRequested]] = {}
-        while t.queue:
-            rank, number, task, attempt = heappop(t.queue)
-            request = t.requests.get(task)
-            if request is not None and request.attempt == attempt:
-                waiting[task] = (rank, number, request)
-        for request, node in policy.pairs([entry[2] for entry in waiting.values()]):
-            del waiting[request.task]
-            self._place(request, node)
-        for rank, number, request in waiting.values():
-            heappush(t.queue, (rank, number, request.task, request.attempt))
-
-
 LOOKS_MAX = 256
 """Of so many kinds of waiting tasks, the first by priority, all pairs are compared."""
 
@@ -91,9 +62,7 @@ class _Table:
         at = min(self.best, key=lambda at: self.best[at][:3])
         node = self.best[at][3]
         request = self.kinds[at].pop()
-        tracker = self.policy.tracker
-        number = self._number(request)
-        tracker.place(number, node, tracker.end_ns(number, node, tracker.start_ns(number, node)))
+        self.policy.tracker.place(self._number(request), node)
         if not self.kinds[at]:
             del self.kinds[at], self.best[at]
         else:
@@ -108,10 +77,10 @@ class _Table:
         """Find the best node of a kind; without one it is not among the best."""
         request = self.kinds[at][-1]
         number = self._number(request)
+        policy = self.policy
         found = [
-            mine
-            for node in self.policy.tracker.nodes()
-            if (mine := self._pair(number, request, node)) is not None
+            self._pair(number, node)
+            for node in policy.tracker.roomy(number, request.demand, policy.ahead)
         ]
         if found:
             self.best[at] = min(found, key=lambda pair: (*pair[:3], pair[3].id))
@@ -124,17 +93,13 @@ class _Table:
             if self.best[at][3] is node:
                 self._look(at)
                 continue
-            request = self.kinds[at][-1]
-            mine = self._pair(self._number(request), request, node)
-            if mine is not None and mine[:3] < self.best[at][:3]:
-                self.best[at] = mine
+            # It may be worth more now, for bytes that are on their way there, if it has room.
+            mine = self._pair(self._number(self.kinds[at][-1]), node)
+            if mine[:3] < self.best[at][:3]:
+                self._look(at)
 
-    def _pair(self, number: int, request: PlacementRequested, node: Node) -> _Best | None:
+    def _pair(self, number: int, node: Node) -> _Best:
         policy = self.policy
-        if not node.can_ever(request.demand):
-            return None
-        if not policy.tracker.has_room(number, node, policy.ahead):
-            return None
         return (policy.cost(number, node), policy.priorities[number], number, node)
 
 

@@ -40,15 +40,11 @@ class Knowing:
         tracker = self.tracker
         tracker.catch_up()
         number = self.knowledge.number_of(request.task)
-        may = [
-            node
-            for node in tracker.nodes()
-            if node.can_ever(request.demand) and tracker.has_room(number, node, self.ahead)
-        ]
+        may = tracker.roomy(number, request.demand, self.ahead)
         if not may:
             return None
         node = may[0] if len(may) == 1 else self.pick(number, may)
-        tracker.place(number, node, tracker.end_ns(number, node, tracker.start_ns(number, node)))
+        tracker.place(number, node)
         return node
 
     def pick(self, number: int, nodes: list[Node]) -> Node:
@@ -62,12 +58,11 @@ class FewestBytes(Knowing):
     def pick(self, number: int, nodes: list[Node]) -> Node:
         """See the class."""
         tracker = self.tracker
-
-        def cost(node: Node) -> tuple[int, int, int]:
-            load = tracker.load(node)
-            return (tracker.missing_bytes(number, node), load.used - load.total, node.id)
-
-        return min(nodes, key=cost)
+        if self.knowledge.tasks[number].inputs:
+            missing = [tracker.missing_bytes(number, node) for node in nodes]
+            least = min(missing)
+            nodes = [node for node, size in zip(nodes, missing, strict=True) if size == least]
+        return min(nodes, key=tracker.fullness)
 
 
 class BLevel(FewestBytes):

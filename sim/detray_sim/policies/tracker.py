@@ -11,11 +11,10 @@ or fetch. Ends are told by whoever runs the experiment, at the moment at which t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from heapq import heappop
 
 from detray.core.global_scheduler import GlobalTables
-from detray.core.placement import Node
+from detray.core.placement import Demand, Node
 from detray.ids import NodeID
 from detray_sim.policies.knowledge import Knowledge, Output
 
@@ -58,10 +57,6 @@ class Tracker:
         """The head's time, as the world has it."""
         return self.tables.now_ns - self.offset_ns
 
-    def nodes(self) -> Iterator[Node]:
-        """All members, in order of joining."""
-        return iter(self.tables.nodes.values())
-
     def load(self, node: Node) -> Load:
         """What a node was given."""
         found = self._loads.get(node.id)
@@ -83,14 +78,15 @@ class Tracker:
         node = self._placed.pop(number, None)
         if node is not None:
             load = self._loads[node]
-            load.used -= self.knowledge.units(number)
+            load.used -= self.knowledge.units[number]
             del load.open[number]
 
-    def place(self, number: int, node: Node, end_ns: int) -> None:
-        """A task goes to a node, and will probably end at a time."""
+    def place(self, number: int, node: Node) -> None:
+        """A task goes to a node."""
         self.forget(number)
+        end_ns = self.end_ns(number, node, self.start_ns(number, node))
         load = self.load(node)
-        load.used += self.knowledge.units(number)
+        load.used += self.knowledge.units[number]
         load.open[number] = end_ns
         self._placed[number] = node.id
         for item in self.knowledge.tasks[number].inputs:
@@ -99,6 +95,11 @@ class Tracker:
             self._holders[number, output] = {node.id: None}
 
     # -------------------------------------------------------------- estimates
+
+    def fullness(self, node: Node) -> tuple[int, int]:
+        """By how much more a node was given than it can run; of equals the older comes first."""
+        load = self.load(node)
+        return (load.used - load.total, node.id)
 
     def missing_bytes(self, number: int, node: Node) -> int:
         """Bytes of a task's arguments that neither are at a node nor on their way there."""
@@ -112,13 +113,13 @@ class Tracker:
     def free_at_ns(self, number: int, node: Node) -> int:
         """When a node's cores can take a task, after all that the node was given before."""
         load = self.load(node)
-        room = load.total - load.used - self.knowledge.units(number)
+        room = load.total - load.used - self.knowledge.units[number]
         now_ns = self.now_ns
         if room >= 0:
             return now_ns
         units = self.knowledge.units
         for end_ns, other in sorted((end_ns, other) for other, end_ns in load.open.items()):
-            room += units(other)
+            room += units[other]
             if room >= 0:
                 return max(now_ns, end_ns)
         return now_ns
@@ -132,7 +133,15 @@ class Tracker:
         """When it ends if it begins then."""
         return start_ns + self.knowledge.durations[number] * 1000 // self.load(node).speed_permille
 
-    def has_room(self, number: int, node: Node, rounds: int) -> bool:
-        """Whether the node was given less than it can run, and queue for so many rounds."""
-        load = self.load(node)
-        return load.used + self.knowledge.units(number) <= load.total * (1 + rounds)
+    def roomy(self, number: int, demand: Demand, rounds: int) -> list[Node]:
+        """Nodes that were given less than they can run, and queue for so many rounds."""
+        units, loads = self.knowledge.units[number], self._loads
+        is_plain = len(demand) <= 1 and units > 0
+        found = []
+        for node in self.tables.nodes.values():
+            load = loads.get(node.id) or self.load(node)
+            if load.used + units <= load.total * (1 + rounds) and (
+                load.total >= units if is_plain else node.can_ever(demand)
+            ):
+                found.append(node)
+        return found

@@ -1,0 +1,74 @@
+"""The head of an experiment whose policy knows the workload.
+
+It differs from the core's in one thing: what waits is kept by demand, and a policy is asked until
+it has no node for a demand; then the others go on. The core's looks at some hundreds of waiting
+tasks in each step instead, which a policy with its own idea of what is full would make it do over
+and over. A policy of pairs is asked for pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from detray.core.config import GlobalConfig
+from detray.core.global_scheduler import GlobalScheduler
+from detray.core.head_messages import PlacementRequested
+from detray.core.placement import Demand
+from detray.ids import TaskID
+from detray_sim.policies.pairs import Pairs
+
+_Entry = tuple[int, int, TaskID, int]
+
+
+class KnowingHead(GlobalScheduler):
+    """A global scheduler for policies that count themselves what their nodes were given."""
+
+    def __init__(self, config: GlobalConfig) -> None:
+        super().__init__(config)
+        self._waiting: dict[Demand, list[_Entry]] = {}
+
+    def _enter(self, request: PlacementRequested) -> None:
+        t = self.tables
+        t.requests[request.task] = request
+        t.next_number += 1
+        entry = (self.placement.rank(request), t.next_number, request.task, request.attempt)
+        heappush(self._waiting.setdefault(request.demand, []), entry)
+        self._changed = True
+
+    def _place_all(self) -> None:
+        if isinstance(self.placement, Pairs):
+            self._place_pairs(self.placement)
+            return
+        nodes = self.tables.nodes.values()
+        open_demands = [demand for demand, queue in self._waiting.items() if queue]
+        while open_demands:
+            demand = min(open_demands, key=lambda d: self._waiting[d][0])
+            queue = self._waiting[demand]
+            request = self._request(queue[0])
+            node = self.placement.choose(request, nodes) if request is not None else None
+            if request is not None and node is None:
+                open_demands.remove(demand)
+                continue
+            heappop(queue)
+            if request is not None and node is not None:
+                self._place(request, node)
+            if not queue:
+                open_demands.remove(demand)
+
+    def _request(self, entry: _Entry) -> PlacementRequested | None:
+        request = self.tables.requests.get(entry[2])
+        return request if request is not None and request.attempt == entry[3] else None
+
+    def _place_pairs(self, policy: Pairs) -> None:
+        for request, node in policy.pairs(list(self._in_order())):
+            self._place(request, node)
+        for demand, queue in self._waiting.items():
+            self._waiting[demand] = [entry for entry in queue if self._request(entry) is not None]
+
+    def _in_order(self) -> Iterator[PlacementRequested]:
+        """What waits, by rank."""
+        for entry in sorted(entry for queue in self._waiting.values() for entry in queue):
+            request = self._request(entry)
+            if request is not None:
+                yield request
