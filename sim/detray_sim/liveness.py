@@ -284,7 +284,7 @@ class _View:
             if item not in self.t.pulls:
                 text = f"a get waits for {_name(item)}, which is not pulled"
                 return Wait(self.node, who, "missing", text, item)
-        elif task_of(item) not in self.t.tasks:
+        elif is_put(item) or task_of(item) not in self.t.tasks:
             text = f"a get waits for {_name(item)}, which nobody makes"
             return Wait(self.node, who, "missing", text, item)
         return Wait(self.node, who, "object", f"a get waits for {_name(item)}", item)

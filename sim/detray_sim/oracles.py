@@ -17,7 +17,7 @@ from detray.core.invariants import InvariantBroken, check
 from detray.core.states import Stored
 from detray.core.tables import HERE, Object, Tables
 from detray.errors import Failure
-from detray.ids import NodeID, ObjectID, task_of
+from detray.ids import NodeID, ObjectID, is_put, task_of
 from detray_sim.faults import FaultLog
 from detray_sim.scripts import Await, Diary, Outcome, Program, Read
 
@@ -320,7 +320,7 @@ def pinned_by_jobs(tables: Iterable[Tables]) -> dict[ObjectID, None]:
         for t in everywhere:
             row = t.objects.get(item)
             inside = row.refs if row is not None else ()
-            past = t.pasts.get(task_of(item))
+            past = None if is_put(item) else t.pasts.get(task_of(item))
             if past is not None:  # its producer can run again, and needs what it took
                 inside = (*inside, *past.spec.args, *past.spec.refs)
             for ref in inside:
