@@ -144,6 +144,8 @@ def _message(message: msgspec.Struct, cast: Cast) -> str:
             value = ", ".join(f"{size} at {cast.node_name(node)}" for node, size in value)
         elif isinstance(value, bytes):
             value = cast.name(value)
+        elif isinstance(value, str):
+            value = cast.symbolic(value)
         parts.append(f"{name} {value}")
     return f"{type(message).__name__} {', '.join(parts)}"
 
