@@ -98,6 +98,11 @@ def task_of(item: ObjectID) -> TaskID:
     return TaskID(item[:TASK_ID_BYTES])
 
 
+def producer_of(item: ObjectID) -> TaskID | None:
+    """The task that returns an object; None for a put, which shares its first bytes with a task."""
+    return None if item[16] >= 0x80 else TaskID(item[:TASK_ID_BYTES])
+
+
 def is_put(item: ObjectID) -> bool:
     """True for objects that no task returned."""
     return item[16] >= 0x80

@@ -72,7 +72,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     acceptance_check_off: bool = False
     promotion_off: bool = False
     lineage_off: bool = False
-    orphan_check_off: bool = False
     transfer_check_off: bool = False
     wanted_check_off: bool = False
     burial_cleanup_off: bool = False

@@ -15,7 +15,7 @@ from detray.core.links import is_alive
 from detray.core.states import GONE, PENDING, Elsewhere, Inline, Stored
 from detray.core.step import Step
 from detray.core.tables import HERE, Object, Shared
-from detray.ids import return_object, task_of
+from detray.ids import producer_of, return_object, task_of
 
 
 def free_suspects(s: Step) -> None:
@@ -67,7 +67,7 @@ def _free_shared(s: Step, row: Object, shared: Shared) -> None:
 
 def _free_own(s: Step, row: Object, shared: Shared) -> None:
     if shared.lineage:
-        if task_of(row.id) in s.t.pasts and type(row.state) in (Stored, Elsewhere):
+        if producer_of(row.id) in s.t.pasts and type(row.state) in (Stored, Elsewhere):
             free_copies(s, row, shared)
             places.release(s, row)
             move_object(row, GONE)
@@ -97,9 +97,9 @@ def _delete(s: Step, row: Object) -> None:
 
 def forget_past_of(s: Step, row: Object) -> None:
     """One return fewer: with the last one its producer's lineage ends."""
-    task = task_of(row.id)
-    past = s.t.pasts.get(task)
-    if past is None:
+    task = producer_of(row.id)
+    past = s.t.pasts.get(task) if task is not None else None
+    if task is None or past is None:
         return
     template = s.t.templates.get(past.template)
     count = template.num_returns if template is not None else 0

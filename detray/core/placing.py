@@ -191,6 +191,7 @@ def balance(s: Step) -> None:
     for shape in t.shapes:
         if shape.feasible and shape.count:
             rounds = resources.count_fitting_ever(t.pool, shape.amounts) * policy.surplus_rounds
+            rounds = max(rounds, resources.count_fitting(t.pool, shape.amounts, shape.count))
             if shape.count > rounds and len(t.placing) < policy.asks_max:
                 _offer(s, shape, min(shape.count - rounds, policy.asks_max - len(t.placing)))
     if t.placing and not any(shape.count for shape in t.shapes):

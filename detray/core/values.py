@@ -32,7 +32,7 @@ from detray.core.states import GONE, PENDING, Elsewhere, Failed, Gone, Inline, S
 from detray.core.step import Step
 from detray.core.tables import HERE, Object, Shared
 from detray.errors import Failure
-from detray.ids import NodeID, ObjectID, task_of
+from detray.ids import NodeID, ObjectID, producer_of
 
 LOST_TEXT = "the last copy of this object was lost, and it cannot be made again: "
 
@@ -174,7 +174,7 @@ def lose_value(s: Step, row: Object, shared: Shared) -> None:
         s.rebuilds.append(row.id)
     if shared.is_forgotten:
         fail_lost(s, row, "its lineage was too large to keep")
-    elif task_of(row.id) not in s.t.pasts:
+    elif producer_of(row.id) not in s.t.pasts:
         fail_lost(s, row, "its producer has no retries left")
 
 

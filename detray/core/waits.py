@@ -30,7 +30,7 @@ from detray.core.states import Assigned, Delivered, Placing
 from detray.core.step import Step
 from detray.core.tables import Task, Worker
 from detray.errors import Failure
-from detray.ids import ClientID, NodeID, ObjectID, TaskID, task_of
+from detray.ids import ClientID, NodeID, ObjectID, TaskID, producer_of
 
 ROWS_MAX = 5_000
 """A node with more waiting tasks than this is not searched: it has work enough."""
@@ -204,7 +204,7 @@ class Search:
                 return self.open
 
     def _can_come(self, item: ObjectID) -> bool:
-        producer = task_of(item)
+        producer = producer_of(item)
         return producer not in self.left and producer not in self.blocked
 
     def _can_answer(self, get: WaitingGet) -> bool:
@@ -237,9 +237,10 @@ def describe(
             line += f", holding {resources.format_demand(get.kept)},"
         if get.missing:
             line += f" for {get.missing[0].hex()}"
-            producer = left.get(task_of(get.missing[0]))
-            if producer is not None:
-                line += f" of {producer[1].name}, which waits on node {producer[0]}"
+            task = producer_of(get.missing[0])
+            if task is not None and task in left:
+                node_of, row = left[task]
+                line += f" of {row.name}, which waits on node {node_of}"
         lines.append(line)
     if len(stuck) > LINES_MAX:
         lines.append(f"  and {len(stuck) - LINES_MAX} more")
