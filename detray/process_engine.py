@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from detray import machine
 from detray.errors import ServiceDiedError
 
 if TYPE_CHECKING:
     from detray.driver_logs import DriverLogs
+    from detray.runtime.boot import BootConfig
     from detray.runtime.client import Client
     from detray.runtime.spawn import SpawnedService
     from detray.settings import Settings
@@ -53,7 +57,7 @@ def start(settings: Settings) -> ProcessSession:
         # the first call needs.
         from detray.runtime.boot import tell_service
 
-        tell_service(service, settings.boot_config())
+        tell_service(service, boot_config(settings))
         import_module("detray.serialization.pickling")
         from detray.driver_logs import DriverLogs
         from detray.runtime.client import connect
@@ -68,3 +72,26 @@ def start(settings: Settings) -> ProcessSession:
     logs = DriverLogs(service.log_socket, show=settings.log_to_driver)
     logs.start()
     return ProcessSession(client, service, logs)
+
+
+def boot_config(settings: Settings) -> BootConfig:
+    """The order that starts a service."""
+    from detray.core.config import LocalConfig
+    from detray.runtime.boot import BootConfig
+
+    return BootConfig(
+        sys_path=settings.sys_path,
+        cwd=os.getcwd(),
+        argv=list(sys.argv),
+        local=LocalConfig(
+            node_name=settings.node_name,
+            totals=settings.totals(),
+            arena_bytes=settings.store_bytes(),
+            infeasible=settings.infeasible,
+            prestart_workers=min(machine.count_cpus(), settings.whole_cpus()),
+        ),
+        record=settings.record,
+        namespace=settings.namespace,
+        entrypoint=" ".join(sys.argv)[:1000],
+        log_to_driver=settings.log_to_driver,
+    )

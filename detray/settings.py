@@ -9,12 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detray import machine, options
-
-if TYPE_CHECKING:
-    from detray.runtime.boot import BootConfig
 
 PROCESSES = "processes"
 """The engine that nobody has to ask for."""
@@ -98,28 +95,6 @@ class Settings:
         if wanted is None:
             return machine.default_store_bytes(machine.memory_bytes())
         return int(wanted) & -4096
-
-    def boot_config(self) -> BootConfig:
-        """The order that starts a service."""
-        from detray.core.config import LocalConfig
-        from detray.runtime.boot import BootConfig
-
-        return BootConfig(
-            sys_path=self.sys_path,
-            cwd=os.getcwd(),
-            argv=list(sys.argv),
-            local=LocalConfig(
-                node_name=self.node_name,
-                totals=self.totals(),
-                arena_bytes=self.store_bytes(),
-                infeasible=self.infeasible,
-                prestart_workers=min(machine.count_cpus(), self.whole_cpus()),
-            ),
-            record=self.record,
-            namespace=self.namespace,
-            entrypoint=" ".join(sys.argv)[:1000],
-            log_to_driver=self.log_to_driver,
-        )
 
     def configure_logging(self) -> None:
         """Set level and format of the logger "detray", if the program asked for either."""

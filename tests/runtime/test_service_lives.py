@@ -116,13 +116,14 @@ class TestEnds:
         """The service finds nobody at the other end of its socket, and goes."""
         program = """
 import os
+from detray.process_engine import boot_config
 from detray.runtime.boot import tell_service
 from detray.runtime.spawn import begin_service
 from detray.settings import read_settings
 settings = read_settings(None, {})
 service = begin_service(settings.sys_path)
 service.client_socket.close()
-tell_service(service, settings.boot_config())
+tell_service(service, boot_config(settings))
 print(service.wait(30))
 """
         done = subprocess.run(

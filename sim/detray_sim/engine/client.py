@@ -67,6 +67,7 @@ class SimClient:
         """Why nothing can be done any more."""
         self._templates: list[do.Remote] = []
         self._reserved = 0
+        self._delays = 0
 
     # -------------------------------------------------------------- who speaks
 
@@ -110,8 +111,9 @@ class SimClient:
     def delay_ns(self, seat: Seat) -> int:
         """How much later than it could the code on a seat goes on."""
         bound = self.options.jitter_ns
-        if not bound:
+        if not bound or self._delays == self.options.delays:
             return 0
+        self._delays += 1
         context = seat.context
         purpose = f"{context.task.hex()}/{context.attempt}"
         return draw(self.options.seed, "jitter", purpose, seat.asks) * bound >> 64

@@ -28,6 +28,8 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Faults that are drawn strike within this time."""
     jitter_ns: int = 2 * MS
     """A task begins, and goes on after it waited, up to this much later, by lot."""
+    delays: int | None = None
+    """At most so many of these delays (None: any number)."""
     task_ns: int = 100_000
     """What a task's own code takes, whatever it does."""
     patch_time: bool = False

@@ -100,7 +100,8 @@ class SimSession:
     def _config(self, settings: Settings) -> ClusterConfig:
         options = self.options
         totals = dict(settings.totals())
-        cpus = totals.pop("CPU", 0) // UNIT if options.cpus is None else options.cpus
+        whole = totals.pop("CPU", 0) // UNIT
+        cpus = whole if options.cpus is None else options.cpus
         for name in _OF_ONE_MACHINE:
             totals.pop(name, None)
         shapes = []
