@@ -41,12 +41,12 @@ def route(s: Step, task: Task, template: Template) -> None:
         ask(s, task, template, ())
         return
     t = s.t
-    if t.peers and task.owner == HERE and not (task.away is not None and task.away.stays):
-        hand_over = t.config.policy.hand_over
+    hand_over = t.config.policy.hand_over
+    if task.owner == HERE and not (task.away is not None and task.away.stays):
         if hand_over == "always":
             ask(s, task, template, find_hints(s, task))
             return
-        if hand_over == "surplus" and task.spec.args:
+        if hand_over == "surplus" and t.peers and task.spec.args:
             hints = find_hints(s, task)
             here = dict(hints).get(t.node, 0)
             if any(size >= here + t.config.policy.locality_bytes for _, size in hints):

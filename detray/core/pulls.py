@@ -7,7 +7,8 @@ Rules (PROTOCOL N12, N13, D 18, 20)
 - A pull names (object, attempt). It waits for room first, then asks a holder; a holder that is
   still receiving the object itself serves when it has it. Refused or broken off, the next holder is
   tried, but only for what it has now (else nodes could wait for each other in a circle); when none
-  is left the owner is told who had nothing.
+  is left the owner is told who had nothing. A way that breaks transfers is no proof of that: the
+  same copy is tried again.
 - The block being written is a write pin, the block being read a view pin of the pseudo-client
   NO_CLIENT: neither is reused before the driver says that nobody touches it any more.
 """
@@ -29,6 +30,8 @@ GET, WAIT, ARGUMENT = 0, 1, 2
 """Priorities."""
 TRIES_MAX = 3
 """How often a broken transfer is asked for again at the same node."""
+REFUSED = TRIES_MAX + 1
+"""So often a node that has nothing is entered among the tried."""
 
 
 def start_pull(s: Step, row: Object, shared: Shared, priority: int) -> None:
@@ -139,7 +142,8 @@ def _give_up(s: Step, pull: Pull, *, room: bool) -> None:
         s.roomless.append(row.id)
         return
     dead = [node for node in shared.copies if not is_alive(s, node)]
-    missing = tuple(dict.fromkeys((*pull.tried, *dead)))
+    refused = [node for node in pull.tried if pull.tried.count(node) >= REFUSED]
+    missing = tuple(dict.fromkeys((*refused, *dead)))
     if shared.home == HERE:
         s.missing.append((row.id, pull.attempt, missing))
         return
@@ -191,7 +195,7 @@ def on_object_arrival_failed(s: Step, m: ObjectArrivalFailed) -> None:
         s.count("stale")
         return
     s.count("transfers failed")
-    pull.tried += [pull.source] * (TRIES_MAX if pull.aborted else 1)
+    pull.tried += [pull.source] * (REFUSED if pull.aborted else 1)
     pull.source = HERE
     _ask_next(s, pull)
 

@@ -247,7 +247,7 @@ class Peer(msgspec.Struct):
 
 
 class Pull(msgspec.Struct):
-    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` refused."""
+    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` broke off or refused."""
 
     object: ObjectID
     attempt: int
