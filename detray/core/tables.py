@@ -247,7 +247,7 @@ class Peer(msgspec.Struct):
 
 
 class Pull(msgspec.Struct):
-    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` broke off or refused."""
+    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` did not do."""
 
     object: ObjectID
     attempt: int
