@@ -44,7 +44,7 @@ Units = dict[str, int]
 def notice_stall(s: Step) -> None:
     """Runs here are blocked, and this node alone cannot say for ever: tell, if it lasts."""
     t = s.t
-    if not t.peers or t.node < 0 or len(t.tasks) > ROWS_MAX:
+    if not (t.peers or (t.reporting and t.placing)) or t.node < 0 or len(t.tasks) > ROWS_MAX:
         return
     progress = t.finished + sum(peer.received for peer in t.peers.values())
     if progress != t.stalled_at:
