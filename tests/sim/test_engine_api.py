@@ -6,6 +6,7 @@ import asyncio
 import os
 import pickle
 import random
+import signal
 import sys
 import threading
 import time
@@ -491,6 +492,23 @@ def test_a_program_that_ends_early_leaves_no_thread() -> None:
         assert sum(t.name.startswith("detray-sim") for t in threading.enumerate()) == 4
     with pytest.raises(errors.NotStartedError):
         detray.get(refs[0])
+    assert not any(t.name.startswith("detray-sim") for t in threading.enumerate())
+
+
+def test_a_task_that_computes_for_ever_can_be_interrupted() -> None:
+    """Ctrl-C ends the session, not the program."""
+
+    @detray.remote
+    def spin() -> None:
+        while True:
+            pass
+
+    with detray.init(engine="sim"):
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            detray.get(spin.remote())
+        with pytest.raises(errors.ServiceDiedError, match="KeyboardInterrupt"):
+            detray.put(1)
     assert not any(t.name.startswith("detray-sim") for t in threading.enumerate())
 
 

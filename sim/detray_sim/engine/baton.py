@@ -17,6 +17,8 @@ from _thread import allocate_lock
 from collections.abc import Callable
 from os import sched_yield
 
+_STOP_S = 1.0
+"""So long the program waits for code that was interrupted; then its thread is left alone."""
 _KILLS_MAX = 100
 """So often code is told that its process is dead; then its thread is left where it stands."""
 
@@ -37,6 +39,7 @@ class Carrier:
         self.ident = 0
         self._call: Callable[[], None] | None = None
         self._is_gone = False
+        self._is_running = False
         self._kills = 0
         self._to_carrier = allocate_lock()
         self._to_carrier.acquire()
@@ -55,9 +58,11 @@ class Carrier:
 
     def go(self) -> None:
         """Hand over the baton; returns when it is back."""
+        self._is_running = True
         self._to_carrier.release()
         sched_yield()
-        self._to_loop.acquire()
+        self._to_loop.acquire()  # Ctrl-C comes out of here
+        self._is_running = False
         if self.bug is not None:
             raise self.bug
 
@@ -66,9 +71,20 @@ class Carrier:
         if self.is_killed:
             return
         self.is_killed = True
-        self.go()
+        if self._is_running:
+            self._stop_running()
+        else:
+            self.go()
         if self._is_gone:
             self._thread.join()
+
+    def _stop_running(self) -> None:
+        """The loop was interrupted while the code ran: it may compute for ever."""
+        import ctypes
+
+        ident = ctypes.c_ulong(self.ident)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(Killed))
+        self._to_loop.acquire(timeout=_STOP_S)
 
     # -------------------------------------------------------------- in the carrier
 
@@ -85,6 +101,7 @@ class Carrier:
         if self.is_killed:
             self._kills += 1
             if self._kills > _KILLS_MAX:
+                self._thread.name = f"abandoned {self._thread.name}"
                 self._to_loop.release()
                 self._to_carrier.acquire()
             raise Killed

@@ -21,7 +21,6 @@ OF_PROGRAMS = (
     "worker_killed",
     "workers_killed",
     "worker_hangs",
-    "starts_fail",
     "finalizers_late",
     "node_crashes",
     "node_restarts",

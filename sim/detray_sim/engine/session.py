@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from detray.core.config import Policy
 from detray.core.streams import RunContext
 from detray.errors import DeadlockError, DetrayError, ServiceDiedError
 from detray.ids import ClientID
@@ -39,6 +40,8 @@ from detray_sim.traces import write_trace
 SECOND = 1_000_000_000
 _START_NS = 60 * SECOND
 UNIT = 10_000
+_CALM = Policy(heartbeat_ns=60 * SECOND, death_ns=600 * SECOND)
+"""Where no node can die, heartbeats only make a virtual day long."""
 _OF_ONE_MACHINE = ("node:127.0.0.1", "node:__internal_head__")
 
 
@@ -64,7 +67,11 @@ class SimSession:
         self._patches = Patches(self.client)
         self._collects = gc.isenabled()
         self._seat: DriverSeat
-        self._begin(settings)
+        try:
+            self._begin(settings)
+        except BaseException:
+            self.end()
+            raise
         self.facts: dict[str, Any] = {"address": "sim"}  # Any: as in Ray, various facts
 
     @property
@@ -116,6 +123,7 @@ class SimSession:
         return ClusterConfig(
             nodes=tuple(shapes),
             costs=options.costs,
+            policy=Policy() if self.plan else _CALM,
             seed=options.seed,
             infeasible=settings.infeasible,
             sessions=mishaps.needs_sessions(self.plan),
@@ -169,12 +177,9 @@ class SimSession:
         client, clock = self.client, self.cluster.clock
         try:
             while not seat.is_answered:
-                client.progress_ns = max(client.progress_ns, 0)
-                limit_ns = max(client.progress_ns, client.busy_until_ns) + self.options.patience_ns
-                if not clock.run_until(limit_ns) and not seat.is_answered:
-                    latest_ns = max(client.progress_ns, client.busy_until_ns)
-                    if latest_ns + self.options.patience_ns <= clock.now_ns:
-                        self._despair(seat)
+                stopped = clock.run_until(self._limit_ns)
+                if not stopped and not seat.is_answered and self._limit_ns <= clock.now_ns:
+                    self._despair(seat)
                 if not self._driver.is_alive:
                     client.problem = "the simulated machine of the driver program is dead"
                     raise ServiceDiedError(f"detray cannot be used any more: {client.problem}")
@@ -186,6 +191,12 @@ class SimSession:
         finally:
             client.sit(seat)
             self.tasks.sweep()
+
+    @property
+    def _limit_ns(self) -> int:
+        """When a program that does nothing until then is deadlocked."""
+        client = self.client
+        return max(client.progress_ns, client.busy_until_ns) + self.options.patience_ns
 
     def _despair(self, seat: DriverSeat) -> None:
         text = describe(self.cluster, self.tasks, self.options.patience_ns)
