@@ -7,6 +7,8 @@
 #   make lint fmt     ruff, mypy, import-linter / rewrite in place
 #   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
 #   make bench        the table of speeds           (BENCH="--peers all --repeat 5")
+#   make swarm        made-up clusters with faults  (SEEDS=10000 PROFILE=medium)
+#   make sim-bench    the speeds of the simulator
 #   make clean        remove what the others made, the environment included
 #
 # PYTHON=python3.12 and VENV=/some/where choose another interpreter and place.
@@ -16,11 +18,13 @@ VENV ?= .venv
 SEED ?= 1
 MINUTES ?= 2
 BENCH ?= --peers all
+SEEDS ?= 2000
+PROFILE ?= small
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick lint fmt stress bench wheel clean
+.PHONY: demo test test-quick lint fmt stress bench swarm sim-bench wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-demo
@@ -47,6 +51,15 @@ stress: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(python) -m detray.bench $(BENCH)
+
+swarm: $(VENV)/.ready-dev
+	$(VENV)/bin/detray-sim swarm --seeds $(SEEDS) --profile $(PROFILE)
+
+sim-bench: $(VENV)/.ready-dev
+	$(python) -m detray_sim.bench.steps
+	$(python) -m detray_sim.bench.worlds
+	$(python) -m detray_sim.bench.network
+	$(python) -m detray_sim.bench.experiments
 
 wheel: $(VENV)/.ready-dev
 	$(pip) wheel --no-deps --wheel-dir dist .
