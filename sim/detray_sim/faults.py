@@ -154,8 +154,8 @@ def _pause_head(s: Strike) -> None:
 def _roll(s: Strike) -> None:
     """Machines crash and come back one after the other."""
     cluster = s.cluster
-    for number in range(min(len(cluster.nodes), 1 + s.fault.amount)):
-        machine = (s.node + number) % len(cluster.nodes)
+    for number in range(min(len(cluster.nodes) - s.node, 1 + s.fault.amount)):
+        machine = s.node + number
         s.later(number * s.fault.for_ns, cluster.crash_node, machine)
         s.later(number * s.fault.for_ns + s.fault.for_ns // 2, cluster.restart_node, machine)
 
@@ -285,7 +285,8 @@ def _corrupt_transfer(s: Strike) -> None:
 
 # ---------------------------------------------------------------------------------- all kinds
 
-_WORKER = (Failure.WORKER_CRASHED,)
+_WORKER = (Failure.WORKER_CRASHED, Failure.START_FAILED)
+"""A worker may be met while it starts: after a few of these the task is given up."""
 _DEAD = (Failure.NODE_DIED, Failure.OWNER_DIED, Failure.OBJECT_LOST, Failure.WORKER_CRASHED)
 """What the death of a node may cause, and so whatever may make the head bury one."""
 _DISK = (Failure.OUT_OF_DISK, Failure.STORE_FULL)
@@ -323,7 +324,7 @@ KINDS: dict[str, Kind] = {
         _kind("worker_killed", _kill_worker, None, _WORKER, (0, 3)),
         _kind("workers_killed", _kill_all_workers, None, _WORKER),
         _kind("worker_hangs", _hang_worker, None, (), (0, 3)),
-        _kind("worker_oom", _oom, None, (Failure.OUT_OF_MEMORY, Failure.WORKER_CRASHED)),
+        _kind("worker_oom", _oom, None, (Failure.OUT_OF_MEMORY, *_WORKER)),
         _kind("starts_fail", _fail_starts, None, (Failure.START_FAILED,), (0, 7)),
         _kind("finalizers_late", _late_finalizers),
         _kind("driver_killed", _kill_driver, None, _ALL),
@@ -368,9 +369,19 @@ KINDS: dict[str, Kind] = {
 
 
 def plan_faults(
-    tape: Tape, kinds: Sequence[str], *, most: int, span_ns: int, nodes: int
+    tape: Tape,
+    kinds: Sequence[str],
+    *,
+    most: int,
+    span_ns: int,
+    nodes: int,
+    first_ns: int = 100 * US,
+    spares_home: bool = False,
 ) -> tuple[Fault, ...]:
-    """A list of faults of these kinds, drawn from the tape, within `span_ns`, in order of time."""
+    """A list of faults of these kinds, drawn from the tape, within `span_ns`, in order of time.
+
+    `spares_home`: what may cost a machine its life does not meet machine 0, the driver's.
+    """
     kinds = [name for name in kinds if KINDS[name].needs_nodes <= nodes]
     if not kinds:
         return ()
@@ -383,14 +394,22 @@ def plan_faults(
         planned.append(
             Fault(
                 kind=kind.name,
-                at_ns=tape.log_between(f"{label}/at", 100 * US, max(200 * US, span_ns)),
-                node=tape.choose(f"{label}/node", nodes),
+                at_ns=tape.log_between(f"{label}/at", first_ns, max(2 * first_ns, span_ns)),
+                node=_whom(tape, label, kind, nodes, spares_home),
                 peer=tape.choose(f"{label}/peer", nodes),
                 for_ns=tape.log_between(f"{label}/for", 200 * US, kind.longest_ns),
                 amount=tape.between(f"{label}/amount", *kind.amounts),
             )
         )
     return tuple(sorted(planned, key=lambda fault: fault.at_ns))
+
+
+def _whom(tape: Tape, label: str, kind: Kind, nodes: int, spares_home: bool) -> int:
+    node = tape.choose(f"{label}/node", nodes)
+    if spares_home and nodes > 1 and Failure.NODE_DIED in kind.excuses:
+        # Every second machine is split off from 1; others are what they are, but for the driver's.
+        return 1 if kind.name == "cluster_split" else max(1, node)
+    return node
 
 
 class FaultLog:

@@ -315,7 +315,7 @@ def _tree(pen: Pen) -> list[Script]:
         steps += _read_all(pen, f"l{level}", width)
         scripts.insert(0, pen.script(f"l{level}", steps))
         size = 1 + size * width
-    roots = max(1, min(tasks // size, 1 + tape.choose("program/roots", 8)))
+    roots = max(1, min(tasks // size, 1 + tape.plenty("program/roots", max(8, tasks // 4))))
     return [Script(name="main", steps=tuple([Call(1)] * roots)), *scripts]
 
 
@@ -334,7 +334,7 @@ def _chain(pen: Pen) -> list[Script]:
     kinds = 1 + tape.choose("program/kinds", 3)
     scripts = [pen.script(f"k{kind}", [Spend(pen.duration(f"k{kind}"))]) for kind in range(kinds)]
     steps: list[Step] = [Call(1)]
-    length = 1 + tape.choose("program/length", max(1, tasks - 1))
+    length = 1 + tape.plenty("program/length", max(1, tasks - 1))
     keeps = tape.flag("program/keeps", 300)
     for place in range(length):
         if not tape.flag(f"program/call{place}/is", 950):
@@ -348,7 +348,7 @@ def _chain(pen: Pen) -> list[Script]:
 def _broadcast(pen: Pen) -> list[Script]:
     """One value that many tasks on many nodes take, then one that takes all of theirs."""
     tape, tasks = pen.tape, pen.bounds.tasks
-    readers = 1 + tape.choose("program/readers", max(1, tasks - 2))
+    readers = 1 + tape.plenty("program/readers", max(1, tasks - 2))
     kinds = 1 + tape.choose("program/kinds", 4)
     scripts = [pen.script("source", [Spend(pen.duration("source"))])]
     scripts += [pen.script(f"k{kind}", [Spend(pen.duration(f"k{kind}"))]) for kind in range(kinds)]
@@ -370,7 +370,7 @@ def _shuffle(pen: Pen) -> list[Script]:
     """m tasks of n returns each, then n tasks that take one return of each."""
     tape, tasks = pen.tape, pen.bounds.tasks
     most = max(1, min(8, tasks // 2))
-    m, n = 1 + tape.choose("program/m", most), 1 + tape.choose("program/n", most)
+    m, n = 1 + tape.plenty("program/m", most), 1 + tape.plenty("program/n", most)
     scripts = [
         pen.script("map", [Spend(pen.duration("map"))], returns=n),
         pen.script("reduce", [Spend(pen.duration("reduce"))]),
@@ -415,7 +415,7 @@ def _borrows(pen: Pen) -> list[Script]:
         scripts.append(pen.script(label, steps, carries=carries, demand=pen.place(label)))
     scripts.append(pen.script("source", [Spend(pen.duration("source"))]))
     main: list[Step] = []
-    chains = 1 + tape.choose("program/chains", max(1, min(6, pen.bounds.tasks // length)))
+    chains = 1 + tape.plenty("program/chains", max(1, pen.bounds.tasks // length))
     for chain in range(chains):
         # The newest is slot 0 while the chain begins: drops make room for it.
         source = Call(length + 1) if tape.flag(f"program/c{chain}/task", 500) else None
@@ -478,7 +478,7 @@ def _circle(pen: Pen) -> list[Script]:
         pen.script("parent", parent, demand=demand),
         pen.script("child", [Spend(pen.duration("child"))], demand=demand),
     ]
-    parents = 1 + pen.tape.choose("program/parents", max(1, min(6, pen.bounds.tasks // 2)))
+    parents = 1 + pen.tape.plenty("program/parents", max(1, min(8, pen.bounds.tasks // 2)))
     return [Script(name="main", steps=tuple([Call(1)] * parents)), *scripts]
 
 
@@ -498,7 +498,7 @@ def _relay(pen: Pen) -> list[Script]:
         if tape.flag(f"program/{label}/lets", 700):
             steps.append(Let(0))
         scripts.insert(0, pen.script(label, steps, carries=(-1,), demand=pen.place(label)))
-    chains = 1 + tape.choose("program/chains", max(1, min(4, pen.bounds.tasks // length)))
+    chains = 1 + tape.plenty("program/chains", max(1, pen.bounds.tasks // length))
     return [Script(name="main", steps=tuple([Call(1)] * chains)), *scripts]
 
 
@@ -514,7 +514,7 @@ def _again(pen: Pen) -> list[Script]:
         pen.script("late", late, demand=pen.place("late")),
     ]
     steps: list[Step] = [Store(pen.size("value"))]
-    for turn in range(1 + tape.choose("program/turns", max(1, pen.bounds.tasks // 2))):
+    for turn in range(1 + tape.plenty("program/turns", max(1, pen.bounds.tasks // 2))):
         steps.append(Call(1, (), (0,)))
         if tape.flag(f"program/t{turn}/waits", 500):
             steps.append(Nap(tape.log_between(f"program/t{turn}/ns", 1 * US, 10 * MS)))
@@ -532,7 +532,7 @@ def _behind(pen: Pen) -> list[Script]:
         pen.script("giver", [Spend(pen.duration("giver"))], demand=demand),
     ]
     steps: list[Step] = []
-    for turn in range(1 + tape.choose("program/turns", max(6, pen.bounds.tasks // 3))):
+    for turn in range(1 + tape.plenty("program/turns", max(6, pen.bounds.tasks // 3))):
         at = 3 * turn
         # The giver waits for the first, so the asker stands before it in the queue.
         steps += [Call(1), Call(3, (at,)), Call(2, (), (at + 1,))]

@@ -1,20 +1,19 @@
 """All that chance decides in one seed, as labelled integers on a tape that can be edited.
 
 A label names a decision ("faults/3/kind"), not its turn: a decision more or less moves no other. A
-fresh tape draws each choice the first time it is asked, from `draw(seed, "tape", label, 0)`, and
-notes it. A recorded tape gives back what was noted; a choice that it lacks is 0, one that is out of
-range is clamped. So any subset of a tape is a tape, and 0 is always the simplest: whoever asks
-orders the possibilities accordingly. That is all that shrinking needs (`shrink.py`).
+fresh tape draws each choice the first time it is asked, from a hash of seed and label, and notes
+it. A recorded tape gives back what was noted; a choice that it lacks is 0, one that is out of range
+is clamped. So any subset of a tape is a tape, and 0 is always the simplest: whoever asks orders the
+possibilities accordingly. That is all that shrinking needs (`shrink.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import TypeVar
 
 import msgspec
-
-from detray_sim.draws import draw
 
 T = TypeVar("T")
 Law = Callable[[int], int]
@@ -74,6 +73,11 @@ class Tape:
         """How many of something there are, at most `bound`: few more often than many."""
         return self._decide(label, bound + 1, lambda word: _log(word, 1, bound + 1) - 1)
 
+    def plenty(self, label: str, bound: int) -> int:
+        """An integer in [0, bound) that is large as a rule: 0 is the simplest, yet seldom drawn."""
+        low = bound // 2
+        return self._decide(label, bound, lambda word: low + (word * (bound - low) >> 64))
+
     def _decide(self, label: str, bound: int, law: Law | None) -> int:
         used = self.used
         value = used.get(label)
@@ -82,7 +86,8 @@ class Tape:
             if given is not None:
                 value = given.get(label, 0)
             else:
-                word = draw(self.seed, "tape", label, 0)
+                name = blake2b(b"%d/%b" % (self.seed, label.encode()), digest_size=8)
+                word = int.from_bytes(name.digest(), "little")
                 value = word * bound >> 64 if law is None else int(law(word))
         if not 0 <= value < bound:
             value = max(0, bound - 1) if value > 0 else 0

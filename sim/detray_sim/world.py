@@ -15,6 +15,7 @@ from detray.core.session import SessionPolicy
 from detray_sim.costs import FREE, Costs
 from detray_sim.faults import KINDS as FAULTS
 from detray_sim.faults import Fault, plan_faults
+from detray_sim.lengths import expected_ns
 from detray_sim.programs import Bounds, draw_features, draw_program
 from detray_sim.scripts import CPU, Program
 from detray_sim.tape import Tape
@@ -34,18 +35,24 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """Chance of each kind of fault to be there at all; never more than 500."""
     faults_min: int = 0
     kinds_min: int = 0
-    span_ns: int = 60 * MS
-    """Faults strike within this time; many early, for times are drawn by their magnitude."""
+    span_max_ns: int = 2 * SECOND
+    """Faults strike while the program is expected to run, within this time at most."""
     duration_ns: int = 100 * US
+    """How long runs compute, in the mean; in some worlds `scales` times as much."""
+    scales: tuple[int, ...] = (1,)
     checks_every: int = 4
     """A core's invariants are checked after every so many steps: what is broken stays broken."""
     looks_every: int = 25
     """And what must hold between nodes after so many steps of all."""
     kinds: tuple[str, ...] = ()
     """Kinds of programs (none: all)."""
+    strikes: tuple[str, ...] = ()
+    """Kinds of faults that each world knows (none: by lot)."""
 
 
-SMALL = Profile(name="small", nodes=(1, 4), cpus=(1, 3), tasks=(1, 12), faults=6)
+SMALL = Profile(
+    name="small", nodes=(1, 6), cpus=(1, 3), tasks=(1, 16), faults=8, scales=(1, 1, 10, 50)
+)
 MEDIUM = Profile(
     name="medium",
     nodes=(8, 8),
@@ -53,10 +60,9 @@ MEDIUM = Profile(
     tasks=(300, 300),
     faults=24,
     fault_permille=500,
-    faults_min=10,
-    kinds_min=4,
-    span_ns=200 * MS,
-    duration_ns=5 * MS,
+    faults_min=14,
+    kinds_min=6,
+    duration_ns=2 * MS,
     checks_every=97,
     looks_every=1500,
     kinds=("layers", "layers", "broadcast", "mixed"),
@@ -67,11 +73,13 @@ LARGE = Profile(
     cpus=(8, 8),
     tasks=(100_000, 100_000),
     faults=40,
-    span_ns=2 * SECOND,
+    faults_min=30,
+    span_max_ns=20 * SECOND,
     duration_ns=50 * MS,
     checks_every=20_011,
     looks_every=1_000_003,
     kinds=("layers",),
+    strikes=("nodes_roll", "node_slow", "node_restarts", "node_crashes", "worker_killed"),
 )
 PROFILES = {profile.name: profile for profile in (SMALL, MEDIUM, LARGE)}
 
@@ -141,47 +149,35 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     policy = msgspec.structs.replace(_draw_policy(tape), **off)
     large_bytes = tape.pick("world/large_bytes", (200_000, 110_000, 400_000))
     shapes = tuple(_draw_shape(tape, number, nodes, profile) for number in range(nodes))
-    tasks = tape.log_between("program/tasks", *profile.tasks)
+    least, most = profile.tasks
+    tasks = least + tape.plenty("program/tasks", most - least + 1)
+    scale = tape.pick("world/durations", profile.scales)
     bounds = Bounds(
         tasks=tasks,
         places=tuple(f"node{number}" for number in range(min(nodes, 8))) if nodes > 1 else (),
         scarce=("GPU", "door"),
         large_bytes=large_bytes,
-        duration_ns=profile.duration_ns,
+        duration_ns=profile.duration_ns * scale,
         law=tape.pick("world/law", ("constant", "uniform", "heavy")),
     )
-    kinds = tuple(
-        name
-        for name in FAULTS
-        if tape.flag(f"kinds/{name}", 100 if name in FINAL else profile.fault_permille)
-    ) or _least(profile)
-    if len(kinds) < profile.kinds_min:
-        kinds = tuple(dict.fromkeys((*kinds, *_least(profile))))
     sessions = tape.flag("world/sessions", 800)
-    if not sessions:
-        kinds = tuple(name for name in kinds if not FAULTS[name].needs_sessions)
+    kinds = _draw_kinds(tape, profile, sessions=sessions)
+    costs = _draw_costs(tape)
+    program = draw_program(tape, bounds, features, profile.kinds)
     return World(
         seed=tape.seed,
         profile=profile,
         nodes=shapes,
         policy=policy,
-        costs=_draw_costs(tape),
+        costs=costs,
         placement=tape.pick("policy/placement", PLACEMENTS),
         sessions=sessions,
         session=_draw_session(tape, ablate),
         jitter_ns=tape.pick("schedule/jitter", (0, 0, 20 * US, 300 * US, 5 * MS)),
         features=tuple(sorted(features)),
-        program=draw_program(tape, bounds, features, profile.kinds),
+        program=program,
         kinds=kinds,
-        faults=plan_faults(
-            tape,
-            kinds,
-            most=max(
-                profile.faults_min, tape.log_between("faults/most", 1, profile.faults + 1) - 1
-            ),
-            span_ns=profile.span_ns,
-            nodes=nodes,
-        ),
+        faults=_draw_faults(tape, profile, kinds, program, costs, shapes),
     )
 
 
@@ -189,11 +185,45 @@ PLACEMENTS = tuple(POLICIES)
 """Placement policies of the head that worlds may have."""
 FINAL = ("driver_killed",)
 """Kinds that end a world early: in few worlds, or few would see their end."""
+HOME_AT_RISK = 80
+"""In so many of 1000 worlds the driver's machine may die like any other."""
 
 
-def _least(profile: Profile) -> tuple[str, ...]:
-    """Kinds for a world that must have some and drew too few."""
-    return tuple(FAULTS)[: profile.kinds_min]
+def _draw_kinds(tape: Tape, profile: Profile, *, sessions: bool) -> tuple[str, ...]:
+    """Which kinds of faults a world knows at all."""
+    kinds = profile.strikes or tuple(
+        name
+        for name in FAULTS
+        if tape.flag(f"kinds/{name}", 60 if name in FINAL else profile.fault_permille)
+    )
+    if len(kinds) < profile.kinds_min:
+        kinds = tuple(dict.fromkeys((*kinds, *tuple(FAULTS)[: profile.kinds_min])))
+    if not sessions:
+        kinds = tuple(name for name in kinds if not FAULTS[name].needs_sessions)
+    return kinds
+
+
+def _draw_faults(
+    tape: Tape,
+    profile: Profile,
+    kinds: tuple[str, ...],
+    program: Program,
+    costs: Costs,
+    shapes: tuple[Shape, ...],
+) -> tuple[Fault, ...]:
+    """What strikes while the program runs: by magnitude of time, from a thirtieth of it on."""
+    cpus = sum(dict(shape.totals)["CPU"] for shape in shapes) // CPU
+    length_ns = min(expected_ns(program, costs, cpus), profile.span_max_ns)
+    most = tape.choose("faults/most", profile.faults + 1)
+    return plan_faults(
+        tape,
+        kinds,
+        most=max(profile.faults_min, most),
+        span_ns=length_ns,
+        first_ns=max(10 * US, length_ns // 30),
+        nodes=len(shapes),
+        spares_home=not tape.flag("faults/home", HOME_AT_RISK),
+    )
 
 
 def _draw_shape(tape: Tape, number: int, nodes: int, profile: Profile) -> Shape:

@@ -85,8 +85,10 @@ def test_profiles_draw_worlds_of_their_size() -> None:
         world = draw_world(Tape(seed), MEDIUM)
         assert len(world.nodes) == 8
         assert sum(dict(shape.totals)["CPU"] for shape in world.nodes) == 64 * 10_000
-        assert len(world.kinds) >= 4
-    assert LARGE.nodes == (1000, 1000) and SMALL.nodes[1] == 4
+        assert len(world.kinds) >= 4 and len(world.faults) >= 10
+        times = [fault.at_ns for fault in world.faults]
+        assert times == sorted(times) and times[-1] >= 4 * times[0], "spread over the program"
+    assert LARGE.nodes == (1000, 1000) and SMALL.nodes == (1, 6)
 
 
 @pytest.mark.slow
