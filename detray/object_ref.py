@@ -67,7 +67,7 @@ def bind(client: ReferenceCounter) -> None:
 
 
 def count_by(created: Callable[[ObjectID], object], dropped: Callable[[ObjectID], object]) -> None:
-    """Within the session, another of its processes goes on here: references are its own from now on.
+    """Within the session another of its processes goes on here: references are its own now.
 
     For engines whose processes share one interpreter. References of the others are foreign here.
     """
