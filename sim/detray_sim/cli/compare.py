@@ -115,7 +115,7 @@ def _results(jobs: list[Job], processes: int) -> Iterator[RunResult]:
     if processes == 1:
         yield from map(_one, jobs)
         return
-    with get_context("spawn").Pool(processes) as pool:
+    with get_context("fork").Pool(processes) as pool:
         yield from _decoded(pool.imap(_encoded_one, jobs))
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import msgspec
 
 from detray_sim.cli.output import Ticker, folder_for
+from detray_sim.cli.refusal import Refused
 from detray_sim.cli.scenarios import add_changes, check_out, load
 from detray_sim.experiment import Experiment
 from detray_sim.report import Summary, summary, summary_text, write_run
 from detray_sim.result import RunResult
 from detray_sim.scenario import Scenario
+from detray_sim.traces import write_trace
 from detray_sim.workload import Workload
 
 _EXAMPLES = """\
@@ -24,7 +26,8 @@ examples:
 
 --out writes tasks.csv, tasks.json, summary.json, result.json, gantt.svg and .png, utilisation.svg,
 bytes.svg, timeline.json (open it at https://ui.perfetto.dev), and steps.msgpack, every step of
-every core. Exit status 1: a task failed or never ran."""
+every core; of a single node also run.trace (detray replay, story, graph). Exit status 1: a task
+failed or never ran."""
 
 
 def add_parser(
@@ -50,6 +53,8 @@ def add_parser(
 def run(options: argparse.Namespace) -> int:
     """Run it."""
     check_out(options.out)
+    if options.seed < -1:
+        raise Refused(f"--seed: it is from 0 on, not {options.seed}")
     scenario = load(options.scenario, options.changes, options.policy, options.seed)
     status = 0
     with folder_for(options.out) as folder:
@@ -81,6 +86,8 @@ def _one(scenario: Scenario, seed: int, folder: Path | None) -> Summary:
 def _write(folder: Path, experiment: Experiment, result: RunResult, workload: Workload) -> None:
     write_run(folder, result, workload)
     (folder / "trace.json").rename(folder / "timeline.json")
+    if len(experiment.cluster.nodes) == 1 and len(result.faults) == 0:
+        write_trace(experiment.cluster, folder / "run.trace")
     encode = msgspec.msgpack.Encoder().encode
     with open(folder / "steps.msgpack", "wb") as file:
         for step in experiment.cluster.recorded:
