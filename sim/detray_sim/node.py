@@ -45,6 +45,8 @@ class SimNode(CoreServer):
         super().__init__(cluster, config.node_name, machine, LocalScheduler(config))
         self.config = config
         self.payloads: dict[bytes, Value] = {}
+        self._brought: list[tuple[bytes, Value]] = []
+        """Payloads of the inbox: an order that is still to be performed does not mean them."""
         self.memory = BlockMemory()
         self.disk: Disk = cluster.disks[machine]
         self.processes: dict[ClientID, SimProcess] = {}
@@ -106,8 +108,8 @@ class SimNode(CoreServer):
         self.wake()
 
     def _keep(self, messages: Iterable[Any], values: Sequence[Value]) -> None:
-        """Keep the payload of messages under its keys; what is there already stays."""
-        store = self.payloads
+        """Keep the payload of messages under its keys, until the next step in `_brought`."""
+        brought = self._brought
         at = 0
         for message in messages:
             keys_of = INCOMING.get(type(message))
@@ -117,9 +119,16 @@ class SimNode(CoreServer):
                     at += 1
                     if (value.size_bytes if type(value) is Blob else len(value)) != size:
                         raise Corruption(f"{message} came with {value!r}")
-                    store.setdefault(key, value)
+                    brought.append((key, value))
         if at != len(values):
             raise Corruption(f"{len(values) - at} values came with no message: {values[at:]!r}")
+
+    def begin_step(self) -> None:
+        """What was brought belongs to what is handled now; what is there already stays."""
+        if self._brought:
+            for key, value in self._brought:
+                self.payloads.setdefault(key, value)
+            self._brought.clear()
 
     # -------------------------------------------------------------- drivers
 

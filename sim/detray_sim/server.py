@@ -116,6 +116,7 @@ class CoreServer:
         costs = self.costs
         while True:
             inbox, self.inbox = self.inbox, []
+            self.begin_step()
             if self.owing:
                 self._handled = [(wire, wire.take_count()) for wire in self.owing]
                 self.owing.clear()
@@ -133,6 +134,9 @@ class CoreServer:
                 return
             if not self._perform(effects):
                 return
+
+    def begin_step(self) -> None:
+        """The inbox is about to be handled."""
 
     def _finish(self, effects: list[Effect]) -> None:
         if not self.is_alive:
