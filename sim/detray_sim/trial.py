@@ -48,6 +48,8 @@ PATIENCE_NS = 120 * SECOND
 """Virtual time in which a healed cluster must have finished all that it can."""
 FIRST_LOOK_NS = 2 * SECOND
 """After so much of it, and twice, four times... as much: does it get on at all?"""
+STORM_MAX_NS = 200 * MS
+"""Faults that last longer are ended by the healing."""
 QUIET_NS = 60 * SECOND
 """And in which a cluster at rest must have forgotten all that was dropped."""
 CALLS_MAX = 150_000
@@ -162,16 +164,16 @@ class Watch:
         effects: Sequence[Effect],
     ) -> None:
         """A core took a step. (Any: messages of all kinds.)"""
-        self._steps += 1
         self.stimuli += len(stimuli)
-        self.seen.update(map(type, stimuli))
-        self.seen.update(map(type, effects))
         self._digest.add(server.number, now_ns, stimuli, effects)
         if self.records is not None:
             self.records.append(
                 (cluster.clock.now_ns, server.machine, server.name, tuple(stimuli), tuple(effects))
             )
         if self.judges:
+            self._steps += 1
+            self.seen.update(map(type, stimuli))
+            self.seen.update(map(type, effects))
             if server.machine != HEAD and self._steps % self._every == 0:
                 check_core(server.core.tables)
             if self._steps % self._looks_every == 0:
@@ -234,7 +236,7 @@ class Trial:
         last_ns = 0
         for fault in world.faults:
             cluster.clock.after(fault.at_ns, self._plan, fault)
-            last_ns = max(last_ns, fault.at_ns + min(fault.for_ns, SECOND))
+            last_ns = max(last_ns, fault.at_ns + min(fault.for_ns, STORM_MAX_NS))
         self._go(last_ns + 50 * MS, self._is_over)
         self.is_calm = True
         if self.log.struck or not self._is_over():
@@ -256,7 +258,8 @@ class Trial:
         strike(self.cluster, fault, self.log)
 
     def _is_over(self) -> bool:
-        return self.diary.is_done or not self.driver.is_alive or not self.driver.host.is_alive
+        driver = self.driver
+        return self.diary.is_done or not (driver.is_alive and driver.host.is_alive)
 
     def _go(self, until_ns: int, done: Callable[[], bool]) -> None:
         """Let time pass; whoever makes too many events of it is in a loop."""

@@ -40,9 +40,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     duration_ns: int = 100 * US
     """How long runs compute, in the mean; in some worlds `scales` times as much."""
     scales: tuple[int, ...] = (1,)
-    checks_every: int = 4
+    checks_every: int = 8
     """A core's invariants are checked after every so many steps: what is broken stays broken."""
-    looks_every: int = 25
+    looks_every: int = 50
     """And what must hold between nodes after so many steps of all."""
     kinds: tuple[str, ...] = ()
     """Kinds of programs (none: all)."""
@@ -280,7 +280,8 @@ def _draw_policy(tape: Tape) -> Policy:
             if turn >= 3 * len(values):
                 changes[name] = values[turn - 3 * len(values)]
     if changes.get("death_ns"):
-        changes["heartbeat_ns"] = int(changes["death_ns"]) // 10
+        # Fewer signs of life than in production: most worlds would do little else.
+        changes["heartbeat_ns"] = int(changes["death_ns"]) // 4
     return msgspec.structs.replace(Policy(), **changes)
 
 
