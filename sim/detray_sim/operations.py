@@ -201,6 +201,11 @@ def _read_all(
                 failed = got
         else:
             here[item] = do.Got(item, entry)  # type: ignore[arg-type]  # bytes or a Blob
+    if missing and failed is not None and not ticket.timed_out and not op.raises:
+        # The get as a whole was refused (a deadlock, no room): the answer names one object only.
+        for item in missing:
+            here[item] = do.Got(item, failed.value, (), failed.failure, failed.text)
+        missing = []
     process.host.saw(here.values())
     if missing or (failed is not None and op.raises):
         # What came along with it is not handed over: its references are nobody's.

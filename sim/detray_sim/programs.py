@@ -36,6 +36,8 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """Resources of which there is one or two: asking for one may mean waiting long."""
     small_bytes: int = 64
     large_bytes: int = 200_000
+    large_permille: int = 300
+    """So many of 1000 values are large, in programs that have large ones."""
     duration_ns: int = 100 * US
     law: str = "constant"
 
@@ -56,7 +58,9 @@ class Pen:
 
     def size(self, label: str) -> int:
         """Bytes of a value: small, or large enough for a block."""
-        large = "large" in self.features and self.tape.flag(f"program/{label}/large", 300)
+        large = "large" in self.features and self.tape.flag(
+            f"program/{label}/large", self.bounds.large_permille
+        )
         return self.bounds.large_bytes if large else self.bounds.small_bytes
 
     def duration(self, label: str) -> int:

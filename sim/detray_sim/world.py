@@ -145,10 +145,14 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     """The world of a tape. `ablate` names safeguards of `Policy` to turn off."""
     nodes = tape.between("world/nodes", *profile.nodes)
     features = draw_features(tape)
+    is_tight = tape.flag("world/tight", 200)
+    if is_tight:
+        features |= {"large"}
     off = {name: True for name in ablate if name in Policy.__struct_fields__}
     policy = msgspec.structs.replace(_draw_policy(tape), **off)
     large_bytes = tape.pick("world/large_bytes", (200_000, 110_000, 400_000))
-    shapes = tuple(_draw_shape(tape, number, nodes, profile) for number in range(nodes))
+    arenas = TIGHT if is_tight else ARENAS
+    shapes = tuple(_draw_shape(tape, number, nodes, profile, arenas) for number in range(nodes))
     least, most = profile.tasks
     tasks = least + tape.plenty("program/tasks", most - least + 1)
     scale = tape.pick("world/durations", profile.scales)
@@ -157,11 +161,14 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
         places=tuple(f"node{number}" for number in range(min(nodes, 8))) if nodes > 1 else (),
         scarce=("GPU", "door"),
         large_bytes=large_bytes,
+        large_permille=900 if is_tight else 300,
         duration_ns=profile.duration_ns * scale,
         law=tape.pick("world/law", ("constant", "uniform", "heavy")),
     )
     sessions = tape.flag("world/sessions", 800)
     kinds = _draw_kinds(tape, profile, sessions=sessions)
+    if is_tight and kinds:
+        kinds = tuple(dict.fromkeys((*kinds, *DISKS)))
     costs = _draw_costs(tape)
     program = draw_program(tape, bounds, features, profile.kinds)
     return World(
@@ -181,6 +188,11 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     )
 
 
+ARENAS = (64 << 20, 1 << 20, 512 * KIB, 4 << 20)
+TIGHT = (512 * KIB, 256 * KIB, 768 * KIB)
+"""Worlds that are tight have room for a few values, nearly all of them are large, and disks fail:
+what is spilled, refused, corrupt or late comes up there."""
+DISKS = ("disk_lies", "disk_fails", "disk_full", "transfer_corrupt")
 PLACEMENTS = tuple(POLICIES)
 """Placement policies of the head that worlds may have."""
 FINAL = ("driver_killed",)
@@ -226,7 +238,9 @@ def _draw_faults(
     )
 
 
-def _draw_shape(tape: Tape, number: int, nodes: int, profile: Profile) -> Shape:
+def _draw_shape(
+    tape: Tape, number: int, nodes: int, profile: Profile, arenas: tuple[int, ...]
+) -> Shape:
     """A machine: nodes are alike as a rule, each with a place of its own and some scarce things."""
     label = f"world/node{number}" if nodes <= 8 else "world/node"
     totals = {"CPU": CPU * tape.between(f"{label}/cpus", *profile.cpus)}
@@ -235,7 +249,7 @@ def _draw_shape(tape: Tape, number: int, nodes: int, profile: Profile) -> Shape:
     for name in ("GPU", "door"):
         if tape.flag(f"{label}/{name}", 400):
             totals[name] = CPU * (1 + tape.choose(f"{label}/{name}/n", 2))
-    arena = tape.pick(f"{label}/arena", (64 << 20, 1 << 20, 512 * KIB, 4 << 20))
+    arena = tape.pick(f"{label}/arena", arenas)
     speed = tape.pick("world/speeds", (1000, 1000, 500)) if number % 3 == 1 else 1000
     return Shape(totals=tuple(sorted(totals.items())), arena_bytes=arena, speed_permille=speed)
 
