@@ -142,12 +142,12 @@ class _View:
                 yield from self._assigned(task, number)
 
     def _waiting(self, task: Task) -> Iterator[Wait]:
-        pending = 0
-        for item in task.spec.args:
-            row = self.t.objects.get(item)
-            if row is not None and type(row.state) in (Pending, Gone):
-                pending += 1
-                yield self._pending(task, row)
+        rows = [self.t.objects.get(item) for item in task.spec.args]
+        pending = [row for row in rows if row and type(row.state) in (Pending, Gone)]
+        # What was there once and got lost is made again when the rest is here, not before.
+        awaited = [row for row in pending if task.spec.task in row.takers]
+        for row in awaited or pending:
+            yield self._pending(task, row)
         if not pending:
             yield self.wait(task, "missing", "waits though all its arguments are there")
 

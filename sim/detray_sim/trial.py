@@ -46,6 +46,8 @@ from detray_sim.world import SMALL, Profile, World, draw_world
 MS, SECOND = 1_000_000, 1_000_000_000
 PATIENCE_NS = 120 * SECOND
 """Virtual time in which a healed cluster must have finished all that it can."""
+LONGEST = 5_000
+"""A run may compute a hundred times as long as the mean, on a machine of a fiftieth of the speed."""
 FIRST_LOOK_NS = 2 * SECOND
 """After so much of it, and twice, four times... as much: does it get on at all?"""
 STORM_MAX_NS = 200 * MS
@@ -315,6 +317,7 @@ class Trial:
         """Let a healed cluster finish; it may be stuck, if twice in a row there is a reason."""
         start_ns = now_ns = self.cluster.clock.now_ns
         pause_ns, waits = FIRST_LOOK_NS, 0
+        patience_ns = PATIENCE_NS + LONGEST * self.world.profile.duration_ns
         while not self._is_over():
             now_ns += pause_ns
             pause_ns *= 2
@@ -324,7 +327,7 @@ class Trial:
             if waits == 2:
                 self.end = "stuck"
                 return
-            if now_ns - start_ns > PATIENCE_NS and not self._is_over():
+            if now_ns - start_ns > patience_ns and not self._is_over():
                 self._complain(diagnosis)
 
     def _diagnose(self) -> Diagnosis:
