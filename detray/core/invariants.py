@@ -346,6 +346,16 @@ def i26_only_the_living_borrow(t: Tables) -> None:
             _require(all(node in t.peers for node in nodes), "I26", row)
 
 
+def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
+    """I27: `promised_cpu` sums what the tasks that fetch their arguments will take."""
+    promised = 0
+    for task in t.tasks.values():
+        if task.state is FETCHING:
+            shape = t.shapes[t.templates[task.template].shape]
+            promised += resources.cpu_of(shape.amounts)
+    _require(promised == t.promised_cpu, "I27", (promised, t.promised_cpu))
+
+
 INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i1_resources_are_conserved,
     i2_an_allocation_means_runs,
@@ -373,4 +383,5 @@ INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i24_pulls_are_accounted,
     i25_the_delivered_are_at_living_nodes,
     i26_only_the_living_borrow,
+    i27_promises_are_what_is_fetched_for,
 )

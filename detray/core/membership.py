@@ -197,7 +197,8 @@ def report_load(s: Step) -> None:
         return
     policy = t.config.policy
     backlog = sum(shape.count for shape in t.shapes)
-    load = (*t.pool.available[1:], backlog, t.received)
+    free = (t.pool.available[1] - t.promised_cpu, *t.pool.available[2:])
+    load = (*free, backlog, t.received)
     since_ns = t.now_ns - t.reported_ns
     if load != t.reported_load and (since_ns >= policy.report_interval_ns or not t.reported_load):
         due = True
@@ -206,11 +207,7 @@ def report_load(s: Step) -> None:
     if due:
         t.reported_load = load
         t.reported_ns = t.now_ns
-        s.to_head(
-            LoadReported(
-                s.next_link_seq(), t.node, tuple(t.pool.available[1:]), backlog, t.received
-            )
-        )
+        s.to_head(LoadReported(s.next_link_seq(), t.node, free, backlog, t.received))
         t.report_ns = t.now_ns + policy.heartbeat_ns
     elif load != t.reported_load:
         t.report_ns = t.reported_ns + policy.report_interval_ns

@@ -107,6 +107,7 @@ def enter_here(s: Step, task: Task, shape: Shape, *, first: bool = False) -> Non
         missing = _count_arguments(s, task)
     if missing:
         move_task(task, FETCHING)
+        s.t.promised_cpu += resources.cpu_of(shape.amounts)
         task.missing = len(missing)
         for row in missing:
             row.takers += (spec.task,)
@@ -242,6 +243,14 @@ def _take_back(s: Step) -> None:
 def return_to_waiting(s: Step, task: Task) -> None:
     """Back to where arguments are counted: one of them may be lost, or the place is."""
     release_arguments(s, task)
+    if task.state is FETCHING:
+        break_promise(s, task)
     if task.state is not WAITING:
         move_task(task, WAITING)
     task.missing = 0
+
+
+def break_promise(s: Step, task: Task) -> None:
+    """The task fetches its arguments no longer."""
+    shape = s.t.shapes[s.t.templates[task.template].shape]
+    s.t.promised_cpu -= resources.cpu_of(shape.amounts)

@@ -83,6 +83,11 @@ def count_fitting_ever(pool: Pool, amounts: Amounts) -> int:
     return min((pool.total[index] // amount for index, amount in amounts), default=0)
 
 
+def cpu_of(amounts: Amounts) -> int:
+    """The CPU among `amounts`."""
+    return next((amount for index, amount in amounts if index == CPU), 0)
+
+
 def take(pool: Pool, amounts: Amounts) -> Units:
     """Take `amounts`, which must have room; the numbered devices that were assigned."""
     for index, amount in amounts:

@@ -410,6 +410,8 @@ class Tables(msgspec.Struct):
     next_shipped: int = 1
     received: int = 0
     """Placements that reached this node."""
+    promised_cpu: int = 0
+    """What the tasks that fetch their arguments will take: the head must not give it away."""
     stalled_at: int = -1
     stalled_ns: int = 0
     """What had happened here when runs were found blocked, and when the head is told of it if

@@ -19,6 +19,7 @@ from detray.core.parking import drop_parked
 from detray.core.payloads import template_number
 from detray.core.peer_messages import RunCancelled
 from detray.core.placing import (
+    break_promise,
     leave_takers,
     push_ready,
     push_ready_front,
@@ -311,6 +312,8 @@ def _leave_stage(s: Step, task: Task, template: Template) -> None:
         drop_parked(s, spec.task)
     elif task.missing:
         leave_takers(s, spec.task, spec.args)
+    if state is FETCHING:
+        break_promise(s, task)
     release_arguments(s, task)
 
 
