@@ -347,7 +347,9 @@ class _Performance:
             self.token = mix(self.token, 2 * outcome.failure + 1)
             return
         self.token = mix(self.token, outcome.token)
-        self.slots += [(ref, f"{path}/{n}") for n, ref in enumerate(got.refs)]
+        # What lies in a stained value may be something else in every run: no run knows its path.
+        mark = "?" if outcome.is_stained else ""
+        self.slots += [(ref, f"{path}/{n}{mark}") for n, ref in enumerate(got.refs)]
 
     def _some(self, numbers: Sequence[int]) -> list[Slot]:
         """Distinct references."""
