@@ -26,6 +26,7 @@ MASKS = {
     "attempt_check_off": "dedupe_off",
     "acceptance_check_off": "in_flight_hold_off",
     "fencing_off": "burial_cleanup_off",
+    "promotion_off": "lineage_off",
 }
 """Which layer hides the absence of which: with sessions right, no stale report ever arrives."""
 

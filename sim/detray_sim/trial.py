@@ -47,7 +47,7 @@ MS, SECOND = 1_000_000, 1_000_000_000
 PATIENCE_NS = 120 * SECOND
 """Virtual time in which a healed cluster must have finished all that it can."""
 LONGEST = 5_000
-"""A run may compute a hundred times as long as the mean, on a machine of a fiftieth of the speed."""
+"""A run may compute a hundred times as long as the mean, on a machine fifty times slower."""
 FIRST_LOOK_NS = 2 * SECOND
 """After so much of it, and twice, four times... as much: does it get on at all?"""
 STORM_MAX_NS = 200 * MS
