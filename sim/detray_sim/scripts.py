@@ -270,7 +270,7 @@ class Company:
             for got in found:
                 path = unread[got.object]
                 diary.reads.append((path, got.object, outcome_of(got), ""))
-                inside += [(ref, f"{path}/{n}") for n, ref in enumerate(got.refs)]
+                inside += inner_slots(got, path)
             performance.slots += inside
             unread = dict(inside)
         diary.is_read = True
@@ -347,9 +347,7 @@ class _Performance:
             self.token = mix(self.token, 2 * outcome.failure + 1)
             return
         self.token = mix(self.token, outcome.token)
-        # What lies in a stained value may be something else in every run: no run knows its path.
-        mark = "?" if outcome.is_stained else ""
-        self.slots += [(ref, f"{path}/{n}{mark}") for n, ref in enumerate(got.refs)]
+        self.slots += inner_slots(got, path)
 
     def _some(self, numbers: Sequence[int]) -> list[Slot]:
         """Distinct references."""
@@ -459,6 +457,15 @@ class _Performance:
             Result(size, mix(self.token, 2 * number), refs)
             for number, size in enumerate(self.script.returns)
         ]
+
+
+def inner_slots(got: Got, path: str) -> list[Slot]:
+    """The references in a value that was read, with their paths.
+
+    What lies in a stained value may be something else in every run: no run knows that path.
+    """
+    mark = "?" if outcome_of(got).is_stained else ""
+    return [(ref, f"{path}/{n}{mark}") for n, ref in enumerate(got.refs)]
 
 
 def mix(token: Token, more: Token) -> Token:
