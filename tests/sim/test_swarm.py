@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from detray_sim.ablation import AblationRow, ablate, as_table
+from detray_sim.ablation import SESSION_SWITCHES, SWITCHES, AblationRow, ablate, as_table
 from detray_sim.coverage import UNREACHABLE, Coverage
 from detray_sim.faults import KINDS
 from detray_sim.swarm import SwarmReport, catch_canary, swarm
@@ -96,3 +98,14 @@ def test_medium_worlds_are_well() -> None:
     """Eight nodes, three hundred tasks, storms of faults."""
     report = swarm(range(8), MEDIUM, jobs=2)
     assert report.failures == (), [found.text for found in report.failures]
+
+
+def test_the_page_lists_every_kind_of_fault_and_every_safeguard() -> None:
+    """docs/simulation-safety.md: a row for each, and the failures that it explains."""
+    page = (Path(__file__).parents[2] / "docs" / "simulation-safety.md").read_text()
+    for kind in KINDS.values():
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{kind.name}` |"))
+        if len(kind.excuses) <= 8:
+            assert row.endswith(f"| {', '.join(f.name for f in kind.excuses) or '-'} |"), row
+    assert f"There are {len(KINDS)} kinds" in page
+    assert all(f"| `{name}` |" in page for name in (*SWITCHES, *SESSION_SWITCHES))
