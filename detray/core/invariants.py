@@ -296,10 +296,12 @@ def i21_lineage_is_what_the_past_takes(t: Tables) -> None:
 
 
 def i22_what_is_gone_can_come_back(t: Tables) -> None:
-    """I22: an object without any copy has a record of its producer, and nobody waits in vain."""
+    """I22: an object without any copy has a record of its producer (unless that grew too large to
+    keep, which is remembered), and nobody waits in vain."""
     for row in t.objects.values():
         if type(row.state) is Gone:
-            _require(row.id[:16] in t.pasts, "I22", row)
+            forgotten = row.shared is not None and row.shared.is_forgotten
+            _require(row.id[:16] in t.pasts or forgotten, "I22", row)
             _require(not (row.takers or row.getters), "I22", row)
 
 

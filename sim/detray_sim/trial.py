@@ -331,7 +331,14 @@ class Trial:
                 self._complain(diagnosis)
 
     def _diagnose(self) -> Diagnosis:
-        return diagnose(tables_of(self.cluster, self.core))
+        """Of the healed core, and of whom the head takes for alive beside it."""
+        cluster = self.cluster
+        alive = [
+            node.machine
+            for number, node in members(cluster).items()
+            if number in cluster.head.core.tables.nodes
+        ]
+        return diagnose(tables_of(cluster, {*self.core, *alive}))
 
     def _complain(self, diagnosis: Diagnosis) -> None:
         """The driver does not come to its end, for no good reason."""
