@@ -85,6 +85,8 @@ class GlobalTables(msgspec.Struct):
     """By "a b": since when a says that it cannot reach b (one way may be open, the other not)."""
     waits_round: int = 0
     waits_ns: int = 0
+    waits_open: bool = False
+    """Not all have answered yet."""
     waits: dict[NodeID, WaitsReported] = {}
     """What nodes said in this round of who waits for whom."""
     doomed: list[tuple[NodeID, ClientID, int]] = []
@@ -455,7 +457,10 @@ class GlobalScheduler:
         t = self.tables
         if self._sender(m.node, m.link_seq) is None:
             return
-        if not t.waits_ns or t.now_ns - t.waits_ns >= t.config.policy.deadlock_check_ns:
+        policy = t.config.policy
+        # A round under way is left alone, unless somebody who was asked must be dead by now.
+        patience_ns = policy.death_ns if t.waits_open else policy.deadlock_check_ns
+        if not t.waits_ns or t.now_ns - t.waits_ns >= patience_ns:
             t.doomed = []
             self._ask_waits()
 
@@ -463,6 +468,7 @@ class GlobalScheduler:
         t = self.tables
         t.waits_round += 1
         t.waits_ns = t.now_ns
+        t.waits_open = True
         t.waits = {}
         for node in t.nodes.values():
             self._send(node, WaitsAsked, t.waits_round)
@@ -476,6 +482,7 @@ class GlobalScheduler:
             return
         reports = {number: t.waits[number] for number in t.nodes}
         t.waits = {}
+        t.waits_open = False
         if not waits.is_consistent(reports):
             t.doomed = []
             return

@@ -70,6 +70,8 @@ class Flows:
         now_ns = self._clock.now_ns
         self._sendings[self._last] = Sending(source, target, order, cell, now_ns)
         self.network.start(self._last, source.machine, target.machine, order.size_bytes, now_ns)
+        if self._cluster.is_cut(source.machine, target.machine):
+            self._clock.after(self._cluster.costs.stall_ns, self._give_up, [self._last])
         self.changed()
 
     def receive(self, target: SimNode, order: ef.ReceiveObject) -> None:
