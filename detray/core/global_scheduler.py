@@ -354,7 +354,6 @@ class GlobalScheduler:
                 del table[m.task]
         declined = t.nodes.get(m.declined)
         if declined is not None:
-            declined.placed -= 1
             for offer in declined.offers:
                 if offer.task == m.task:
                     declined.offers.remove(offer)
@@ -413,7 +412,6 @@ class GlobalScheduler:
     def _place(self, request: PlacementRequested, node: Node) -> None:
         t = self.tables
         del t.requests[request.task]
-        node.placed += 1
         node.offers.append(Offer(t.now_ns, request.task, request.demand))
         take_room(node, request.demand)
         t.roomy.pop(node.id, None)

@@ -25,7 +25,7 @@ def peer_of(s: Step, node: NodeID) -> Peer | None:
     t = s.t
     peer = t.peers.get(node)
     if peer is None and node > t.highest_node and node != t.node:
-        peer = t.peers[node] = Peer(node, announced=False)
+        peer = t.peers[node] = Peer(node)
     return peer
 
 

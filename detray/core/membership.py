@@ -85,7 +85,7 @@ def on_node_announced(s: Step, m: NodeAnnounced) -> None:
     peer = t.peers.get(m.node)
     if peer is None:
         peer = t.peers[m.node] = Peer(m.node)
-    peer.name, peer.totals, peer.announced = m.name, m.totals, True
+    peer.name, peer.totals = m.name, m.totals
 
 
 def on_peer_silent(s: Step, m: PeerSilent) -> None:

@@ -46,8 +46,6 @@ class Node(msgspec.Struct):
     names: tuple[str, ...] = ()
     free: dict[str, int] = {}
     backlog: int = 0
-    placed: int = 0
-    """Placements that this node was named for and that were not declined."""
     confirmed: int = 0
     """Placements that had reached it when it reported last."""
     offers: list[Offer] = []

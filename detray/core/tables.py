@@ -230,12 +230,11 @@ class Shared(msgspec.Struct):
 
 
 class Peer(msgspec.Struct):
-    """Another living node; one not `announced` was heard of before the head named it."""
+    """Another living node; without a name the head has not announced it here yet."""
 
     id: NodeID
     name: str = ""
     totals: tuple[tuple[str, int], ...] = ()
-    announced: bool = True
     sent: int = 0
     received: int = 0
     functions: dict[FunctionID, None] = {}
