@@ -39,7 +39,9 @@ from detray.ids import ClientID, JobNumber, job_of
 def on_driver_connected(s: Step, m: DriverConnected) -> None:
     """Enter a driver and ask the head for a job number; the first one makes this node join."""
     t = s.t
-    t.clients[m.client] = Client(m.client, DRIVER, m.pid, entrypoint=m.entrypoint)
+    t.clients[m.client] = Client(
+        m.client, DRIVER, m.pid, entrypoint=m.entrypoint, namespace=m.namespace
+    )
     if t.node >= 0:
         request_job(s, t.clients[m.client])
     elif not t.link_seq:
@@ -50,12 +52,17 @@ def join(s: Step) -> None:
     """Ask the head to become a member."""
     totals = resources.totals_of(s.t.pool)
     name, is_reporting = s.t.config.node_name, s.t.reporting
-    s.to_head(NodeJoined(s.next_link_seq(), name, totals, is_reporting))
+    config = s.t.config
+    s.to_head(
+        NodeJoined(s.next_link_seq(), name, totals, is_reporting, config.address, config.labels)
+    )
 
 
 def request_job(s: Step, client: Client) -> None:
     """Ask the head for the job number of a driver."""
-    s.to_head(JobRequested(s.next_link_seq(), s.t.node, client.id, client.entrypoint))
+    s.to_head(
+        JobRequested(s.next_link_seq(), s.t.node, client.id, client.entrypoint, client.namespace)
+    )
 
 
 def on_job_admitted(s: Step, m: JobAdmitted) -> None:

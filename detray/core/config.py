@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-CORE_REVISION = 3
+CORE_REVISION = 4
 """Raised whenever the same stimuli may give other effects: replay is exact within one revision."""
 
 KIB = 1024
@@ -88,6 +88,10 @@ class LocalConfig(msgspec.Struct, frozen=True, kw_only=True):
     stop_with_last_driver: bool = True
     """A private cluster ends when its driver does."""
     prestart_workers: int = 0
+    address: str = ""
+    """Where other nodes reach this one."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by key."""
     policy: Policy = Policy()
 
 

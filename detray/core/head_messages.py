@@ -10,17 +10,23 @@ import msgspec
 
 from detray.ids import ClientID, JobNumber, NodeID, ObjectID, TaskID
 
+Labels = tuple[tuple[str, str], ...]
+"""Labels of a node, sorted by key."""
+
 
 class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200):
     """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join.
 
     With `is_reporting` it will report its load now and then: its silence means its death.
+    `address` is where other nodes reach it; cores only pass it on.
     """
 
     link_seq: int
     name: str
     totals: tuple[tuple[str, int], ...]
     is_reporting: bool = False
+    address: str = ""
+    labels: Labels = ()
 
 
 class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
@@ -38,6 +44,7 @@ class JobRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2
     node: NodeID
     client: ClientID
     entrypoint: str
+    namespace: str = ""
 
 
 class JobAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=203):
@@ -114,6 +121,8 @@ class NodeAnnounced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     incarnation: int
     name: str
     totals: tuple[tuple[str, int], ...]
+    address: str = ""
+    labels: Labels = ()
 
 
 class NodeBuried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=210):
@@ -129,6 +138,23 @@ class JobClosed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=211)
 
     link_seq: int
     job: JobNumber
+
+
+class JobOpened(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=220):
+    """Head to every other node: a driver at `node` is job `job`. A later joiner hears it, too."""
+
+    link_seq: int
+    job: JobNumber
+    node: NodeID
+    namespace: str
+
+
+class NodeLeft(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=221):
+    """Node to head: it ends, in order; nothing more comes from it."""
+
+    link_seq: int
+    node: NodeID
+    reason: str
 
 
 class RunsRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=212):
@@ -240,6 +266,7 @@ HeadMessage = (
     | DemandInfeasible
     | NodeAnnounced
     | NodeBuried
+    | JobOpened
     | JobClosed
     | RunsRecalled
     | WaitsAsked
@@ -248,6 +275,7 @@ HeadMessage = (
 """From the global scheduler to a node."""
 NodeMessage = (
     NodeJoined
+    | NodeLeft
     | JobRequested
     | JobEnded
     | PlacementRequested

@@ -13,14 +13,16 @@ Rules (PROTOCOL N15, N16, T4, D 35 to 38)
 from __future__ import annotations
 
 from detray.core import clients
-from detray.core.effects import LeaveCluster
+from detray.core.effects import LeaveCluster, StopNode
 from detray.core.handover import lose_run
 from detray.core.head_messages import (
     JobClosed,
+    JobOpened,
     LoadReported,
     NodeAdmitted,
     NodeAnnounced,
     NodeBuried,
+    NodeLeft,
     PeerReachable,
     PeerUnreachable,
 )
@@ -31,7 +33,7 @@ from detray.core.pulls import end_pulls_from
 from detray.core.runs import cancel_task
 from detray.core.states import Assigned, Delivered
 from detray.core.step import Step
-from detray.core.stimuli import Fenced, NodeStarted, PeerHeard, PeerSilent
+from detray.core.stimuli import Fenced, NodeStarted, NodeStopping, PeerHeard, PeerSilent
 from detray.core.tables import DRIVER, HERE, Object, Peer, Shared
 from detray.core.tasks import end_task, fail_task
 from detray.core.values import lose_copy
@@ -66,6 +68,13 @@ def take_early(s: Step) -> list[PeerMessage]:
     return early
 
 
+def on_node_stopping(s: Step, m: NodeStopping) -> None:
+    """This node ends: the others need not wait for its silence."""
+    if s.t.node >= 0:
+        s.to_head(NodeLeft(s.next_link_seq(), s.t.node, m.reason))
+    s.out.append(StopNode(m.reason))
+
+
 def on_fenced(s: Step, m: Fenced) -> None:
     """This incarnation is dead for everybody else."""
     if not s.t.config.policy.fencing_off:
@@ -85,7 +94,7 @@ def on_node_announced(s: Step, m: NodeAnnounced) -> None:
     peer = t.peers.get(m.node)
     if peer is None:
         peer = t.peers[m.node] = Peer(m.node)
-    peer.name, peer.totals = m.name, m.totals
+    peer.name, peer.totals, peer.address = m.name, m.totals, m.address
 
 
 def on_peer_silent(s: Step, m: PeerSilent) -> None:
@@ -104,8 +113,14 @@ def on_peer_heard(s: Step, m: PeerHeard) -> None:
         s.to_head(PeerReachable(s.next_link_seq(), s.t.node, m.node))
 
 
+def on_job_opened(s: Step, m: JobOpened) -> None:
+    """A job whose driver is at another node began."""
+    s.t.jobs_elsewhere[m.job] = m.node
+
+
 def on_job_closed(s: Step, m: JobClosed) -> None:
     """A job whose driver is at another node is over."""
+    s.t.jobs_elsewhere.pop(m.job, None)
     clients.end_job(s, m.job)
     for number, template in list(s.t.templates.items()):
         if job_of(template.function) == m.job:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from detray.core.head_messages import PlacementRequested
+from detray.core.head_messages import Labels, PlacementRequested
 from detray.ids import NodeID, TaskID
 
 MASK = (1 << 64) - 1
@@ -52,6 +52,8 @@ class Node(msgspec.Struct):
     heard_ns: int = -1
     """When it last said anything; -1: it never reports, so silence means nothing."""
     recalled_ns: int = 0
+    address: str = ""
+    labels: Labels = ()
 
     @property
     def slots(self) -> int:

@@ -334,6 +334,12 @@ class NodeStarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=11
     """The node's service is up and part of a cluster: it joins without waiting for a driver."""
 
 
+class NodeStopping(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=119):
+    """Somebody told the node's service to end, in order: it leaves the cluster."""
+
+    reason: str
+
+
 class Fenced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112):
     """The head refuses this incarnation: it was buried. Nothing it still says counts."""
 
@@ -418,6 +424,7 @@ DriverStimulus = (
     | SegmentOpened
     | SegmentFailed
     | NodeStarted
+    | NodeStopping
     | Fenced
     | PeerSilent
     | PeerHeard

@@ -77,6 +77,7 @@ class Client(msgspec.Struct):
     job: JobNumber = JobNumber(0)
     connected: bool = True
     entrypoint: str = ""
+    namespace: str = ""
     held: dict[ObjectID, None] | None = None
     pins: dict[ObjectID, int] = {}
     blocks: dict[ObjectID, Block] = {}
@@ -235,6 +236,7 @@ class Peer(msgspec.Struct):
     id: NodeID
     name: str = ""
     totals: tuple[tuple[str, int], ...] = ()
+    address: str = ""
     sent: int = 0
     received: int = 0
     functions: dict[FunctionID, None] = {}
@@ -405,6 +407,8 @@ class Tables(msgspec.Struct):
     past_bytes: int = 0
     parked: dict[TaskID, RunDone] = {}
     """Results that wait for the owners of the references in them."""
+    jobs_elsewhere: dict[JobNumber, NodeID] = {}
+    """Jobs whose drivers are at other nodes, and where."""
     closed_jobs: dict[JobNumber, None] = {}
     next_shipped: int = 1
     received: int = 0

@@ -30,7 +30,7 @@ CONSTANT = {
     "Tables.head_seq": "the session under the link counts what comes from the head",
 }
 """Fields of rows that need not vary, and why."""
-CONFIGURED = ("Policy.", "LocalConfig.")
+CONFIGURED = ("Policy.", "LocalConfig.", "Client.namespace", "Peer.address")
 MESSAGES = tuple(f"{name}." for name, kind in vars(pm).items() if isinstance(kind, type))
 """Tables keep some messages as they came; what they are is not the tables' business."""
 

@@ -281,6 +281,10 @@ def _started(s: Stage, w: Words) -> Stimuli:
     return [st.NodeStarted()]
 
 
+def _stopping(s: Stage, w: Words) -> Stimuli:
+    return [st.NodeStopping(w.text("reason", "it was told to end"))]
+
+
 def _fenced(s: Stage, w: Words) -> Stimuli:
     return [st.Fenced(w.text("reason", "it was buried"))]
 
@@ -303,6 +307,7 @@ DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
     "lost": _lost, "retracted": _retracted, "start-failed": _start_failed,
     "client-lost": _client_lost, "process-gone": _process_gone, "moved": _moved,
     "move-failed": _move_failed, "segment-opened": _segment_opened,
-    "segment-failed": _segment_failed, "started": _started, "fenced": _fenced, "silent": _silence,
+    "segment-failed": _segment_failed, "started": _started, "stopping": _stopping,
+    "fenced": _fenced, "silent": _silence,
     "heard": _silence, "corrupted": _corrupted,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detray.core.config import GlobalConfig
-from detray.core.global_scheduler import GlobalTables
+from detray.core.head_tables import GlobalTables
 from detray.core.placement import Node
 from detray.ids import NodeID
 from detray_sim.experiment import run

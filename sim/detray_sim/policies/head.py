@@ -11,36 +11,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from detray.core.config import GlobalConfig
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import PlacementRequested
-from detray.core.placement import Demand
+from detray.core.head_step import HeadStep
+from detray.core.placement import Demand, Placement
+from detray.core.placer import Placer
 from detray.ids import TaskID
 from detray_sim.policies.pairs import Pairs
 
 _Entry = tuple[int, int, TaskID, int]
 
 
-class KnowingHead(GlobalScheduler):
-    """A global scheduler for policies that count themselves what their nodes were given."""
+class KnowingPlacer(Placer):
+    """A queue for policies that count themselves what their nodes were given."""
 
-    def __init__(self, config: GlobalConfig) -> None:
-        super().__init__(config)
+    def __init__(self, s: HeadStep, placement: Placement) -> None:
+        super().__init__(s, placement)
         self._waiting: dict[Demand, list[_Entry]] = {}
 
-    def _enter(self, request: PlacementRequested) -> None:
-        t = self.tables
+    def enter(self, request: PlacementRequested) -> None:
+        t = self.s.t
         t.requests[request.task] = request
         t.next_number += 1
         entry = (self.placement.rank(request), t.next_number, request.task, request.attempt)
         heappush(self._waiting.setdefault(request.demand, []), entry)
-        self._changed = True
+        self.s.changed = True
 
-    def _place_all(self) -> None:
+    def place_all(self) -> None:
         if isinstance(self.placement, Pairs):
             self._place_pairs(self.placement)
             return
-        nodes = self.tables.nodes.values()
+        nodes = self.s.t.nodes.values()
         open_demands = [demand for demand, queue in self._waiting.items() if queue]
         while open_demands:
             demand = min(open_demands, key=lambda d: self._waiting[d][0])
@@ -52,17 +53,17 @@ class KnowingHead(GlobalScheduler):
                 continue
             heappop(queue)
             if request is not None and node is not None:
-                self._place(request, node)
+                self.place(request, node)
             if not queue:
                 open_demands.remove(demand)
 
     def _request(self, entry: _Entry) -> PlacementRequested | None:
-        request = self.tables.requests.get(entry[2])
+        request = self.s.t.requests.get(entry[2])
         return request if request is not None and request.attempt == entry[3] else None
 
     def _place_pairs(self, policy: Pairs) -> None:
         for request, node in policy.pairs(list(self._in_order())):
-            self._place(request, node)
+            self.place(request, node)
         for demand, queue in self._waiting.items():
             self._waiting[demand] = [entry for entry in queue if self._request(entry) is not None]
 
@@ -72,3 +73,9 @@ class KnowingHead(GlobalScheduler):
             request = self._request(entry)
             if request is not None:
                 yield request
+
+
+class KnowingHead(GlobalScheduler):
+    """A global scheduler whose policy knows the workload."""
+
+    placer_kind = KnowingPlacer

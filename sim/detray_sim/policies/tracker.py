@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from heapq import heappop
 
-from detray.core.global_scheduler import GlobalTables
+from detray.core.head_tables import GlobalTables
 from detray.core.placement import Demand, Node
 from detray.ids import NodeID
 from detray_sim.policies.knowledge import Knowledge, Output

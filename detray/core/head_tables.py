@@ -1,0 +1,56 @@
+"""The tables of the global scheduler: plain data, ids instead of pointers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from detray.core.config import GlobalConfig
+from detray.core.head_messages import PlacementRequested, WaitsReported
+from detray.core.placement import Node
+from detray.ids import ClientID, JobNumber, NodeID, TaskID
+
+
+class Job(msgspec.Struct):
+    """A driver's program, while it lasts."""
+
+    number: JobNumber
+    node: NodeID
+    entrypoint: str
+    namespace: str = ""
+
+
+class GlobalTables(msgspec.Struct):
+    """All state of the head between two steps (a policy's own state aside)."""
+
+    config: GlobalConfig
+    now_ns: int = 0
+    next_node: int = 0
+    next_job: int = 1
+    next_number: int = 0
+    nodes: dict[NodeID, Node] = {}
+    roomy: dict[NodeID, None] = {}
+    """Nodes with free CPU (or none at all), the one longest not chosen first."""
+    spare: dict[NodeID, None] = {}
+    """Nodes without, whose queue is not full; in the same order."""
+    lives: dict[str, int] = {}
+    """By name, how often a node of that name was admitted."""
+    jobs: dict[JobNumber, Job] = {}
+    requests: dict[TaskID, PlacementRequested] = {}
+    """Asked and not answered yet."""
+    queue: list[tuple[int, int, TaskID, int]] = []
+    """Heap of (rank, number, task, attempt); entries of answered requests are skipped."""
+    unplaced: dict[TaskID, PlacementRequested] = {}
+    """Requests that no node can meet as the cluster stands; tried again when a node joins."""
+    unreachable: dict[str, int] = {}
+    """By "a b": since when a says that it cannot reach b (one way may be open, the other not)."""
+    waits_round: int = 0
+    waits_ns: int = 0
+    waits_open: bool = False
+    """Not all have answered yet."""
+    waits: dict[NodeID, WaitsReported] = {}
+    """What nodes said in this round of who waits for whom."""
+    doomed: list[tuple[NodeID, ClientID, int]] = []
+    """Gets that were stuck in the round before."""
+    check_ns: int = 0
+    place_ns: int = 0
+    counts: dict[str, int] = {}
