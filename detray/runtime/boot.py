@@ -12,6 +12,48 @@ from detray.runtime.spawn import SpawnedService
 _FLIGHT_BYTES = 64 << 20
 
 
+class TlsFiles(msgspec.Struct, frozen=True):
+    """Paths of PEM files: our certificate, its key, and the authority that signed all of them."""
+
+    certificate: str
+    key: str
+    authority: str
+
+
+class ClusterBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process of a cluster is told about it."""
+
+    cluster: str
+    """The cluster's id: 32 hexadecimal digits, made with its first head."""
+    token: bytes
+    """The secret that every process of the cluster has."""
+    listen_host: str
+    """The address to bind, "0.0.0.0" or "::" for all."""
+    listen_port: int = 0
+    """0: any that is free."""
+    advertise: str = ""
+    """The host that others are told to connect to; "" for the one that is bound."""
+    head: str = ""
+    """host:port of the head; "" in the head's own boot order."""
+    tls: TlsFiles | None = None
+
+
+class HeadBoot(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a head process is told."""
+
+    cluster: ClusterBoot
+    global_: GlobalConfig = GlobalConfig()
+    session_dir: str = ""
+    store: str = ""
+    """file:DIRECTORY, or redis://... with the local log in `store_dir`."""
+    store_dir: str = ""
+    """Where the local log is, whatever the store; made if missing."""
+    web_port: int = 0
+    """Of the page and of /metrics, on loopback; 0: any that is free, -1: none."""
+    record: str = ""
+    flight_bytes: int = _FLIGHT_BYTES
+
+
 class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that a service and its zygote are told, the module search path aside."""
 
@@ -29,6 +71,29 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
     entrypoint: str = ""
     log_to_driver: bool = True
+    cluster: ClusterBoot | None = None
+    """None for a private session, which has its head in itself and ends with its driver."""
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """A cluster process is up; what it wrote into `cluster.json`."""
+
+    info: dict[str, str | int]
+
+
+class NotReady(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """It could not start, or not join, and ends."""
+
+    reason: str
+
+
+Readiness = Ready | NotReady
+"""The one frame that a cluster process sends to whoever started it, on the client socket."""
+
+
+def tell_head(head: SpawnedService, boot: HeadBoot) -> None:
+    """Complete `boot` with its session, and send it."""
+    head.tell(msgspec.msgpack.encode(msgspec.structs.replace(boot, session_dir=head.session_dir)))
 
 
 def tell_service(service: SpawnedService, boot: BootConfig) -> None:

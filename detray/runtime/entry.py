@@ -6,9 +6,10 @@ Rules
   at the same time on two cores, and every millisecond here is one of `init`.
 - Only builtin modules until the fork (`import socket` alone costs 3 to 20 ms).
 
-Arguments: `service SESSION_DIR CLIENT_FD LOG_FD BOOT_FD LOCK_FD` or, for a zygote that replaces a
-dead one, `zygote SESSION_DIR CONTROL_FD BOOT_FD LOCK_FD`. The boot pipe carries a u32, so many
-bytes of sys.path joined by NUL, and (for a service) a msgpack `BootConfig`.
+Arguments: `service SESSION_DIR CLIENT_FD LOG_FD BOOT_FD LOCK_FD`, the same with `head` for the head
+of a cluster, or, for a zygote that replaces a dead one, `zygote SESSION_DIR CONTROL_FD BOOT_FD
+LOCK_FD`. The boot pipe carries a u32, so many bytes of sys.path joined by NUL, and (but for a zygote)
+the boot order in msgpack.
 """
 
 import _signal
@@ -59,6 +60,15 @@ def _run_service(session_dir: str, client_fd: int, log_fd: int, boot_fd: int, lo
     )
 
 
+def _run_head(client_fd: int, log_fd: int, boot_fd: int, lock_fd: int) -> None:
+    os.setsid()
+    os.close(log_fd)
+    from detray.runtime.head.main import main
+
+    del sys.modules["typing_extensions"]
+    main(client_fd=client_fd, boot_fd=boot_fd, lock_fd=lock_fd)
+
+
 def _run_zygote(session_dir: str, control_fd: int) -> None:
     from detray.runtime.zygote import main
 
@@ -70,11 +80,13 @@ if __name__ == "__main__":
     # Ctrl-C in the driver's terminal is the driver's: it reaches neither this process nor workers.
     _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
     mode, directory, *fds = sys.argv[1:]
-    sys.path[:] = read_paths(int(fds[2 if mode == "service" else 1]))
+    sys.path[:] = read_paths(int(fds[1 if mode == "zygote" else 2]))
     # msgspec looks for it first and is content without; it would cost 15 ms. Given back afterwards.
     sys.modules["typing_extensions"] = None  # type: ignore[assignment]
     if mode == "service":
         _run_service(directory, *map(int, fds))
+    elif mode == "head":
+        _run_head(*map(int, fds))
     else:
         os.close(int(fds[1]))
         _run_zygote(directory, int(fds[0]))

@@ -3,6 +3,7 @@
     <tmp>/detray-<uid>/<pid>-<n>/     one session, mode 0700, made by the driver `pid`
         lock                          flock'ed from before the directory has its name until the end
         service.sock                  where observers and later drivers connect
+        cluster.json, token           of a process of a cluster: where it is, and its secret
         segment-<n>                   large values that did not fit into the arena
     <tmp>/detray-<uid>/flights/       flight recorders written out after something went wrong
 
@@ -20,6 +21,8 @@ from typing import NamedTuple
 
 LOCK_NAME = "lock"
 SOCKET_NAME = "service.sock"
+INFO_NAME = "cluster.json"
+TOKEN_NAME = "token"
 _FLIGHTS_NAME = "flights"
 _NEW = ".new-"
 _SOCKET_PATH_MAX = 100

@@ -75,8 +75,11 @@ class SpawnedService:
             os.kill(self.pid, signal.SIGKILL)
 
 
-def begin_service(sys_path: list[str]) -> SpawnedService:
-    """Start a service process that imports from `sys_path` and then waits to be told the rest.
+def begin_service(sys_path: list[str], mode: str = "service", log_name: str = "") -> SpawnedService:
+    """Start a process that imports from `sys_path` and then waits to be told the rest.
+
+    `mode` is "service", or "head" for the head of a cluster. With `log_name` its standard error is
+    that file in its session directory, and it holds nothing of ours.
 
     Raises OSError if no session directory or process can be made.
     """
@@ -86,7 +89,8 @@ def begin_service(sys_path: list[str]) -> SpawnedService:
     read_fd, write_fd = os.pipe()
     try:
         inherited = (theirs.fileno(), log_theirs.fileno(), read_fd, session.lock_fd)
-        pid = spawn_entry(["service", session.directory], inherited)
+        log_path = os.path.join(session.directory, log_name) if log_name else ""
+        pid = spawn_entry([mode, session.directory], inherited, log_path)
     except BaseException:
         ours.close()
         log_ours.close()
@@ -108,10 +112,11 @@ def begin_service(sys_path: list[str]) -> SpawnedService:
     )
 
 
-def spawn_entry(arguments: list[str], inherited: tuple[int, ...]) -> int:
+def spawn_entry(arguments: list[str], inherited: tuple[int, ...], log_path: str = "") -> int:
     """Spawn `entry.py` with copies of `inherited`, whose numbers follow `arguments`; the pid.
 
-    Its standard error is ours, so that a crash is seen; its input and output are empty.
+    Its standard error is `log_path`, or ours, so that a crash is seen; its input and output are
+    empty.
     """
     if not sys.executable:
         raise RuntimeError("sys.executable is empty: detray cannot start its service process")
@@ -121,6 +126,9 @@ def spawn_entry(arguments: list[str], inherited: tuple[int, ...]) -> int:
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
     ]
+    if log_path:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        actions.append((os.POSIX_SPAWN_OPEN, 2, log_path, flags, 0o600))
     actions += [(os.POSIX_SPAWN_DUP2, fd, base + i) for i, fd in enumerate(inherited)]
     numbers = [str(base + i) for i in range(len(inherited))]
     command = [sys.executable, *_interpreter_options(), "-P", _ENTRY, *arguments, *numbers]

@@ -1,0 +1,1 @@
+"""The head of a cluster: the global scheduler in a process of its own."""
