@@ -168,6 +168,10 @@ class LocalScheduler:
         t = self.tables
         return len(t.tasks) + len(t.objects) + len(t.workers) + len(t.templates)
 
+    def describe(self, topic: str, limit: int = 1000) -> object:
+        """Plain data for people, between two steps (`status.describe`)."""
+        return status.describe(self._step, topic, limit)
+
     def snapshot(self) -> bytes:
         """All state between two steps, to be given to `restore`."""
         return encode_tables(self.tables)

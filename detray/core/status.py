@@ -16,18 +16,20 @@ Description = dict[str, object]
 
 def on_status_requested(s: Step, m: StatusRequested) -> None:
     """Describe the node, or list the rows of one table, at most `limit` of them."""
-    limit = max(0, m.limit)
-    description: object
-    if m.topic == "tasks":
-        description = [_task(s, row) for row in list(s.t.tasks.values())[:limit]]
-    elif m.topic == "objects":
-        description = [_object(row) for row in list(s.t.objects.values())[:limit]]
-    elif m.topic == "workers":
-        description = [_worker(s, row) for row in list(s.t.workers.values())[:limit]]
-    else:
-        description = summary(s)
-    body = msgspec.msgpack.encode(description)
+    body = msgspec.msgpack.encode(describe(s, m.topic, m.limit))
     s.out.append(ReportStatus(m.client, m.request, body))
+
+
+def describe(s: Step, topic: str, limit: int) -> object:
+    """Plain data about a topic: rows of one table, at most `limit`, or a page about the node."""
+    limit = max(0, limit)
+    if topic == "tasks":
+        return [_task(s, row) for row in list(s.t.tasks.values())[:limit]]
+    if topic == "objects":
+        return [_object(row) for row in list(s.t.objects.values())[:limit]]
+    if topic == "workers":
+        return [_worker(s, row) for row in list(s.t.workers.values())[:limit]]
+    return summary(s)
 
 
 def summary(s: Step) -> Description:
