@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import msgspec
 
+from detray.core.durable import DurableEvent
 from detray.core.head_messages import (
     HeadMessage,
     NodeMessage,
@@ -346,6 +347,16 @@ ClientMessage = (
     | RefuseBlock
     | ReportStatus
     | ExitWorker
+class Persist(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=118):
+    """Commit these events to the head's store before any other effect of this step leaves.
+
+    Always the first effect of its step. Cannot fail: a head whose store does not take them stops,
+    and nothing of this step was said; what it decided is decided anew by the next head.
+    """
+
+    events: tuple[DurableEvent, ...]
+
+
     | Notify
     | FailRequest
 )
@@ -370,3 +381,4 @@ Order = (
     | LeaveCluster
 )
 Effect = ClientMessage | Order
+    | Persist

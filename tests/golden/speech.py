@@ -113,6 +113,10 @@ def _to_node(e: ef.SendToNode, cast: Cast) -> str:
     return f"{cast.node_name(e.node)} <- {_message(e.message, cast)}"
 
 
+def _persist(e: ef.Persist, cast: Cast) -> str:
+    return "write " + "\nwrite ".join(_message(event, cast).rstrip() for event in e.events)
+
+
 def _to_peer(e: ef.SendToPeer, cast: Cast) -> str:
     return f"{cast.node_name(e.node)} <- {peers.say(e.message, cast)}"
 
@@ -192,3 +196,4 @@ _ORDERS: dict[type, Callable[[Any, Cast], str]] = {
     ef.LeaveCluster: lambda e, c: f"leave the cluster: {e.reason}",
 }
 SAYINGS = _MESSAGES | _ORDERS
+    ef.Persist: _persist,
