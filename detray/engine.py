@@ -56,11 +56,15 @@ class EngineClient(Protocol):
     def dropped(self, item: ObjectID, /) -> object:
         """One is gone; called from `__del__`."""
 
-    def claim(self, item: ObjectID, /) -> object:
-        """Count a reference that the user's own pickling brought."""
+    @property
+    def session(self) -> str:
+        """What tells this session from all others, in pickled references."""
 
-    def pin_forever(self, item: ObjectID, /) -> object:
-        """Hold `item` until the job ends."""
+    def claim(self, item: ObjectID, owner: NodeID, /) -> object:
+        """Count a reference that the user's own pickling brought; `owner` is its node."""
+
+    def pin_forever(self, item: ObjectID, /) -> NodeID:
+        """Hold `item` until the job ends; the node that owns it."""
 
     def reserve_function(self) -> FunctionID:
         """A name for a function that will be exported."""

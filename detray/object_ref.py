@@ -10,7 +10,9 @@ neither confuse a later one nor be used in it.
 Pickling: the serializer of detray (`detray/serialization/pickling.py`) meets references itself and
 lists them, so that the message that carries the bytes grants them. Any other pickler gets
 `__reduce__` below: nobody then knows how many copies of the bytes there are, so the object is kept
-until the job ends.
+until the job ends. Such bytes name the object, the node that owns it and the session that both
+belong to; whoever loads them, on any node, claims the object from its owner (PROTOCOL D 14). Loaded
+in another session they give a reference that says so when it is used.
 
 This module stands below the runtime and imports nothing of detray but names and errors.
 """
@@ -22,7 +24,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, final
 
 from detray.errors import NotStartedError, OutOfBandRefError, StaleRefError
-from detray.ids import JobNumber, ObjectID, TaskID, job_of, task_of
+from detray.ids import JobNumber, NodeID, ObjectID, TaskID, job_of, task_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,11 +42,15 @@ class ReferenceCounter(Protocol):
     def dropped(self, item: ObjectID, /) -> object:
         """Note that one is gone. Called from `__del__`: only appends to a queue."""
 
-    def pin_forever(self, item: ObjectID, /) -> object:
-        """Hold `item` until the job ends."""
+    @property
+    def session(self) -> str:
+        """What tells this session, or cluster, from all others."""
 
-    def claim(self, item: ObjectID, /) -> object:
-        """Count a reference to `item` that no message granted."""
+    def pin_forever(self, item: ObjectID, /) -> NodeID:
+        """Hold `item` until the job ends; the node that owns it (-1: nobody here knows it)."""
+
+    def claim(self, item: ObjectID, owner: NodeID, /) -> object:
+        """Count a reference to `item`, owned by node `owner`, that no message granted."""
 
 
 def _no_session(item: ObjectID, /) -> None:
@@ -186,14 +192,16 @@ class ObjectRef(Generic[T_co]):
             lambda future: callback(future.exception() or future.result())
         )
 
-    def __reduce__(self) -> tuple[Callable[[ObjectID], ObjectRef[Any]], tuple[ObjectID]]:
+    def __reduce__(self) -> tuple[Callable[..., ObjectRef[Any]], tuple[ObjectID, NodeID, str]]:
         client = session_of(self)
         _warn_out_of_band(self)
-        client.pin_forever(self._id)
-        return claim_ref, (self._id,)
+        owner = client.pin_forever(self._id)
+        return claim_ref, (self._id, owner, client.session)
 
 
 NIL_ID = ObjectID(b"\xff" * 20)
+NO_OWNER = NodeID(-1)
+"""What a pickled reference says that nobody knew when it was pickled."""
 
 
 class _Deliver:
@@ -224,6 +232,13 @@ def session_of(ref: ObjectRef[Any]) -> Any:
 
 def stale(ref: ObjectRef[Any]) -> Exception:
     """The error for a reference that this process's session does not know."""
+    drop = ref._drop
+    if type(drop) is _Foreign:
+        return StaleRefError(
+            f"{ref!r} was pickled in the session {drop.session!r}, which this process is no part of"
+            f"{'' if _session is None else f' (it belongs to {_session.session!r})'}. A pickled "
+            "reference can be used while its session lives, by that session's processes"
+        )
     if _session is None:
         return NotStartedError(
             f"{ref!r} cannot be used: detray is not running in this process "
@@ -240,14 +255,41 @@ def is_current(ref: ObjectRef[Any]) -> bool:
     return ref._drop is _dropped
 
 
-def claim_ref(item: ObjectID) -> ObjectRef[Any]:
-    """Rebuild a reference from bytes that the user's own pickling made."""
+class _Foreign:
+    """Where a reference of another session reports its end: nowhere."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+
+    def __call__(self, item: ObjectID, /) -> None:
+        """Nobody counts it."""
+
+
+def claim_ref(item: ObjectID, owner: NodeID = NO_OWNER, session: str = "") -> ObjectRef[Any]:
+    """Rebuild a reference from bytes that the user's own pickling made.
+
+    One of another session cannot be used: its id may name another object here. Raises
+    NotStartedError without a session, StaleRefError for bytes of a detray that did not yet say
+    which session and which owner a reference has.
+    """
+    if not session:
+        raise StaleRefError(
+            f"a pickle contains ObjectRef({item.hex()}) in the form of an older detray, which does "
+            "not say which session it belongs to. Pickle it again with the detray that loads it"
+        )
     if _session is None:
         raise NotStartedError(
             f"a pickle contains ObjectRef({item.hex()}), but detray is not running in this "
             "process: call detray.init() first, in the job that the reference belongs to"
         )
-    _session.claim(item)
+    if session != _session.session:
+        foreign: ObjectRef[Any] = ObjectRef.__new__(ObjectRef)
+        foreign._id = item
+        foreign._drop = _Foreign(session)
+        return foreign
+    _session.claim(item, owner)
     return ObjectRef(item)
 
 

@@ -99,8 +99,11 @@ def _on_answer(books: Books, message: GetAnswered, cut: Payload, done: list[Tick
         ticket.finish(message, done)
 
 
-def _on_status(
-    books: Books, message: effects.ReportStatus, cut: Payload, done: list[Ticket]
+def _on_told(
+    books: Books,
+    message: effects.ReportStatus | effects.ConfirmPin,
+    cut: Payload,
+    done: list[Ticket],
 ) -> None:
     ticket = books.requests.pop(message.request, None)
     if ticket is not None:
@@ -188,7 +191,8 @@ _ENTER: dict[type, Callable[[Books, Any, Payload, list[Ticket]], None]] = {
     effects.GetAnswered: _on_answer,
     effects.GrantBlock: _on_block,
     effects.RefuseBlock: _on_block,
-    effects.ReportStatus: _on_status,
+    effects.ReportStatus: _on_told,
+    effects.ConfirmPin: _on_told,
     effects.ExitWorker: _on_exit,
     effects.Notify: _on_notice,
     effects.FailRequest: _on_notice,

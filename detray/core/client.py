@@ -23,7 +23,7 @@ from detray.core.run_queue import QueuedRun, RunQueue
 from detray.core.stimuli import ClientStimulus, ObjectPut, TaskSubmitted
 from detray.core.streams import Stream
 from detray.core.tickets import Ticket, TicketGroup
-from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
+from detray.ids import ClientID, NodeID, ObjectID, TaskID, TemplateID, return_object
 
 VALUES_BYTES_MAX = 256 << 20
 """Inline values kept by a client; the oldest go first."""
@@ -57,7 +57,7 @@ class Books:
         """Set by a worker that waits for anything to come into its queue."""
         self.notices: list[effects.Notify | effects.FailRequest] = []
         self.requests: dict[int, Ticket] = {}
-        """Answers awaited: to gets and for status."""
+        """Answers awaited: to gets, to pins and for status."""
         self.blocks: dict[ObjectID, Ticket] = {}
         """Blocks awaited."""
         self._last_request = 0
@@ -114,10 +114,18 @@ class Books:
         self._last_template += 1
         return TemplateID(self._last_template)
 
-    def claim(self, item: ObjectID) -> None:
-        """Count a reference that came by the user's own pickling."""
+    def claim(self, item: ObjectID, owner: NodeID) -> None:
+        """Count a reference that came by the user's own pickling, which said who owns it."""
         self.references.claim(item)
-        self.send(stimuli.RefClaimed(self.client, item))
+        self.send(stimuli.RefClaimed(self.client, item, owner))
+
+    def pin(self, item: ObjectID) -> Ticket:
+        """The program pickles a reference by itself; the answer is a `ConfirmPin`."""
+        ticket = Ticket((item,))
+        self._last_request = number = self._last_request + 1
+        self.requests[number] = ticket
+        self.send(stimuli.RefPinned(self.client, item, number))
+        return ticket
 
     def request(
         self,

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from detray.core import dispatch, freeing, objects, resources, runs
-from detray.core.effects import ExitWorker, FailRequest, KillWorker, StopNode, Welcome
+from detray.core.effects import (
+    ConfirmPin,
+    ExitWorker,
+    FailRequest,
+    KillWorker,
+    StopNode,
+    Welcome,
+)
 from detray.core.gets import leave
 from detray.core.head_messages import (
     JobAdmitted,
@@ -11,7 +18,7 @@ from detray.core.head_messages import (
     JobRequested,
     NodeJoined,
 )
-from detray.core.lending import claim, proxy, shared_of
+from detray.core.lending import home_of, keep_borrowed, proxy
 from detray.core.payloads import template_key, template_number
 from detray.core.states import Inline
 from detray.core.step import Step
@@ -144,9 +151,7 @@ def end_job(s: Step, job: JobNumber) -> None:
         del t.functions[function.id]
         objects.drop_contained(s, function.refs)
         s.drops.append(function.id)
-    for item in [item for item, owner in t.job_pins.items() if owner == job]:
-        del t.job_pins[item]
-        objects.drop_contained(s, (item,))
+    objects.drop_contained(s, tuple(t.job_pins.pop(job, ())))
 
 
 def _end_job_objects(s: Step, job: JobNumber) -> None:
@@ -264,16 +269,33 @@ def on_views_dropped(s: Step, m: ViewsDropped) -> None:
 def on_ref_pinned(s: Step, m: RefPinned) -> None:
     """A reference left the system by the user's own pickling: hold it for the job."""
     row: Object | None = s.t.objects.get(m.object)
-    if row is not None and m.object not in s.t.job_pins:
-        s.t.job_pins[m.object] = s.t.clients[m.client].job
+    if row is not None:
+        _pin_for_job(s, row, s.t.clients[m.client].job)
+    if m.request:
+        owner = home_of(s, row) if row is not None else HERE
+        s.out.append(ConfirmPin(m.client, m.request, owner))
+
+
+def _pin_for_job(s: Step, row: Object, job: JobNumber) -> None:
+    """Hold an object until the job ends, unless that has happened (last words of a worker)."""
+    if not job or job in s.t.closed_jobs:
+        return
+    pins = s.t.job_pins.setdefault(job, {})
+    if row.id not in pins:
+        pins[row.id] = None
         row.containers += 1
+        keep_borrowed(s, row)
 
 
 def on_ref_claimed(s: Step, m: RefClaimed) -> None:
-    """A reference came back from outside; the client counted one grant already."""
+    """A reference came back from outside; the client counted one grant already.
+
+    It is as good as its owner's answer. An object of ours that is not here any more has been freed:
+    a get says so.
+    """
     row = s.t.objects.get(m.object)
     if row is None and m.owner not in (HERE, s.t.node) and s.t.node >= 0:
         row = proxy(s, m.object, m.owner)
-        claim(s, row, shared_of(row))
     if row is not None:
         objects.grant(s, row, m.client)
+        keep_borrowed(s, row)

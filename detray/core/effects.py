@@ -188,6 +188,17 @@ class FailRequest(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=12
     text: str
 
 
+class ConfirmPin(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13):
+    """Answers RefPinned: the object is held here for the job; `owner` is the node that owns it.
+
+    -1: nobody here knows the object, so nothing is held.
+    """
+
+    client: ClientID
+    request: int
+    owner: NodeID
+
+
 # ------------------------------------------------------------------ orders to the driver
 
 
@@ -336,6 +347,16 @@ class LeaveCluster(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1
     reason: str
 
 
+class Persist(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=118):
+    """Commit these events to the head's store before any other effect of this step leaves.
+
+    Always the first effect of its step. Cannot fail: a head whose store does not take them stops,
+    and nothing of this step was said; what it decided is decided anew by the next head.
+    """
+
+    events: tuple[DurableEvent, ...]
+
+
 ClientMessage = (
     Welcome
     | DefineFunction
@@ -347,18 +368,9 @@ ClientMessage = (
     | RefuseBlock
     | ReportStatus
     | ExitWorker
-class Persist(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=118):
-    """Commit these events to the head's store before any other effect of this step leaves.
-
-    Always the first effect of its step. Cannot fail: a head whose store does not take them stops,
-    and nothing of this step was said; what it decided is decided anew by the next head.
-    """
-
-    events: tuple[DurableEvent, ...]
-
-
     | Notify
     | FailRequest
+    | ConfirmPin
 )
 Order = (
     StartWorker
@@ -379,6 +391,6 @@ Order = (
     | ReceiveObject
     | AbortReceive
     | LeaveCluster
+    | Persist
 )
 Effect = ClientMessage | Order
-    | Persist

@@ -74,7 +74,7 @@ def i3_uses_are_the_tasks_that_take(t: Tables) -> None:
 
 def i4_containers_are_what_holds_inside(t: Tables) -> None:
     """I4: `containers` counts values, definitions and job pins that hold the object."""
-    inside: Counter[bytes] = Counter(t.job_pins.keys())
+    inside: Counter[bytes] = Counter(item for pins in t.job_pins.values() for item in pins)
     for row in t.objects.values():
         inside.update(row.refs)
     for function in t.functions.values():

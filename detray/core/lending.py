@@ -171,6 +171,16 @@ def claim(s: Step, row: Object, shared: Shared) -> None:
         refuse(s, row, shared)
 
 
+def keep_borrowed(s: Step, row: Object) -> None:
+    """Somebody here holds the object by a claim of his own: if it is foreign, borrow it.
+
+    The row may be here for its value alone, as a top-level argument or as a copy that was kept.
+    """
+    shared = row.shared
+    if shared is not None and shared.home != HERE and not shared.orphan:
+        claim(s, row, shared)
+
+
 def on_borrow_confirmed(s: Step, m: BorrowConfirmed) -> None:
     """The owner holds the object for us: whoever gave us the reference may let go."""
     row = s.t.objects.get(m.object)

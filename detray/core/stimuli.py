@@ -204,10 +204,14 @@ class RunFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=14):
 
 
 class RefPinned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=15):
-    """A client pickled a reference by itself: the object is held until the job ends (rule 14)."""
+    """A client pickled a reference by itself: the object is held until the job ends (rule 14).
+
+    Answered by `ConfirmPin`, unless `request` is 0: nobody waits.
+    """
 
     client: ClientID
     object: ObjectID
+    request: int = 0
 
 
 class RefClaimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=16):

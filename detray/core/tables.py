@@ -371,7 +371,7 @@ class Tables(msgspec.Struct):
     resuming: list[GetKey] = []
     """Answered gets of blocked runs that wait for their CPU, oldest first."""
     blocked_count: int = 0
-    job_pins: dict[ObjectID, JobNumber] = {}
+    job_pins: dict[JobNumber, dict[ObjectID, None]] = {}
 
     block_queue: list[tuple[ClientID, ObjectID]] = []
     """Requests for blocks that found no room yet, oldest first."""

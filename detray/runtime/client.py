@@ -20,7 +20,7 @@ import msgspec
 
 from detray.core import stimuli
 from detray.core.client import BATCH_WEIGHT, Books
-from detray.core.effects import FailRequest, Notify, Place, ReportStatus, Welcome
+from detray.core.effects import ConfirmPin, FailRequest, Notify, Place, ReportStatus, Welcome
 from detray.core.streams import RunContext, Stream
 from detray.core.tickets import Ticket
 from detray.errors import EngineError, ServiceDiedError
@@ -39,6 +39,7 @@ from detray.runtime.flusher import Flusher
 from detray.runtime.forks import Forks
 from detray.runtime.frames import FrameReader
 from detray.runtime.getting import Fetcher
+from detray.runtime.session import session_name
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
 from detray.serialization.values import Serialized
@@ -76,6 +77,8 @@ class Client:
         self.lock = self.connection.lock
         self.export_lock = RLock()
         self.store = Store(*store, self._dropped_view)
+        self._session_dir = store[2]
+        self._session = ""
         self.created = self.books.references.created.append
         self._dropped = self.books.references.dropped.append
         self._values = self.books.values
@@ -106,17 +109,38 @@ class Client:
         if self._flusher.asleep:
             self._flusher.kick()
 
-    def claim(self, item: ObjectID) -> None:
+    @property
+    def session(self) -> str:
+        """The name of this session, or of the cluster that it is part of.
+
+        Raises ServiceDiedError if the service has taken it away already.
+        """
+        if not self._session:
+            try:
+                self._session = session_name(self._session_dir)
+            except FileNotFoundError:
+                raise self.error() from None
+        return self._session
+
+    def claim(self, item: ObjectID, owner: NodeID) -> None:
         """Count a reference that came by the user's own pickling."""
         with self.changing():
-            self.books.claim(item)
+            self.books.claim(item, owner)
         self.sent()
 
-    def pin_forever(self, item: ObjectID) -> None:
-        """Hold `item` until the job ends: the user pickles a reference by himself."""
-        self._say(stimuli.RefPinned(self.books.client, item))
-        # Who gets those bytes may claim the reference by another connection at once.
-        self.connection.flush()
+    def pin_forever(self, item: ObjectID) -> NodeID:
+        """Hold `item` until the job ends: the user pickles a reference by himself. Its owner.
+
+        Waits for the service: who gets those bytes may claim the reference at once, by another
+        connection or at another node, which must not overtake the pin.
+        """
+        with self.changing():
+            ticket = self.books.pin(item)
+        self.expect(ticket)
+        answer = ticket.answer
+        if not isinstance(answer, ConfirmPin):
+            raise EngineError(f"a pin was answered by {answer!r}")
+        return answer.owner
 
     # -------------------------------------------------------------- functions and tasks
 

@@ -90,6 +90,23 @@ def create_session() -> Session:
     raise RuntimeError(f"{base} is full")
 
 
+def session_name(directory: str) -> str:
+    """What tells a session from all others: its cluster's id, or, of a private one, its directory's
+    name and birth (process numbers come again). Any process of the session finds the same.
+
+    Raises FileNotFoundError if the session is over.
+    """
+    try:
+        with open(os.path.join(directory, INFO_NAME), "rb") as file:
+            import msgspec  # here: whoever starts a service has no time for it yet
+
+            return str(msgspec.json.decode(file.read())["cluster"])
+    except FileNotFoundError:
+        # Nobody writes into the lock: it is as old as the session.
+        born_ns = os.stat(os.path.join(directory, LOCK_NAME)).st_mtime_ns
+        return f"{os.path.basename(directory)}-{born_ns}"
+
+
 def remove_session(directory: str) -> None:
     """Remove a session directory and the files in it; not an error if it is gone already."""
     try:

@@ -111,6 +111,11 @@ SENTENCES: dict[type, Say] = {
         f"{who(m.client)} wants {task_name(task_of(m.object), h)} cancelled"
         f"{' by force' if m.force else ''}"
     ),
+    st.RefPinned: lambda m, h: f"{who(m.client)} pickles its reference to {short(m.object)} itself",
+    st.RefClaimed: lambda m, h: (
+        f"{who(m.client)} has unpickled a reference to {short(m.object)}"
+        f"{f' of node {m.owner}' if m.owner >= 0 else ''}"
+    ),
     st.RunFinished: _finished,
     st.RunFailed: _failed,
     st.WorkerReady: lambda m, h: f"{who(m.client)} is ready (pid {m.pid})",
@@ -131,6 +136,7 @@ SENTENCES: dict[type, Say] = {
         f"{short(e.object)} gets a block at {e.offset} of segment {e.segment}"
     ),
     ef.RefuseBlock: lambda e, h: f"there is no room for {short(e.object)}: {e.text}",
+    ef.ConfirmPin: lambda e, h: f"{who(e.client)} may let its reference go (request {e.request})",
     ef.StartWorker: lambda e, h: f"{who(e.client)} is to be started for job {e.job}",
     ef.KillWorker: lambda e, h: f"{who(e.client)} is killed",
     ef.ExitWorker: lambda e, h: f"{who(e.client)} is told to leave",

@@ -295,7 +295,7 @@ class CancelTask:
 
 
 class PinRef:
-    """Pickle a reference by itself: its object stays until the job ends. Sends None."""
+    """Pickle a reference by itself: its object stays until the job ends. Sends its owner's node."""
 
     __slots__ = ("object",)
 

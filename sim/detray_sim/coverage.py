@@ -22,8 +22,6 @@ UNREACHABLE = {
     "ObserverConnected": "programs of the simulator do not ask for status",
     "StatusRequested": "as above",
     "ReportStatus": "as above",
-    "RefPinned": "no script pickles a reference by itself yet",
-    "RefClaimed": "as above",
     "FailRequest": "a simulated client that makes no sense is a bug",
     "StopNode": "clusters of worlds outlive their drivers",
     "DumpRecorder": "worlds have no flight recorder",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detray.core import stimuli as st
-from detray.core.effects import GrantBlock, RefuseBlock
+from detray.core.effects import ConfirmPin, GrantBlock, RefuseBlock
 from detray.core.tickets import Ticket
 from detray.ids import NodeID, ObjectID, TemplateID
 from detray_sim import behaviour as do
@@ -266,14 +266,17 @@ def _on_cancel(process: SimProcess, play: Play, op: do.CancelTask) -> None:
     process.flush()
 
 
-def _on_pin(process: SimProcess, play: Play, op: do.PinRef) -> None:
-    process.books.send(st.RefPinned(process.client, op.object))
+def _on_pin(process: SimProcess, play: Play, op: do.PinRef) -> object:
+    def confirmed(play: Play, ticket: Ticket) -> None:
+        assert type(ticket.answer) is ConfirmPin
+        process.advance(play, ticket.answer.owner)
+
+    return process.wait_for(play, process.books.pin(op.object), confirmed)
 
 
 def _on_claim(process: SimProcess, play: Play, op: do.ClaimRef) -> None:
     books = process.books
-    books.references.claim(op.object)
-    books.send(st.RefClaimed(process.client, op.object, NodeID(op.owner)))
+    books.claim(op.object, NodeID(op.owner))
     books.references.created.append(op.object)
     play.uses[op.object] = play.uses.get(op.object, 0) + 1
 
@@ -298,5 +301,5 @@ PERFORM: dict[type, Callable[[SimProcess, Play, Any], Any]] = {
     do.ClaimRef: _on_claim,
     do.EndProcess: _on_end,
 }
-PAID_FIRST = frozenset((do.GetValues, do.WaitFor, do.CancelTask, do.EndProcess))
+PAID_FIRST = frozenset((do.GetValues, do.WaitFor, do.CancelTask, do.PinRef, do.EndProcess))
 """Before these the world catches up with a program that ran ahead."""

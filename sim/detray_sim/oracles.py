@@ -311,7 +311,8 @@ def pinned_by_jobs(tables: Iterable[Tables]) -> dict[ObjectID, None]:
     everywhere = list(tables)
     found: dict[ObjectID, None] = {}
     for t in everywhere:
-        found.update(dict.fromkeys(t.job_pins))
+        for pins in t.job_pins.values():
+            found.update(pins)
         for function in t.functions.values():
             found.update(dict.fromkeys(function.refs))
     stack = list(found)

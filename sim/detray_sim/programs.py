@@ -137,7 +137,7 @@ class Pen:
 FEATURES = (
     "large", "places", "scarce", "errors", "fickle", "max_calls", "nesting", "reads", "waits",
     "puts", "drops", "cancels", "timeouts", "catches", "closures", "handing", "carrying", "returns",
-    "sturdy",
+    "sturdy", "smuggling",
 )  # fmt: skip
 """What a program may have at all; each seed has about half of them."""
 
@@ -238,7 +238,13 @@ def _random_step(
                 if pen.chance(f"{label}/closure", "closures", 150)
                 else ()
             )
-            return Call(script, pen.some(f"{label}/args", slots, 3), nested, closure), 1
+            hidden = (
+                pen.some(f"{label}/smuggled", slots, 2)
+                if pen.chance(f"{label}/by_hand", "smuggling", 300)
+                else ()
+            )
+            args = pen.some(f"{label}/args", slots, 3)
+            return Call(script, args, nested, closure, smuggled=hidden), 1
         case "read":
             return _random_read(pen, label, slots), 0
         case "store":
@@ -404,7 +410,9 @@ def _borrows(pen: Pen) -> list[Script]:
             carries: tuple[int, ...] = (0,) if tape.flag(f"program/{label}/back", 500) else ()
         else:
             how = tape.pick(f"program/{label}/how", ("nested", "put", "closure"))
-            if how == "put":
+            if pen.chance(f"{label}/by_hand", "smuggling", 400):
+                steps.append(Call(place + 1, smuggled=(0,)))
+            elif how == "put":
                 steps += [Store(pen.size(label), (0,)), Call(place + 1, (), (1,))]
             elif how == "closure":
                 steps.append(Call(place + 1, (), (), (0,)))

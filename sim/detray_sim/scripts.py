@@ -31,10 +31,12 @@ from detray.ids import ObjectID, TaskID
 from detray_sim.behaviour import (
     BodyFailed,
     CancelTask,
+    ClaimRef,
     Compute,
     DropRefs,
     GetValues,
     Got,
+    PinRef,
     PutValue,
     ReadFailed,
     ReadTimedOut,
@@ -67,7 +69,8 @@ class Nap(msgspec.Struct, frozen=True, tag="nap"):
 class Call(msgspec.Struct, frozen=True, tag="call"):
     """Submit a script: `args` are awaited and read, `nested` are handed over as references.
 
-    `captured` are references in the closure of the function.
+    `captured` are references in the closure of the function. `smuggled` are pickled by the script
+    itself, so that nobody sees them in its arguments, and claimed by the script that is called.
     """
 
     script: int
@@ -76,6 +79,7 @@ class Call(msgspec.Struct, frozen=True, tag="call"):
     captured: tuple[int, ...] = ()
     size_bytes: int = 0
     """Of pickled arguments; 0: next to nothing."""
+    smuggled: tuple[int, ...] = ()
 
 
 class Store(msgspec.Struct, frozen=True, tag="store"):
@@ -210,6 +214,8 @@ class Order(msgspec.Struct, frozen=True):
     args: tuple[str, ...] = ()
     nested: tuple[str, ...] = ()
     captured: tuple[str, ...] = ()
+    smuggled: tuple[tuple[ObjectID, int, str], ...] = ()
+    """Id, owner's node and path of what the caller pickled by itself."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -312,6 +318,7 @@ def _perform(company: Company, number: int, run: Run) -> Steps:
     diary.paths[run.task] = order.path
     performance = _Performance(company, number, order, run)
     performance.open_arguments()
+    yield from performance.claim()
     yield from performance.steps()
     return performance.results()
 
@@ -338,6 +345,13 @@ class _Performance:
         self.slots += zip(run.refs, order.nested, strict=False)
         for got, path in zip(run.args, order.args, strict=True):
             self._take(got, path)
+
+    def claim(self) -> Steps:
+        """What was smuggled in becomes slots."""
+        for item, owner, path in self.order.smuggled:
+            yield ClaimRef(item, owner)
+            self.slots.append((item, path))
+        return ()
 
     def _take(self, got: Got, path: str) -> None:
         """A value that was read, or a failure that was caught."""
@@ -379,12 +393,17 @@ class _Performance:
     def _call(self, step: Call, path: str) -> Steps:
         args, nested = self._some(step.args), self._some(step.nested)
         captured = self._some(step.captured)
+        smuggled = []
+        for item, name in self._some(step.smuggled):
+            owner = yield PinRef(item)
+            smuggled.append((item, owner, name))
         order = Order(
             path,
             bool(self.token & 1),
             tuple([name for _, name in args]),
             tuple([name for _, name in nested]),
             tuple([name for _, name in captured]),
+            tuple(smuggled),
         )
         items = yield Submit(
             self.company.remote(step.script, tuple([item for item, _ in captured])),

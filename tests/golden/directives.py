@@ -156,7 +156,9 @@ def _cancel(s: Stage, w: Words) -> Stimuli:
 
 
 def _pin(s: Stage, w: Words) -> Stimuli:
-    return [st.RefPinned(s.cast.client(w.text("by", "d1")), s.cast.object(_one(w)))]
+    client = s.cast.client(w.text("by", "d1"))
+    s.requests[client] += 1
+    return [st.RefPinned(client, s.cast.object(_one(w)), s.requests[client])]
 
 
 def _claim(s: Stage, w: Words) -> Stimuli:

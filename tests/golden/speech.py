@@ -169,6 +169,10 @@ _MESSAGES: dict[type, Callable[[Any, Cast], str]] = {
         f"no block for {c.name(e.object)}: {Failure(e.failure).name}, {c.symbolic(e.text)}"
     ),
     ef.ReportStatus: _status,
+    ef.ConfirmPin: lambda e, c: (
+        f"pinned r{e.request}, "
+        + (f"owned by {c.node_name(e.owner)}" if e.owner >= 0 else "known to nobody")
+    ),
     ef.ExitWorker: lambda e, c: "exit",
     ef.Notify: lambda e, c: f"{e.level} ({e.kind}): {c.symbolic(e.text)}",
     ef.FailRequest: lambda e, c: f"refused {c.symbolic(e.what)}: {c.symbolic(e.text)}",
@@ -194,6 +198,6 @@ _ORDERS: dict[type, Callable[[Any, Cast], str]] = {
     ef.ReceiveObject: _receive_object,
     ef.AbortReceive: lambda e, c: f"stop receiving {c.name(e.object)}{_attempt(e.attempt)}",
     ef.LeaveCluster: lambda e, c: f"leave the cluster: {e.reason}",
+    ef.Persist: _persist,
 }
 SAYINGS = _MESSAGES | _ORDERS
-    ef.Persist: _persist,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from detray import object_ref, startup
-from detray.ids import FunctionID, ObjectID, TemplateID
+from detray.ids import FunctionID, NodeID, ObjectID, TemplateID
 from detray.serialization.calls import decode_call
 from detray.serialization.values import Serialized, deserialize
 
@@ -20,7 +20,8 @@ class QuietClient:
         self.made: list[ObjectID] = []
         self.gone: list[ObjectID] = []
         self.pinned: list[ObjectID] = []
-        self.claimed: list[ObjectID] = []
+        self.claimed: list[tuple[ObjectID, int]] = []
+        self.session = "here"
         self.exports: dict[FunctionID, tuple[bytes, str, tuple[ObjectID, ...]]] = {}
         self.templates: list[tuple[Any, ...]] = []
         self.submitted: list[tuple[TemplateID, int, Serialized | None, tuple[ObjectID, ...]]] = []
@@ -34,11 +35,12 @@ class QuietClient:
     def dropped(self, item: ObjectID) -> None:
         self.gone.append(item)
 
-    def pin_forever(self, item: ObjectID) -> None:
+    def pin_forever(self, item: ObjectID) -> NodeID:
         self.pinned.append(item)
+        return NodeID(7)
 
-    def claim(self, item: ObjectID) -> None:
-        self.claimed.append(item)
+    def claim(self, item: ObjectID, owner: NodeID) -> None:
+        self.claimed.append((item, owner))
 
     def reserve_function(self) -> FunctionID:
         self.reserved += 1

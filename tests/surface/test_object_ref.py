@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+import detray
 from detray import errors, exceptions, object_ref
 from detray.object_ref import ObjectRef
 from tests.surface.conftest import QuietClient, ref_id
@@ -86,7 +87,32 @@ def test_pickling_by_hand_warns_once_and_pins(client: QuietClient) -> None:
         pickle.dumps(ref)
     assert client.pinned == [ref_id(1), ref_id(1)]
     assert pickle.loads(data) == ref
-    assert client.claimed == [ref_id(1)]
+    assert client.claimed == [(ref_id(1), 7)]
+
+
+def test_pickled_in_another_session_it_cannot_be_used(client: QuietClient) -> None:
+    """Its id may name something else here: it is not claimed, and every use says why."""
+    with pytest.warns(UserWarning, match="outside of detray's own messages"):
+        data = pickle.dumps(ObjectRef(ref_id(1)))
+    client.session = "elsewhere"
+    foreign = pickle.loads(data)
+    for use in (detray.get, lambda ref: detray.wait([ref]), pickle.dumps):
+        with pytest.raises(errors.StaleRefError, match=r"session 'here'.*belongs to 'elsewhere'"):
+            use(foreign)
+    object_ref.unbind()
+    with pytest.raises(errors.StaleRefError, match="no part of"):
+        detray.get(foreign)
+    del foreign
+    gc.collect()
+    assert client.claimed == [] and ref_id(1) in client.gone
+    assert client.made.count(ref_id(1)) == client.gone.count(ref_id(1))
+
+
+def test_the_pickles_of_an_older_detray_are_refused(client: QuietClient) -> None:
+    """They say neither whose the object is nor which session it was in."""
+    with pytest.raises(errors.StaleRefError, match=r"older detray.*Pickle it again"):
+        object_ref.claim_ref(ref_id(1))
+    assert client.claimed == [] and client.made == []
 
 
 def test_pickling_by_hand_can_be_forbidden(

@@ -154,13 +154,19 @@ class SimClient:
 
     # -------------------------------------------------------------- references
 
-    def claim(self, item: ObjectID) -> None:
-        """Count a reference that came by the user's own pickling."""
-        self._here().perform(do.ClaimRef(item))
+    @property
+    def session(self) -> str:
+        """The name of this session: a world of the same seed is the same one."""
+        return f"sim-{self.options.seed}"
 
-    def pin_forever(self, item: ObjectID) -> None:
-        """Hold `item` until the job ends."""
-        self._here().perform(do.PinRef(item))
+    def claim(self, item: ObjectID, owner: NodeID) -> None:
+        """Count a reference that came by the user's own pickling."""
+        self._here().perform(do.ClaimRef(item, owner))
+
+    def pin_forever(self, item: ObjectID) -> NodeID:
+        """Hold `item` until the job ends; its owner."""
+        owner: NodeID = self._here().ask(do.PinRef(item))
+        return owner
 
     # -------------------------------------------------------------- functions and tasks
 
