@@ -122,3 +122,35 @@ def test_pickling_by_hand_can_be_forbidden(
     monkeypatch.setenv("RAY_allow_out_of_band_object_ref_serialization", "0")
     with pytest.raises(exceptions.OufOfBandObjectRefSerializationException):
         pickle.dumps(ObjectRef(ref_id(1)))
+
+
+@pytest.mark.filterwarnings("ignore:.*outside of detray's own messages")
+def test_workers_and_the_driver_can_claim_what_the_other_pickled(session: object) -> None:
+    """Also when nobody else has the object any more: it is pinned for the job."""
+
+    @detray.remote
+    def pack(held: list[ObjectRef[str]]) -> bytes:
+        return pickle.dumps([held[0], detray.put("of the worker")])
+
+    @detray.remote
+    def unpack(data: bytes) -> list[str]:
+        return detray.get(pickle.loads(data))
+
+    data = detray.get(pack.remote([detray.put("of the driver")]))
+    expected = ["of the driver", "of the worker"]
+    assert detray.get([unpack.remote(data) for _ in range(4)]) == [expected] * 4
+    assert detray.get(pickle.loads(data)) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*outside of detray's own messages")
+def test_a_later_session_refuses_what_an_earlier_one_pickled(no_session: None) -> None:
+    """The same program makes the same ids again, for other values."""
+    with detray.init(num_cpus=1):
+        data = pickle.dumps(detray.put("first"))
+    with detray.init(num_cpus=1):
+        second = detray.put("second")
+        foreign = pickle.loads(data)
+        assert foreign == second
+        with pytest.raises(errors.StaleRefError, match="no part of"):
+            detray.get(foreign)
+        assert detray.get(pickle.loads(pickle.dumps(second))) == "second"
