@@ -37,6 +37,23 @@ class TestSessions:
         os.close(first.lock_fd)
         os.close(second.lock_fd)
 
+    def test_each_session_has_a_name_of_its_own(self, tmp_home: Path) -> None:
+        """Also one that comes to the same directory; the processes of a cluster share theirs."""
+        first = session.create_session()
+        name = session.session_name(first.directory)
+        Path(first.directory, "service.sock").touch()
+        assert session.session_name(first.directory) == name
+        session.remove_session(first.directory)
+        os.close(first.lock_fd)
+        with pytest.raises(FileNotFoundError):
+            session.session_name(first.directory)
+        second = session.create_session()
+        assert second.directory == first.directory
+        assert session.session_name(second.directory) != name
+        Path(second.directory, "cluster.json").write_text('{"kind": "node", "cluster": "c0ffee"}')
+        assert session.session_name(second.directory) == "c0ffee"
+        os.close(second.lock_fd)
+
     def test_the_next_session_sweeps_dead_ones(self, tmp_home: Path) -> None:
         dead = session.create_session()
         Path(dead.directory, "segment-1").write_bytes(b"x")
