@@ -108,6 +108,11 @@ def is_put(item: ObjectID) -> bool:
     return item[16] >= 0x80
 
 
+def node_name(node: int) -> str:
+    """A node's id as users see it: 56 hexadecimal digits."""
+    return f"{node:056x}"
+
+
 def job_of(item: bytes) -> JobNumber:
     """The job that any task, function or object id belongs to."""
     return JobNumber(int.from_bytes(item[:4], "big"))

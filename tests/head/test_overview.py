@@ -11,10 +11,9 @@ import pytest
 from detray.core.config import GlobalConfig, LocalConfig, Policy
 from detray.core.local import LocalScheduler
 from detray.core.status import summary as summary_of_core
-from detray.ids import NodeID
+from detray.ids import NodeID, node_name
 from detray.runtime.head import overview as ov
 from detray.runtime.head.overview import Overview, StoreState
-from detray.startup import node_name
 from tests.head.clusters import FACTS, S, node, overview, summary, tables
 
 NOW = 100 * S

@@ -21,6 +21,7 @@ from detray.core.durable import Job
 from detray.core.head_tables import GlobalTables
 from detray.core.placement import Node
 from detray.core.resources import UNIT
+from detray.ids import node_name
 
 S = 1_000_000_000
 DEAD_MAX = 100
@@ -337,14 +338,9 @@ class Overview:
         }
 
 
-def node_id_text(node: int) -> str:
-    """A node's id as users see it: 56 hexadecimal digits."""
-    return f"{node:056x}"
-
-
 def _identity(who: Identity) -> Page:
     return {
-        "id": node_id_text(who.number),
+        "id": node_name(who.number),
         "number": who.number,
         "incarnation": who.incarnation,
         "name": _short(who.name),

@@ -50,6 +50,7 @@ TRACES_WAITING_MAX = 4
 STALE_S = 5.0
 """A report older than this means that the head's loop does not run: /healthz says so."""
 _CLOSE_S = 2.0
+_ACCEPT_AGAIN_S = 0.2
 _LAST_S, _LAST_READS = 0.5, 8
 
 TraceAnswer = Callable[[bytes | str], None]
@@ -86,6 +87,7 @@ class WebPage:
             raise OSError(
                 error.errno, f"the page cannot listen on {LOOPBACK}:{port}: {error.strerror}"
             ) from None
+        self._is_closing = False
         self.url = f"http://{LOOPBACK}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._serve, name="detray-web", daemon=True)
         self._thread.start()
@@ -101,13 +103,24 @@ class WebPage:
 
     def close(self) -> None:
         """Stop listening. Answers under way are cut when the process ends."""
-        self._server.shutdown()
+        self._is_closing = True
+        try:
+            self._server.socket.shutdown(socket.SHUT_RDWR)  # Wakes the accept.
+        except OSError:
+            pass
         self._thread.join(_CLOSE_S)
         self._server.server_close()
         self._traces.close()
 
     def _serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.2)
+        """Accept until closed. (The base's loop looks for its end several times a second.)"""
+        while not self._is_closing:
+            try:
+                request, address = self._server.get_request()
+            except OSError:
+                time.sleep(0 if self._is_closing else _ACCEPT_AGAIN_S)  # No descriptor is left.
+                continue
+            self._server.process_request(request, address)
 
 
 class _Traces:
