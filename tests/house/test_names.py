@@ -9,7 +9,10 @@ from collections import defaultdict
 import detray
 from tests.house.source import ROOT, modules, name_of, parse
 
-REPEATED = {"Client": "the core's row about a process, and that process's own end of the stream"}
+REPEATED = {
+    "Client": "the core's row about a process, and that process's own end of the stream",
+    "Hello": "how a process presents itself: to the service of its node, and to other nodes",
+}
 """Class names that exist twice, and why they may."""
 
 

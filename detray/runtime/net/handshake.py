@@ -1,0 +1,130 @@
+"""The proof of the token, in both directions, before anything that was sent is interpreted.
+
+    dialler  -> opening     6 bytes "detray", u16 protocol version, 32 random bytes
+    acceptor -> opening     the same, with its own random bytes
+    dialler  -> proof       HMAC-SHA256(token, role, version, both random parts)
+    acceptor -> proof       the same, for its role
+    both     -> greetings   u16 length and so many bytes of msgpack (`identity.py`)
+
+Each side's random part goes into both proofs, so neither can be replayed; the role does, so a proof
+cannot be sent back to who made it. An acceptor says nothing to who has not spoken, and proves
+nothing to who has not proved the token: a stranger learns that detray listens here.
+
+Bytes in, bytes out: this knows no socket and no clock. Whoever drives it bounds the time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+
+from detray.runtime.net.identity import GREETING_BYTES_MAX
+
+PROTOCOL = 1
+"""Raised whenever two versions of this package's bytes do not understand each other."""
+_MAGIC = b"detray"
+_OPENING = struct.Struct(">6sH32s")
+_LENGTH = struct.Struct(">H")
+_NONCE_BYTES = 32
+_PROOF_BYTES = 32
+_DIALLER = b"detray link: dialler"
+_ACCEPTOR = b"detray link: acceptor"
+
+
+class HandshakeError(Exception):
+    """The peer is none of ours, or speaks another version; the argument says which, in one line."""
+
+
+class Handshake:
+    """One side of the proof, and the cutting of greetings after it."""
+
+    __slots__ = ("_buffer", "_is_dialler", "_nonce", "_token", "_transcript",
+                 "is_opened", "is_proven")  # fmt: skip
+
+    def __init__(self, token: bytes, *, is_dialler: bool) -> None:
+        self._token = token
+        self._is_dialler = is_dialler
+        self._nonce = os.urandom(_NONCE_BYTES)
+        self._buffer = bytearray()
+        self._transcript = b""
+        self.is_opened = False
+        """True once the peer's opening was right."""
+        self.is_proven = False
+        """True once the peer has proved the token."""
+
+    def begin(self) -> bytes:
+        """What to send before anything comes."""
+        return self._opening() if self._is_dialler else b""
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what came; returns what to send. Raises HandshakeError."""
+        self._buffer += data
+        answer = b""
+        if not self.is_opened:
+            self._check_magic()
+            if len(self._buffer) < _OPENING.size:
+                return b""
+            answer = self._open()
+        if not self.is_proven and len(self._buffer) >= _PROOF_BYTES:
+            answer += self._check_proof()
+        return answer
+
+    def next_greeting(self) -> bytes | None:
+        """The next complete greeting; None if more must come first. Raises HandshakeError."""
+        if not self.is_proven or len(self._buffer) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._buffer)
+        if not 0 < size <= GREETING_BYTES_MAX:
+            raise HandshakeError(f"a greeting of {size} bytes, {GREETING_BYTES_MAX} are allowed")
+        end = _LENGTH.size + size
+        if len(self._buffer) < end:
+            return None
+        greeting = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return greeting
+
+    def take_rest(self) -> bytes:
+        """What came after the greetings: the beginning of the first frames."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def _opening(self) -> bytes:
+        return _OPENING.pack(_MAGIC, PROTOCOL, self._nonce)
+
+    def _check_magic(self) -> None:
+        """Whoever speaks HTTP or TLS here is told from the first byte on."""
+        head = bytes(self._buffer[: len(_MAGIC)])
+        if not _MAGIC.startswith(head):
+            raise HandshakeError(f"what came is not detray: {bytes(self._buffer[:16])!r}")
+
+    def _open(self) -> bytes:
+        _, version, nonce = _OPENING.unpack_from(self._buffer)
+        del self._buffer[: _OPENING.size]
+        if version != PROTOCOL:
+            raise HandshakeError(
+                f"it speaks version {version} of the protocol, we speak {PROTOCOL}"
+            )
+        nonces = self._nonce + nonce if self._is_dialler else nonce + self._nonce
+        self._transcript = _LENGTH.pack(PROTOCOL) + nonces
+        self.is_opened = True
+        return self._prove(_DIALLER) if self._is_dialler else self._opening()
+
+    def _check_proof(self) -> bytes:
+        proof = bytes(self._buffer[:_PROOF_BYTES])
+        del self._buffer[:_PROOF_BYTES]
+        if not hmac.compare_digest(proof, self._prove(_ACCEPTOR if self._is_dialler else _DIALLER)):
+            raise HandshakeError("it does not know this cluster's token")
+        self.is_proven = True
+        return b"" if self._is_dialler else self._prove(_ACCEPTOR)
+
+    def _prove(self, role: bytes) -> bytes:
+        return hmac.digest(self._token, role + self._transcript, "sha256")
+
+
+def pack_greeting(body: bytes) -> bytes:
+    """A greeting with its length. Raises ValueError if it is too long."""
+    if len(body) > GREETING_BYTES_MAX:
+        raise ValueError(f"a greeting of {len(body)} bytes; {GREETING_BYTES_MAX} are allowed")
+    return _LENGTH.pack(len(body)) + body

@@ -1,0 +1,44 @@
+"""Ends that are closed after each test, and a check that no descriptor is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.net.peers import End, Loop
+
+
+@pytest.fixture
+def loop() -> Loop:
+    """The loop that all ends of a test share."""
+    return Loop()
+
+
+@pytest.fixture
+def end(loop: Loop) -> Iterator[Callable[..., End]]:
+    """Makes ends; when the test is over every descriptor that it opened must be closed."""
+    before = _descriptors()
+    made: list[End] = []
+
+    def make(node: int, **how: Any) -> End:
+        made.append(End(loop, node, **how))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.hub.close()
+    left = _descriptors() - before
+    assert not left, f"descriptors left open: {left}"
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+        except OSError:
+            continue
+    return {name for name in found if "socket" in name or "eventfd" in name}
