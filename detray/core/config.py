@@ -53,6 +53,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ns: int = 500 * MS
     death_ns: int = 5_000 * MS
     """A node that was silent for this long is buried."""
+    return_grace_ns: int = 10_000 * MS
+    """A member that a restarted head has not heard of for this long is buried (PROTOCOL D 39)."""
     unreachable_grace_ns: int = 2_000 * MS
     """Two nodes that cannot talk for this long cost one of them its life (PROTOCOL N16)."""
     in_flight_ns: int = 1_000 * MS

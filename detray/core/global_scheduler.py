@@ -5,6 +5,8 @@ Rules (PROTOCOL N7, N16, T4, D 27, 35 to 40)
 - Local work never comes here: a node asks only for what it cannot, or should not, run itself.
 - The head proposes, the owner disposes.
 - Stimuli come before deadlines.
+- What must not be forgotten is recorded as an event, and persisted before it is said
+  (`durable.py`).
 
 `members.py` decides who lives, `placer.py` who runs what, `stalls.py` who waits in a circle.
 """
@@ -12,13 +14,14 @@ Rules (PROTOCOL N7, N16, T4, D 27, 35 to 40)
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from detray.core import head_messages as hm
 from detray.core.config import GlobalConfig
-from detray.core.effects import Effect
+from detray.core.durable import DurableTables, EpochRaised
+from detray.core.effects import Effect, Persist
 from detray.core.head_step import HeadStep
 from detray.core.head_tables import GlobalTables
 from detray.core.members import Members
@@ -26,19 +29,57 @@ from detray.core.placement import POLICIES, Placement
 from detray.core.placer import Placer
 from detray.core.stalls import Stalls
 from detray.core.stimuli import GlobalStimulus
+from detray.ids import JobNumber, NodeID
+
+NUMBERS_SKIPPED = 1 << 20
+"""So many numbers a head leaves out whose log may lack its end: more than that end can have."""
 
 
 class GlobalScheduler:
-    """The head's core: `handle(*stimuli, now_ns=...)` returns effects, all of them `SendToNode`."""
+    """The head's core: `handle(*stimuli, now_ns=...)` returns `SendToNode` effects.
+
+    A head with a store (`recover`) puts a `Persist` before them when a step must not be forgotten.
+    """
 
     placer_kind: type[Placer] = Placer
     """Who keeps the queue; the simulator's experiments have another one."""
 
     def __init__(self, config: GlobalConfig, placement: Placement | None = None) -> None:
+        """A head without a store: it cannot die alone, and orders no `Persist`."""
+        durable = DurableTables(next_job=JobNumber(config.first_job))
         self._take(
-            GlobalTables(config, next_job=config.first_job),
-            placement or POLICIES[config.placement](config.seed),
+            GlobalTables(config, durable), placement or POLICIES[config.placement](config.seed)
         )
+
+    @classmethod
+    def recover(
+        cls,
+        config: GlobalConfig,
+        durable: DurableTables,
+        now_ns: int,
+        *,
+        is_complete: bool = True,
+        placement: Placement | None = None,
+    ) -> Self:
+        """A head with a store that has `durable`, empty tables for a new one.
+
+        It has the next epoch: the first step, to be taken without stimuli before anybody is heard,
+        orders it to be persisted. Its members are expected to return within `return_grace_ns`.
+        Without `is_complete` the end of the log may be missing: then no number is given out that
+        might have been already.
+        """
+        core = cls(config, placement)
+        t = core.tables
+        t.durable, t.now_ns = durable, now_ns
+        next_job = JobNumber(max(durable.next_job, config.first_job))
+        t.jobs_before = next_job
+        ahead = 0 if is_complete else NUMBERS_SKIPPED
+        raised = EpochRaised(
+            durable.epoch + 1, NodeID(durable.next_node + ahead), JobNumber(next_job + ahead)
+        )
+        core._step.record(raised)
+        core.members.expect_all()
+        return core
 
     def _take(self, tables: GlobalTables, placement: Placement) -> None:
         self.tables = tables
@@ -87,6 +128,9 @@ class GlobalScheduler:
             t.place_ns = t.now_ns + interval_ns
         s.changed = False
         out, s.out = s.out, []
+        if t.unsaved:
+            out.insert(0, Persist(tuple(t.unsaved)))
+            t.unsaved = []
         return out
 
     @property
@@ -120,6 +164,7 @@ class GlobalScheduler:
 # Any: each handler takes the stimulus type that is its key (completeness: tests/core).
 _HANDLERS: dict[type, Callable[..., None]] = {
     hm.NodeJoined: Members.on_node_joined,
+    hm.NodeReturned: Members.on_node_returned,
     hm.NodeLeft: Members.on_node_left,
     hm.JobRequested: Members.on_job_requested,
     hm.JobEnded: Members.on_job_ended,

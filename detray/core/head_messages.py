@@ -30,11 +30,12 @@ class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200
 
 
 class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):
-    """Head to node: joined, under this number and incarnation."""
+    """Head to node: joined, under this number and incarnation, by the head of this epoch."""
 
     link_seq: int
     node: NodeID
     incarnation: int
+    epoch: int = 0
 
 
 class JobRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=202):
@@ -157,6 +158,49 @@ class NodeLeft(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=221):
     reason: str
 
 
+class KnownJob(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A job whose driver is connected to the node that says so."""
+
+    job: JobNumber
+    entrypoint: str
+    namespace: str = ""
+
+
+class NodeReturned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=222):
+    """Node to a head that restarted: what it forgot (PROTOCOL D 39). The first on its link.
+
+    `epoch` is the highest that the node saw before this head's. `free`, `backlog` and `received` as
+    in LoadReported. `jobs` of its own drivers; `jobs_elsewhere`: others that it knows of or has
+    anything of. `peers` it takes for alive, `highest_node` is the highest number announced to it.
+    What it wants follows: places, job numbers, who cannot be reached. Answered by NodeReadmitted,
+    or by the refusal of its link.
+    """
+
+    link_seq: int
+    node: NodeID
+    epoch: int
+    free: tuple[int, ...]
+    backlog: int
+    received: int
+    jobs: tuple[KnownJob, ...] = ()
+    jobs_elsewhere: tuple[JobNumber, ...] = ()
+    peers: tuple[NodeID, ...] = ()
+    highest_node: NodeID = NodeID(-1)
+
+
+class NodeReadmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=223):
+    """Head to node: you are a member as before; what happened meanwhile was told before this.
+
+    So a node number up to `highest_node` that was not announced is a dead one's, and a job below
+    `jobs_before` that was not opened is over.
+    """
+
+    link_seq: int
+    epoch: int
+    highest_node: NodeID
+    jobs_before: JobNumber
+
+
 class RunsRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=212):
     """Head to node: others idle; give up to `count` runs that have not begun back to be placed."""
 
@@ -261,6 +305,7 @@ class WaitsReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
 
 HeadMessage = (
     NodeAdmitted
+    | NodeReadmitted
     | JobAdmitted
     | Placed
     | DemandInfeasible
@@ -275,6 +320,7 @@ HeadMessage = (
 """From the global scheduler to a node."""
 NodeMessage = (
     NodeJoined
+    | NodeReturned
     | NodeLeft
     | JobRequested
     | JobEnded

@@ -5,36 +5,32 @@ from __future__ import annotations
 import msgspec
 
 from detray.core.config import GlobalConfig
+from detray.core.durable import DurableEvent, DurableTables, Job
 from detray.core.head_messages import PlacementRequested, WaitsReported
 from detray.core.placement import Node
 from detray.ids import ClientID, JobNumber, NodeID, TaskID
 
 
-class Job(msgspec.Struct):
-    """A driver's program, while it lasts."""
-
-    number: JobNumber
-    node: NodeID
-    entrypoint: str
-    namespace: str = ""
-
-
 class GlobalTables(msgspec.Struct):
-    """All state of the head between two steps (a policy's own state aside)."""
+    """All state of the head between two steps (a policy's own state aside).
+
+    `durable` is what a head that comes back has; it changes with `HeadStep.record` only. All else
+    is soft. `nodes` has a row for each of its members, in the same order.
+    """
 
     config: GlobalConfig
+    durable: DurableTables
+    unsaved: list[DurableEvent] = []
+    """Recorded and not ordered to be persisted yet: those of the step under way."""
+    jobs_before: JobNumber = JobNumber(1)
+    """Of the jobs below, which an earlier head began, all that are open are known."""
     now_ns: int = 0
-    next_node: int = 0
-    next_job: int = 1
     next_number: int = 0
     nodes: dict[NodeID, Node] = {}
     roomy: dict[NodeID, None] = {}
     """Nodes with free CPU (or none at all), the one longest not chosen first."""
     spare: dict[NodeID, None] = {}
     """Nodes without, whose queue is not full; in the same order."""
-    lives: dict[str, int] = {}
-    """By name, how often a node of that name was admitted."""
-    jobs: dict[JobNumber, Job] = {}
     requests: dict[TaskID, PlacementRequested] = {}
     """Asked and not answered yet."""
     queue: list[tuple[int, int, TaskID, int]] = []
@@ -54,3 +50,8 @@ class GlobalTables(msgspec.Struct):
     check_ns: int = 0
     place_ns: int = 0
     counts: dict[str, int] = {}
+
+    @property
+    def jobs(self) -> dict[JobNumber, Job]:
+        """The jobs that are open."""
+        return self.durable.jobs

@@ -17,7 +17,7 @@ from detray.core.peer_messages import PeerMessage
 from detray.core.states import Failed, Inline
 from detray.core.step import Step
 from detray.core.tables import Peer
-from detray.ids import NodeID
+from detray.ids import JobNumber, NodeID
 
 
 def peer_of(s: Step, node: NodeID) -> Peer | None:
@@ -33,6 +33,15 @@ def is_alive(s: Step, node: NodeID) -> bool:
     """True for this node and for every other that is not known to be dead."""
     t = s.t
     return node in t.peers or node == t.node or node > t.highest_node
+
+
+def is_over(s: Step, job: JobNumber) -> bool:
+    """True if the job ended, also if that was told by a head whose word did not come here."""
+    t = s.t
+    if job in t.closed_jobs:
+        return True
+    is_open = job >= t.jobs_before or job in t.jobs_elsewhere
+    return not is_open and all(client.job != job for client in t.clients.values())
 
 
 def tell(s: Step, node: NodeID, kind: Callable[..., PeerMessage], *fields: object) -> bool:

@@ -5,10 +5,14 @@ Rules (PROTOCOL N16, T4, D 35 to 38)
 - A node that was silent for `death_ns` is buried; so is one of two that cannot talk to each other
   for a grace period: the one that fewer reach, then the younger. Everybody hears the verdict, in
   one order. A step that comes late for its deadline gives everybody that much more time.
+- A head that came back expects its members. One that returns says what it knows; it is told what it
+  missed, and what it has lost of its own (a driver, the number of a job) is closed. One that does
+  not return within the grace period is buried.
 """
 
 from __future__ import annotations
 
+from detray.core.durable import Admitted, Buried, Job, JobBegan, JobOver
 from detray.core.head_messages import (
     JobAdmitted,
     JobClosed,
@@ -20,14 +24,15 @@ from detray.core.head_messages import (
     NodeBuried,
     NodeJoined,
     NodeLeft,
+    NodeReadmitted,
+    NodeReturned,
     PeerReachable,
     PeerUnreachable,
 )
 from detray.core.head_step import HeadStep
-from detray.core.head_tables import Job
 from detray.core.placement import Node
 from detray.core.placer import Placer
-from detray.ids import JobNumber, NodeID
+from detray.ids import NodeID
 
 
 class Members:
@@ -39,21 +44,23 @@ class Members:
 
     def on_node_joined(self, m: NodeJoined) -> None:
         t = self.s.t
-        life = t.lives[m.name] = t.lives.get(m.name, 0) + 1
+        self._bury_predecessor(m)
+        number = t.durable.next_node
+        life = t.durable.lives.get(m.name, 0) + 1
+        self.s.record(Admitted(number, life, m.name, m.totals, m.address, m.labels))
         totals = dict(m.totals)
         node = Node(
-            NodeID(t.next_node), life, m.name, totals, received=m.link_seq,
+            number, life, m.name, totals, received=m.link_seq,
             names=tuple(totals), free=dict(totals), heard_ns=t.now_ns if m.is_reporting else -1,
             address=m.address, labels=m.labels,
         )  # fmt: skip
         if m.is_reporting and not t.check_ns:
             t.check_ns = t.now_ns + t.config.policy.death_ns
-        t.next_node += 1
         for other in t.nodes.values():
             self._announce(node, other)
         t.nodes[node.id] = node
         t.roomy[node.id] = None
-        self.s.send(node, NodeAdmitted, node.id, node.incarnation)
+        self.s.send(node, NodeAdmitted, node.id, node.incarnation, t.durable.epoch)
         for job in t.jobs.values():
             self.s.send(node, JobOpened, job.number, job.node, job.namespace)
         for other in t.nodes.values():
@@ -64,6 +71,15 @@ class Members:
                 del t.unplaced[request.task]
                 self.placer.enter(request)
         self.s.changed = True
+
+    def _bury_predecessor(self, m: NodeJoined) -> None:
+        """Who joins where an expected node listened is what became of it: that one cannot return.
+
+        Often it never was one: the number was persisted, and the head died before it said so.
+        """
+        for node in list(self.s.t.nodes.values()):
+            if m.address and node.is_expected and node.address == m.address:
+                self._bury(node, f"another node joined from {m.address}")
 
     def _announce(self, to: Node, other: Node) -> None:
         self.s.send(
@@ -88,18 +104,26 @@ class Members:
             if node.heard_ns < 0:
                 continue
             silent_ns = t.now_ns - node.heard_ns
-            if silent_ns >= policy.death_ns:
-                self._bury(node, f"it was silent for {silent_ns // 1_000_000} ms")
+            patience_ns = policy.return_grace_ns if node.is_expected else policy.death_ns
+            if silent_ns < patience_ns:
+                due_ns = min(due_ns, node.heard_ns + patience_ns)
+            elif node.is_expected:
+                self._bury(node, "it did not return after the head had restarted")
             else:
-                due_ns = min(due_ns, node.heard_ns + policy.death_ns)
+                self._bury(node, f"it was silent for {silent_ns // 1_000_000} ms")
         for pair, since_ns in list(t.unreachable.items()):
-            if pair not in t.unreachable:
+            if pair not in t.unreachable or self._is_awaited(pair):
                 continue
             if t.now_ns - since_ns >= policy.unreachable_grace_ns:
                 self._separate(pair)
             else:
                 due_ns = min(due_ns, since_ns + policy.unreachable_grace_ns)
         t.check_ns = due_ns if t.nodes else 0
+
+    def _is_awaited(self, pair: str) -> bool:
+        """True if one of the pair has not returned: it has another grace period for that."""
+        nodes = self.s.t.nodes
+        return any(nodes[NodeID(number)].is_expected for number in map(int, pair.split()))
 
     def _separate(self, pair: str) -> None:
         """Two nodes cannot talk: the one that fewer others reach dies, then the younger.
@@ -127,6 +151,7 @@ class Members:
     def _bury(self, node: Node, reason: str) -> None:
         """The verdict: everybody is told, what it asked for and ran ends."""
         t = self.s.t
+        self.s.record(Buried(node.id, reason))
         del t.nodes[node.id]
         t.roomy.pop(node.id, None)
         t.spare.pop(node.id, None)
@@ -163,19 +188,89 @@ class Members:
         if self.s.sender(m.node, m.link_seq) is not None:
             self.s.t.unreachable.pop(f"{m.node} {m.peer}", None)
 
+    # -------------------------------------------------------------- after a restart
+
+    def expect_all(self) -> None:
+        """A head begins with the members that its log names; none of them has returned."""
+        t = self.s.t
+        for number, member in t.durable.members.items():
+            totals = dict(member.totals)
+            t.nodes[number] = Node(
+                number, member.incarnation, member.name, totals, names=tuple(totals),
+                heard_ns=t.now_ns, is_expected=True, address=member.address, labels=member.labels,
+            )  # fmt: skip
+        if t.nodes:
+            t.check_ns = t.now_ns + t.config.policy.return_grace_ns
+
+    def on_node_returned(self, m: NodeReturned) -> None:
+        """A member from before the restart is back: rebuild what is soft, even out the rest."""
+        t = self.s.t
+        node = t.nodes.get(m.node)
+        if node is None or not node.is_expected or m.epoch >= t.durable.epoch:
+            # Buried meanwhile; said twice; or it has seen a later head, and we are the old one.
+            t.counts["returns refused"] = t.counts.get("returns refused", 0) + 1
+            return
+        node.is_expected = False
+        node.received, node.heard_ns = m.link_seq, t.now_ns
+        node.free = dict(zip(node.names, m.free, strict=False))
+        node.backlog, node.confirmed = m.backlog, m.received
+        self._tell_members(node, m)
+        self._even_out_jobs(node, m)
+        self.s.send(node, NodeReadmitted, t.durable.epoch, t.durable.next_node - 1, t.jobs_before)
+        for pair in t.unreachable:
+            if str(node.id) in pair.split():
+                t.unreachable[pair] = t.now_ns
+        due_ns = t.now_ns + min(t.config.policy.death_ns, t.config.policy.unreachable_grace_ns)
+        t.check_ns = min(t.check_ns or due_ns, due_ns)
+        self.placer.note_room(node)
+        self.s.changed = True
+
+    def _tell_members(self, node: Node, m: NodeReturned) -> None:
+        """Verdicts and announcements that it missed."""
+        t = self.s.t
+        for peer in m.peers:
+            if peer not in t.nodes:
+                self.s.send(node, NodeBuried, peer, "it died while the head was away")
+        known = dict.fromkeys(m.peers)
+        for other in t.nodes.values():
+            if other is not node and (other.id not in known or other.id > m.highest_node):
+                self._announce(node, other)
+
+    def _even_out_jobs(self, node: Node, m: NodeReturned) -> None:
+        """Its own jobs are what it says, those of others what the tables say."""
+        t = self.s.t
+        own = {job.job: job for job in m.jobs}
+        for job in [job for job in t.jobs.values() if job.node == node.id]:
+            if job.number not in own:
+                self._close(job)
+        for number, claimed in own.items():
+            if number not in t.jobs:
+                self._open(Job(number, node.id, claimed.entrypoint, claimed.namespace))
+        known = dict.fromkeys(m.jobs_elsewhere)
+        for number in known:
+            # Beyond `jobs_before` a log may lack its end: the driver's node will know.
+            if number not in t.jobs and number < t.jobs_before:
+                self.s.send(node, JobClosed, number)
+        for job in t.jobs.values():
+            if job.node != node.id and job.number not in known:
+                self.s.send(node, JobOpened, job.number, job.node, job.namespace)
+
     # -------------------------------------------------------------- jobs
 
     def on_job_requested(self, m: JobRequested) -> None:
         node = self.s.sender(m.node, m.link_seq)
         if node is None:
             return
-        job = JobNumber(self.s.t.next_job)
-        self.s.t.next_job += 1
-        self.s.t.jobs[job] = Job(job, m.node, m.entrypoint, m.namespace)
-        self.s.send(node, JobAdmitted, m.client, job)
+        number = self.s.t.durable.next_job
+        self.s.send(node, JobAdmitted, m.client, number)
+        self._open(Job(number, m.node, m.entrypoint, m.namespace))
+
+    def _open(self, job: Job) -> None:
+        """Tell everybody else that a job began."""
+        self.s.record(JobBegan(job.number, job.node, job.entrypoint, job.namespace))
         for other in self.s.t.nodes.values():
-            if other is not node:
-                self.s.send(other, JobOpened, job, m.node, m.namespace)
+            if other.id != job.node:
+                self.s.send(other, JobOpened, job.number, job.node, job.namespace)
 
     def on_job_ended(self, m: JobEnded) -> None:
         self.s.sender(m.node, m.link_seq)
@@ -186,7 +281,7 @@ class Members:
     def _close(self, job: Job) -> None:
         """Tell everybody else that a job is over."""
         t = self.s.t
-        del t.jobs[job.number]
+        self.s.record(JobOver(job.number))
         for node in t.nodes.values():
             if node.id != job.node:
                 self.s.send(node, JobClosed, job.number)

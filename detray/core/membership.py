@@ -8,21 +8,27 @@ Rules (PROTOCOL N15, N16, T4, D 35 to 38)
   thrown away, and it joins as a new node.
 - A node tells the head of a peer that it cannot reach; who dies of that, the head decides.
 - Its load is told when it has changed, not too often, and now and then as a sign of life.
+- A head that restarted knows who is a member and which jobs there are, and nothing else. A node
+  numbers its messages anew, says what it has and asks again for what it wants; meanwhile it runs
+  what it runs.
 """
 
 from __future__ import annotations
 
-from detray.core import clients
-from detray.core.effects import LeaveCluster, StopNode
+from detray.core import clients, placing
+from detray.core.effects import LeaveCluster, SendToHead, StopNode
 from detray.core.handover import lose_run
 from detray.core.head_messages import (
     JobClosed,
     JobOpened,
+    KnownJob,
     LoadReported,
     NodeAdmitted,
     NodeAnnounced,
     NodeBuried,
     NodeLeft,
+    NodeReadmitted,
+    NodeReturned,
     PeerReachable,
     PeerUnreachable,
 )
@@ -33,7 +39,14 @@ from detray.core.pulls import end_pulls_from
 from detray.core.runs import cancel_task
 from detray.core.states import Assigned, Delivered
 from detray.core.step import Step
-from detray.core.stimuli import Fenced, NodeStarted, NodeStopping, PeerHeard, PeerSilent
+from detray.core.stimuli import (
+    Fenced,
+    HeadRestarted,
+    NodeStarted,
+    NodeStopping,
+    PeerHeard,
+    PeerSilent,
+)
 from detray.core.tables import DRIVER, HERE, Object, Peer, Shared
 from detray.core.tasks import end_task, fail_task
 from detray.core.values import lose_copy
@@ -53,11 +66,75 @@ def on_node_started(s: Step, m: NodeStarted) -> None:
 def on_node_admitted(s: Step, m: NodeAdmitted) -> None:
     """This node has a number; the drivers that wait can have their jobs."""
     t = s.t
-    t.node, t.incarnation = m.node, m.incarnation
+    t.node, t.incarnation, t.epoch = m.node, m.incarnation, max(t.epoch, m.epoch)
     t.highest_node = max(t.highest_node, m.node)
     for client in t.clients.values():
         if client.kind == DRIVER and not client.job and client.connected:
             clients.request_job(s, client)
+
+
+def on_head_restarted(s: Step, m: HeadRestarted) -> None:
+    """Another head speaks from now on: begin anew with it (PROTOCOL D 38, 39).
+
+    What this step has said so far was meant for the old one, and is told again below.
+    """
+    t = s.t
+    if m.epoch <= t.epoch:
+        s.count("old heads")
+        return
+    before, t.epoch = t.epoch, m.epoch
+    has_spoken = t.link_seq > 0
+    s.out = [effect for effect in s.out if type(effect) is not SendToHead]
+    t.link_seq = 0
+    t.stalled_at, t.stalled_ns = -1, 0
+    if t.node >= 0:
+        _say_what_is_here(s, before)
+        _ask_again(s)
+    elif has_spoken:
+        clients.join(s)
+
+
+def _say_what_is_here(s: Step, before: int) -> None:
+    t = s.t
+    load = _load(s)
+    own = tuple(
+        [
+            KnownJob(client.job, client.entrypoint, client.namespace)
+            for client in t.clients.values()
+            if client.kind == DRIVER and client.job and client.connected
+        ]
+    )
+    mine = [job.job for job in own]
+    elsewhere = [job for job in (*t.jobs_elsewhere, *map(job_of, t.functions)) if job not in mine]
+    s.to_head(
+        NodeReturned(
+            s.next_link_seq(), t.node, before, load[:-2], load[-2], load[-1], own,
+            tuple(dict.fromkeys(elsewhere)), tuple(t.peers), t.highest_node,
+        )
+    )  # fmt: skip
+    t.reported_load, t.reported_ns = load, t.now_ns
+
+
+def _ask_again(s: Step) -> None:
+    """What the old head was asked for and has not given, and what it was told of the others."""
+    t = s.t
+    for client in t.clients.values():
+        if client.kind == DRIVER and not client.job and client.connected:
+            clients.request_job(s, client)
+    for peer in t.peers.values():
+        if peer.silent:
+            s.to_head(PeerUnreachable(s.next_link_seq(), t.node, peer.id))
+    for name in t.placing:
+        task = t.tasks[name]
+        hints = placing.find_hints(s, task) if task.spec.args else ()
+        placing.request_place(s, task, t.templates[task.template], hints)
+
+
+def on_node_readmitted(s: Step, m: NodeReadmitted) -> None:
+    """All that a restarted head had to tell was told: what it did not mention is dead, or over."""
+    t = s.t
+    t.highest_node = max(t.highest_node, m.highest_node)
+    t.jobs_before = max(t.jobs_before, m.jobs_before)
 
 
 def take_early(s: Step) -> list[PeerMessage]:
@@ -211,9 +288,7 @@ def report_load(s: Step) -> None:
     if t.node < 0:
         return
     policy = t.config.policy
-    backlog = sum(shape.count for shape in t.shapes)
-    free = (t.pool.available[1] - t.promised_cpu, *t.pool.available[2:])
-    load = (*free, backlog, t.received)
+    load = _load(s)
     since_ns = t.now_ns - t.reported_ns
     if load != t.reported_load and (since_ns >= policy.report_interval_ns or not t.reported_load):
         due = True
@@ -222,9 +297,16 @@ def report_load(s: Step) -> None:
     if due:
         t.reported_load = load
         t.reported_ns = t.now_ns
-        s.to_head(LoadReported(s.next_link_seq(), t.node, free, backlog, t.received))
+        s.to_head(LoadReported(s.next_link_seq(), t.node, load[:-2], load[-2], load[-1]))
         t.report_ns = t.now_ns + policy.heartbeat_ns
     elif load != t.reported_load:
         t.report_ns = t.reported_ns + policy.report_interval_ns
     else:
         t.report_ns = t.reported_ns + policy.heartbeat_ns
+
+
+def _load(s: Step) -> tuple[int, ...]:
+    """What is free, by resource, then what waits here, then placements that reached this node."""
+    t = s.t
+    backlog = sum(shape.count for shape in t.shapes)
+    return (t.pool.available[1] - t.promised_cpu, *t.pool.available[2:], backlog, t.received)

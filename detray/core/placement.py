@@ -52,6 +52,8 @@ class Node(msgspec.Struct):
     heard_ns: int = -1
     """When it last said anything; -1: it never reports, so silence means nothing."""
     recalled_ns: int = 0
+    is_expected: bool = False
+    """A member from before this head began, which has not returned yet: it hears nothing."""
     address: str = ""
     labels: Labels = ()
 

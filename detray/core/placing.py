@@ -83,6 +83,14 @@ def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int]
     t = s.t
     move_task(task, Placing(t.now_ns))
     t.placing[task.spec.task] = None
+    request_place(s, task, template, hints)
+
+
+def request_place(
+    s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int], ...]
+) -> None:
+    """Say so; also to a new head, which knows nothing of what the old one was asked."""
+    t = s.t
     s.to_head(
         PlacementRequested(
             s.next_link_seq(), t.node, task.spec.task, task.attempt, template.name,

@@ -17,6 +17,8 @@ class Stalls:
         t = self.s.t
         if self.s.sender(m.node, m.link_seq) is None:
             return
+        if any(node.is_expected for node in t.nodes.values()):
+            return  # who has not returned cannot be asked; the node says it again in a while
         policy = t.config.policy
         # A round under way is left alone, unless somebody who was asked must be dead by now.
         patience_ns = policy.death_ns if t.waits_open else policy.deadlock_check_ns

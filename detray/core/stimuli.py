@@ -344,6 +344,17 @@ class NodeStopping(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1
     reason: str
 
 
+class HeadRestarted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=120):
+    """The link to the head has another head at its end, which speaks under this epoch.
+
+    The driver began a new session with it: nothing that the old one was told or said counts. What
+    comes out of the step that has this stimulus goes to the new one. An epoch that is not higher
+    than all seen before is an old head's, and ignored.
+    """
+
+    epoch: int
+
+
 class Fenced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=112):
     """The head refuses this incarnation: it was buried. Nothing it still says counts."""
 
@@ -429,6 +440,7 @@ DriverStimulus = (
     | SegmentFailed
     | NodeStarted
     | NodeStopping
+    | HeadRestarted
     | Fenced
     | PeerSilent
     | PeerHeard

@@ -345,8 +345,10 @@ class Tables(msgspec.Struct):
     now_ns: int = 0
     node: NodeID = NodeID(-1)
     incarnation: int = 0
+    epoch: int = 0
+    """The highest that a head spoke under; 0 before, and if the head has no store."""
     link_seq: int = 0
-    """Messages sent to the head."""
+    """Messages sent to the head of that epoch."""
     head_seq: int = 0
     """Messages received from it."""
     next_number: int = 1
@@ -410,6 +412,8 @@ class Tables(msgspec.Struct):
     jobs_elsewhere: dict[JobNumber, NodeID] = {}
     """Jobs whose drivers are at other nodes, and where."""
     closed_jobs: dict[JobNumber, None] = {}
+    jobs_before: JobNumber = JobNumber(0)
+    """What a head that restarted said: a job below that is not known to be open is over."""
     next_shipped: int = 1
     received: int = 0
     """Placements that reached this node."""

@@ -8,6 +8,8 @@ Rules
 - `settle` delivers everything that is not held, the oldest letter of all first, each in a step of
   its own, and then lets the head see to its deadline.
 - A dead node sends nothing more and hears nothing; what it had sent may still arrive.
+- A head that crashed hears nothing either. The next one greets the nodes: from then on what is on
+  its way between a node and the old one does not count (their session is another).
 - Invariants and payload bytes are checked after each step of each core.
 """
 
@@ -27,6 +29,7 @@ from detray.core.payloads import INCOMING
 from detray.core.tasks import format_demand
 from detray.ids import NodeID
 from tests.golden.cast import Cast
+from tests.golden.heads import Head
 from tests.golden.script import ScriptError
 from tests.golden.seats import NodeWorld, Seat
 from tests.golden.speech import say
@@ -55,7 +58,7 @@ class Cluster:
 
     def __init__(
         self, cast: Cast, options: dict[str, Any], policy: Policy, totals: dict[str, int],
-        apart: bool = False,
+        apart: bool = False, store: bool = False,
     ) -> None:  # fmt: skip
         self.cast = cast
         self.options, self.policy, self.totals = options, policy, totals
@@ -63,8 +66,9 @@ class Cluster:
         self.shows_loads = False
         self.now_ns = 1_000
         self.head_config = GlobalConfig(policy=policy)
-        self.head = GlobalScheduler(self.head_config)
-        self.head_log: list[tuple[int, list[st.Stimulus], list[Effect]]] = []
+        self.heads = Head(self.head_config, store)
+        self.greeted: set[str] = set()
+        """Nodes that talk to the head that lives, not to an earlier one."""
         self.seats: dict[str, Seat] = {}
         self.worlds: list[World] = []
         self.links: dict[str, deque[Letter]] = {}
@@ -72,6 +76,11 @@ class Cluster:
         self.at: dict[NodeID, str] = {}
         """By number, the name of a living node."""
         self._letters = 0
+
+    @property
+    def head(self) -> GlobalScheduler:
+        """The head's core; the last one if it is dead."""
+        return self.heads.core
 
     def open(self, names: list[str]) -> list[str]:
         """Make the nodes; unless they stand apart, all have joined and know each other."""
@@ -94,6 +103,8 @@ class Cluster:
         mine = {name: 100 * 10_000}
         world = NodeWorld(name, policy=self.policy, totals=totals | mine, **options)
         self.seats[name] = Seat(world, name)
+        if self.heads.is_alive:
+            self.greeted.add(name)
         self.worlds.append(world)
         shown = tuple(part for part in world.config.totals if part[0] != name)
         return [f"node {name} with {format_demand(shown)}"]
@@ -126,16 +137,23 @@ class Cluster:
         return lines or ["nothing"]
 
     def _step_head(self, *stimuli: st.Stimulus) -> list[str]:
-        effects = self.head.handle(*stimuli, now_ns=self.now_ns)
-        self.head_log.append((self.now_ns, list(stimuli), effects))
+        lines = self._see(self.heads.step(self.now_ns, *stimuli))
+        if not self.heads.is_alive:
+            self.greeted.clear()
+            lines.append(f"{HEAD}: crashes")
+        return lines or ["nothing"]
+
+    def _see(self, effects: list[Effect]) -> list[str]:
         lines = []
         for effect in effects:
-            assert type(effect) is ef.SendToNode
-            name = self.at.get(effect.node)
-            if name is not None and name in self.seats:
-                self._post(f"{HEAD}->{name}", effect.message)
+            if type(effect) is ef.SendToNode:
+                name = self.at.get(effect.node)
+                if name is not None and name in self.seats:
+                    self._post(f"{HEAD}->{name}", effect.message)
+            else:
+                assert type(effect) is ef.Persist
             lines += [f"{HEAD}: {line}" for line in say(effect, self.cast)]
-        return lines or ["nothing"]
+        return lines
 
     def _carry_out(self, seat: Seat, world: NodeWorld, effect: Effect) -> None:
         name = seat.name
@@ -175,8 +193,10 @@ class Cluster:
             return self._deliver_bytes(*link.split("~>"), letter.message)
         source, target = link.split("->")
         if target == HEAD:
+            if source not in self.greeted:
+                return ["nothing"]
             if type(letter.message) is hm.NodeJoined:
-                number = NodeID(self.head.tables.next_node)
+                number = self.head.tables.durable.next_node
                 self.at[number] = source
                 self.cast.name_node(number, source)
             return self.step(HEAD, letter.message)
@@ -222,7 +242,7 @@ class Cluster:
             ]
             if ready:
                 lines += self.deliver(min(ready)[1])
-            elif self._is_due(self.head.next_deadline_ns):
+            elif self.heads.is_alive and self._is_due(self.head.next_deadline_ns):
                 lines += self.step(HEAD)
             else:
                 return _quiet(lines)
@@ -276,6 +296,30 @@ class Cluster:
                 del self.links[link]
         self._make(name)
         return self.step(name, st.NodeStarted())
+
+    # -------------------------------------------------------------- the head's
+
+    def crash_head(self, when: str) -> list[str]:
+        """The head's process dies: now, or in its next step that it must persist."""
+        self.heads.crash(when)
+        if not when:
+            self.greeted.clear()
+        return ["nothing"]
+
+    def restart_head(self, without: list[str]) -> list[str]:
+        """It is started again, and greets the nodes, but for those it cannot reach yet."""
+        lines = self._see(self.heads.restart(self.now_ns))
+        for name in self.seats:
+            if name not in without:
+                lines += self.greet(name)
+        return lines
+
+    def greet(self, name: str) -> list[str]:
+        """A node's link finds the new head at its end, and begins a new session with it."""
+        for link in (f"{name}->{HEAD}", f"{HEAD}->{name}"):
+            self.links.pop(link, None)
+        self.greeted.add(name)
+        return self.step(name, st.HeadRestarted(self.head.tables.durable.epoch))
 
 
 def _is_load(effect: Effect) -> bool:

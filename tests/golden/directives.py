@@ -291,6 +291,11 @@ def _fenced(s: Stage, w: Words) -> Stimuli:
     return [st.Fenced(w.text("reason", "it was buried"))]
 
 
+def _head_restarted(s: Stage, w: Words) -> Stimuli:
+    """`a: head-restarted 1`: whoever is at the end of a's link to the head says this epoch."""
+    return [st.HeadRestarted(int(_one(w)))]
+
+
 def _silence(s: Stage, w: Words) -> Stimuli:
     """`a: silent b`, `a: heard b`: nothing comes through, or again."""
     kind = st.PeerSilent if w.verb == "silent" else st.PeerHeard
@@ -310,6 +315,6 @@ DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
     "client-lost": _client_lost, "process-gone": _process_gone, "moved": _moved,
     "move-failed": _move_failed, "segment-opened": _segment_opened,
     "segment-failed": _segment_failed, "started": _started, "stopping": _stopping,
-    "fenced": _fenced, "silent": _silence,
+    "fenced": _fenced, "head-restarted": _head_restarted, "silent": _silence,
     "heard": _silence, "corrupted": _corrupted,
 }  # fmt: skip

@@ -96,6 +96,26 @@ def _restart(s: Stage, w: Words) -> list[str]:
     return _cluster(s).restart(w.names[0])
 
 
+def _head(s: Stage, w: Words) -> list[str]:
+    """What happens to the head's process.
+
+    `head crashes`: it dies. `head crashes saved`, `head crashes unsaved`: in its next step that
+    must be persisted, after the commit or before it. `head restarts without=b`: it comes back, and
+    reaches all nodes but b; `head greets b`: that one, too.
+    """
+    cluster = _cluster(s)
+    what, *names = w.names
+    match what:
+        case "crashes":
+            return cluster.crash_head(names[0] if names else "")
+        case "restarts":
+            return cluster.restart_head(w.list("without"))
+        case "greets":
+            return cluster.greet(names[0])
+        case _:
+            raise ScriptError(f"the head cannot {what}")
+
+
 def _on_the_way(s: Stage, w: Words) -> list[str]:
     """What waits in the links."""
     lines = []
@@ -115,6 +135,6 @@ EVENTS: dict[str, Callable[[Stage, Words], list[str]]] = {
     "settle": _settle, "deliver": _deliver, "hold": _hold, "release": _release, "cut": _cut,
     "advance": _advance, "pause": _pause, "tick": _tick, "kill": _kill, "lose": _lose,
     "break": _break, "bury": _bury, "restart": _restart, "join": _restart,
-    "links": _on_the_way, "then": _then,
+    "head": _head, "links": _on_the_way, "then": _then,
 }  # fmt: skip
 __all__ = ["EVENTS", "HEAD"]

@@ -142,6 +142,12 @@ def _message(message: msgspec.Struct, cast: Cast) -> str:
             value = format_demand(value)
         elif name == "client":
             value = cast.client_name(value)
+        elif name == "jobs":
+            value = ", ".join(str(job.job) for job in value)
+        elif name == "jobs_elsewhere":
+            value = ", ".join(map(str, value))
+        elif name == "peers":
+            value = ", ".join(map(cast.node_name, value))
         elif name in ("node", "peer", "declined"):
             value = cast.node_name(value)
         elif name == "hints":

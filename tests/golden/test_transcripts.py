@@ -49,10 +49,11 @@ def test_a_head_goes_on_from_a_snapshot_at_every_step(path: Path) -> None:
     cluster = play(path.read_text())[1].cluster
     if cluster is None:
         return
-    head = GlobalScheduler(cluster.head_config)
-    for now_ns, stimuli, effects in cluster.head_log:
-        head = GlobalScheduler.restore(cluster.head_config, head.snapshot(), head.placement)
-        assert head.handle(*stimuli, now_ns=now_ns) == effects  # type: ignore[arg-type]  # for it
+    for life in cluster.heads.lives:
+        head = life.begin(cluster.head_config)
+        for now_ns, stimuli, effects in life.log:
+            head = GlobalScheduler.restore(cluster.head_config, head.snapshot(), head.placement)
+            assert head.handle(*stimuli, now_ns=now_ns) == effects  # type: ignore[arg-type]  # for it
     assert head.snapshot() == cluster.head.snapshot()
 
 
@@ -63,7 +64,7 @@ def test_the_transcripts_show_every_stimulus_and_every_effect() -> None:
         stage = play(path.read_text())[1]
         logs = [world.log for world in stage.worlds]
         if stage.cluster is not None:
-            logs.append(stage.cluster.head_log)
+            logs += [life.log for life in stage.cluster.heads.lives]
         for _, stimuli, effects in chain.from_iterable(logs):
             seen.update(map(type, stimuli))
             seen.update(map(type, effects))

@@ -48,7 +48,7 @@ class Loaded(NamedTuple):
     """False if acknowledged events may be missing at the end: this is a copy that lags."""
 
 
-class Store(Protocol):
+class HeadStore(Protocol):
     """Keeps what was committed, whoever is killed. Every method may raise `StoreError`."""
 
     @property
