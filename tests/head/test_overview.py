@@ -168,13 +168,19 @@ def test_counters_that_grow_are_failures() -> None:
     ]
 
 
-def test_equal_failures_in_a_row_are_one_with_a_count() -> None:
-    """A thousand of one kind do not push everything else out."""
+def test_equal_failures_are_one_with_a_count() -> None:
+    """A thousand of two kinds do not push everything else out; later ones are news again."""
     view, t = overview(1)
     for second in range(1_000):
         view.note("stranger", "a wrong token from 10.1.1.1", NOW + second * S)
-    (failure,) = view.report(t, NOW + 1_000 * S)["failures"]
-    assert (failure["kind"], failure["count"], failure["age_s"]) == ("stranger", 1_000, 1.0)
+        view.note("garbage", "10.1.1.1", NOW + second * S)
+    view.note("garbage", "10.1.1.1", NOW + 1_100 * S)
+    failures = view.report(t, NOW + 1_100 * S)["failures"]
+    assert [(f["kind"], f["count"], f["age_s"]) for f in failures] == [
+        ("garbage", 1, 0.0),
+        ("garbage", 1_000, 101.0),
+        ("stranger", 1_000, 101.0),
+    ]
 
 
 def test_failures_are_bounded() -> None:

@@ -35,6 +35,8 @@ KINDS_MAX = 32
 """States, resources and counters shown of one node: there are never so many, unless it lies."""
 TEXT_MAX = 300
 _MERGE_NS = 10 * S
+_MERGE_AMONG = 20
+"""Equal failures are one with a count if they are among the newest, and this close."""
 
 Page = dict[str, Any]  # Any: JSON
 TROUBLES = {
@@ -158,7 +160,7 @@ class Dead(msgspec.Struct, frozen=True):
 
 
 class Trouble(msgspec.Struct):
-    """Something that went wrong; equal ones in a row are counted."""
+    """Something that went wrong, and how often of late."""
 
     kind: str
     text: str
@@ -218,15 +220,15 @@ class Overview:
 
     def note(self, kind: str, text: str, now_ns: int, *, node: int = -1, count: int = 1) -> None:
         """Remember a failure. `kind` is two or three words; -1 stands for the head itself."""
-        newest = self._troubles[-1] if self._troubles else None
-        if (
-            newest is not None
-            and (newest.kind, newest.text, newest.node) == (kind, text, node)
-            and now_ns - newest.at_ns < _MERGE_NS
-        ):
-            newest.count += count
-            newest.at_ns = now_ns
-            return
+        for row in self._recent():
+            if (row.kind, row.text, row.node) == (kind, text, node):
+                if now_ns - row.at_ns >= _MERGE_NS:
+                    break
+                self._troubles.remove(row)
+                row.count += count
+                row.at_ns = now_ns
+                self._troubles.append(row)
+                return
         self._troubles.append(Trouble(kind, text, node, now_ns, count))
 
     def report(self, tables: GlobalTables, now_ns: int, store: StoreState | None = None) -> Page:
@@ -291,6 +293,9 @@ class Overview:
             more = new.totals.get(counter, 0) - old.totals.get(counter, 0)
             if more > 0:
                 self.note(text, "", now_ns, node=node, count=more)
+
+    def _recent(self) -> list[Trouble]:
+        return list(self._troubles)[: -_MERGE_AMONG - 1 : -1]
 
     # ------------------------------------------------------- head and jobs
 
