@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from detray import object_ref
 from detray.errors import DetrayError, SerializationError, TaskError
-from detray.ids import ObjectID
+from detray.ids import ObjectID, node_name
 from detray.object_ref import ObjectRef, is_current, session_of, stale
 from detray.options import UNIT
 from detray.serialization.values import serialize
-from detray.startup import node_labels, node_name, require, require_started, running
+from detray.startup import node_labels, require, require_started, running
 
 if TYPE_CHECKING:
     import networkx
@@ -191,7 +191,7 @@ def get_actor(name: str, namespace: str | None = None) -> NoReturn:
 def cluster_resources() -> dict[str, float]:
     """What the cluster has in all: resource name to amount, memory in bytes."""
     found: dict[str, float] = {"object_store_memory": 0.0}
-    for report in require_started().reports():
+    for report in _living():
         for name, amount in _amounts(report["total"]).items():
             found[name] = found.get(name, 0.0) + amount
         found["object_store_memory"] += report["store"]["size_bytes"]
@@ -201,7 +201,7 @@ def cluster_resources() -> dict[str, float]:
 def available_resources() -> dict[str, float]:
     """What no running task holds at the moment; names of which nothing is left are missing."""
     found: dict[str, float] = {}
-    for report in require_started().reports():
+    for report in _living():
         amounts = _amounts(report["available"])
         left = report["store"]["size_bytes"] - report["store"]["used_bytes"]
         if left:
@@ -212,7 +212,10 @@ def available_resources() -> dict[str, float]:
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The nodes of the cluster, one dict each, in the shape that Ray gives them."""
+    """The nodes of the cluster, one dict each, in the shape that Ray gives them.
+
+    Dead ones are listed with Alive False, after the living.
+    """
     return [_node(report) for report in require_started().reports()]
 
 
@@ -253,27 +256,42 @@ def graph(filename: str | os.PathLike[str] | None = None) -> networkx.MultiDiGra
 # ------------------------------------------------------------------ inside
 
 
+def _living() -> list[dict[str, Any]]:
+    return [report for report in require_started().reports() if report.get("alive", True)]
+
+
 def _node(report: dict[str, Any]) -> dict[str, Any]:
     resources = _amounts(report["total"])
     resources["object_store_memory"] = float(report["store"]["size_bytes"])
+    is_alive = bool(report.get("alive", True))
+    host, port = _host_and_port(report.get("address", ""))
     return {
         "NodeID": node_name(report["node"]),
-        "Alive": True,
-        "alive": True,
-        "NodeManagerAddress": "127.0.0.1",
-        "NodeManagerHostname": os.uname().nodename,
-        "NodeManagerPort": 0,
-        "ObjectManagerPort": 0,
+        "Alive": is_alive,
+        "alive": is_alive,
+        "NodeManagerAddress": host,
+        "NodeManagerHostname": os.uname().nodename if host == "127.0.0.1" else host,
+        "NodeManagerPort": port,
+        "ObjectManagerPort": port,
         "ObjectStoreSocketName": "",
         "RayletSocketName": "",
         "MetricsExportPort": 0,
         "NodeName": report["name"],
         "RuntimeEnvAgentPort": 0,
         "DeathReason": 0,
-        "DeathReasonMessage": "",
-        "Resources": resources,
-        "Labels": node_labels(report["node"]),
+        "DeathReasonMessage": report.get("reason", ""),
+        "Resources": resources if is_alive else {},
+        "Labels": {**node_labels(report["node"]), **report.get("labels", {})},
     }
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """Of a node; one of a private session listens nowhere."""
+    if not address:
+        return "127.0.0.1", 0
+    from detray.runtime.net.address import parse_address
+
+    return parse_address(address)
 
 
 def _trace() -> Trace:

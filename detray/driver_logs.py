@@ -1,7 +1,7 @@
 """The driver's end of the log channel: prints what workers print, and fetches the trace.
 
 A thread of its own reads the channel, so that lines appear while the program computes. Frames (see
-`runtime/frames.py`) bring `["log", worker, pid, name, stream, lines]` with stream "stdout" or
+`runtime/frames.py`) bring `["log", worker, pid, name, stream, lines, ip]` with stream "stdout" or
 "stderr", `["notify", level, kind, text]`, and `["trace", request]` with the trace as payload.
 """
 
@@ -15,10 +15,13 @@ from typing import Any, TextIO
 
 import msgspec
 
+from detray.errors import EngineError
 from detray.runtime.frames import FrameError, FrameReader, frame
 
 _CYAN, _YELLOW, _RED, _PLAIN = "\x1b[36m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
 _TRACE_S = 30.0
+ASK_S = 10.0
+"""How long a question about the cluster may take, unless the asker says otherwise."""
 
 
 class DriverLogs:
@@ -31,6 +34,7 @@ class DriverLogs:
         self._reader = FrameReader()
         self._thread = threading.Thread(target=self._run, name="detray-logs", daemon=True)
         self._traces: dict[int, bytes] = {}
+        self._answers: dict[int, tuple[Any, str]] = {}
         self._arrived = threading.Condition()
         self._ended = False
         self._requests = 0
@@ -46,21 +50,64 @@ class DriverLogs:
             self._thread.join(timeout_s)
         self._channel.close()
 
+    def leave(self, timeout_s: float) -> None:
+        """Print what has been printed by now, then close: the service goes on without us."""
+        try:
+            # Lines come on this channel before the answer does, whatever that is.
+            self.ask("ping", timeout_s=timeout_s)
+        except (EngineError, OSError):
+            pass
+        try:
+            self._channel.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It has gone already.
+        self.finish(timeout_s)
+
     def request_trace(self) -> bytes:
         """The trace of the session up to now, as the bytes of a trace file.
 
         Raises TimeoutError, or ConnectionError if the service ends first.
         """
+        number = self._request("trace")
+        if self._wait_for(self._traces, number, _TRACE_S):
+            return self._traces.pop(number)
+        raise TimeoutError(f"the service did not send the trace within {_TRACE_S:.0f} s")
+
+    def ask(self, topic: str, *arguments: Any, timeout_s: float = ASK_S) -> Any:  # Any: plain data
+        """Ask the cluster's head about a topic; its answer.
+
+        Raises EngineError if it has none, or none came in time; ConnectionError if the service
+        ends first.
+        """
+        number = self._request("ask", topic, *arguments)
+        if not self._wait_for(self._answers, number, timeout_s):
+            raise EngineError(
+                f"the head of the cluster did not answer ({topic}) within {timeout_s:g} s. It may "
+                "be starting again: `detray status` tells"
+            )
+        body, problem = self._answers.pop(number)
+        if problem:
+            raise EngineError(f"the cluster cannot say ({topic}): {problem}")
+        return body
+
+    def _request(self, kind: str, *facts: Any) -> int:
         with self._arrived:
             self._requests += 1
             number = self._requests
-            self._channel.sendall(frame(msgspec.msgpack.encode([["trace", number]])))
-            done = self._arrived.wait_for(lambda: number in self._traces or self._ended, _TRACE_S)
-            if number in self._traces:
-                return self._traces.pop(number)
-        if not done:
-            raise TimeoutError(f"the service did not send the trace within {_TRACE_S:.0f} s")
-        raise ConnectionError("the service ended before it had sent the trace")
+            if not self._ended:
+                request = [kind, number, *facts]
+                self._channel.sendall(frame(msgspec.msgpack.encode([request])))
+        return number
+
+    def _wait_for(self, answers: dict[int, Any], number: int, timeout_s: float) -> bool:
+        """True when the answer is there, False if time is up. Raises ConnectionError."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: number in answers or self._ended, timeout_s)
+            if number in answers:
+                return True
+            if self._ended:
+                raise ConnectionError("the service ended before it had answered")
+            return False
 
     def _run(self) -> None:
         try:
@@ -81,15 +128,23 @@ class DriverLogs:
             elif kind == "notify":
                 self._print_notice(*facts)
             elif kind == "trace":
-                with self._arrived:
-                    self._traces[facts[0]] = bytes(payload)
-                    self._arrived.notify_all()
+                self._keep(self._traces, facts[0], bytes(payload))
+            elif kind == "answer":
+                self._keep(self._answers, facts[0], (facts[1], ""))
+            elif kind == "no":
+                self._keep(self._answers, facts[0], (None, str(facts[1]) or "no reason given"))
+
+    def _keep(self, answers: dict[int, Any], number: int, answer: Any) -> None:
+        with self._arrived:
+            answers[number] = answer
+            self._arrived.notify_all()
 
     def _print_lines(
-        self, worker: int, pid: int, name: str, stream: str, lines: list[Any]
+        self, worker: int, pid: int, name: str, stream: str, lines: list[Any], ip: str = ""
     ) -> None:  # Any: str or bytes
         out = sys.stderr if stream == "stderr" else sys.stdout
-        label = f"({name} pid={pid})" if name else f"(pid={pid})"
+        where = f"pid={pid}, ip={ip}" if ip else f"pid={pid}"
+        label = f"({name} {where})" if name else f"({where})"
         prefix = _coloured(out, _CYAN, label) + " "
         _write(out, "".join([f"{prefix}{_text(line)}\n" for line in lines]))
 

@@ -1,4 +1,7 @@
-"""The engine of real processes: a service, a zygote, workers (docs/architecture.md)."""
+"""The engine of real processes: a service, a zygote, workers (docs/architecture.md).
+
+A program either starts a service of its own, which ends with it, or joins a node of a cluster.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from detray import machine
 from detray.errors import ServiceDiedError
+from detray.nearby import LocalProcess, find_node
+from detray.runtime.net.address import parse_address
 
 if TYPE_CHECKING:
     from detray.driver_logs import DriverLogs
@@ -19,6 +24,36 @@ if TYPE_CHECKING:
 
 _SERVICE_END_S = 5.0
 _LAST_LINES_S = 2.0
+
+
+class JoinedSession:
+    """A node of a cluster that this driver joined, and the connections to it."""
+
+    def __init__(self, client: Client, node: LocalProcess, logs: DriverLogs) -> None:
+        self.client = client
+        self.logs = logs
+        self.facts: dict[str, Any] = {  # Any: as in Ray, various facts
+            "address": node.head,
+            "gcs_address": node.head,
+            "node_ip_address": parse_address(node.address).host,
+            "raylet_ip_address": parse_address(node.address).host,
+            "webui_url": node.web,
+            "session_dir": node.directory,
+            "object_store_address": node.directory,
+        }
+
+    def trace(self) -> bytes:
+        """What the joined node has recorded so far. Raises TimeoutError, ConnectionError."""
+        self.client.flush()
+        return self.logs.request_trace()
+
+    def end(self) -> None:
+        """Leave; the cluster stays."""
+        from detray.serialization.search_paths import travel_with
+
+        travel_with(())
+        self.logs.leave(_LAST_LINES_S)
+        self.client.close()
 
 
 class ProcessSession:
@@ -47,7 +82,35 @@ class ProcessSession:
         self.logs.finish(_LAST_LINES_S)
 
 
-def start(settings: Settings) -> ProcessSession:
+def start(settings: Settings) -> ProcessSession | JoinedSession:
+    """Join the cluster that the settings name, or that runs on this machine; else start a service.
+
+    Raises ConnectionError if there is no such cluster, or it does not let us in; ServiceDiedError
+    if a service of our own ends at once.
+    """
+    node = find_node(settings.address)
+    return start_private(settings) if node is None else join(settings, node)
+
+
+def join(settings: Settings, node: LocalProcess) -> JoinedSession:
+    """Become a driver at a node of this machine that runs already. Raises as `start` does."""
+    settings.check_joining(node.address)
+    from detray import joining
+    from detray.serialization.search_paths import travel_with
+
+    client, logs = joining.join(
+        node,
+        namespace=settings.namespace,
+        entrypoint=_entrypoint(),
+        show=settings.log_to_driver,
+    )
+    # What the program imports from its own directory, workers find there, too.
+    travel_with(settings.sys_path)
+    joining.announce(node)
+    return JoinedSession(client, node, logs)
+
+
+def start_private(settings: Settings) -> ProcessSession:
     """Start a service process and connect to it. Raises ServiceDiedError if it ends at once."""
     from detray.runtime.spawn import begin_service
 
@@ -84,7 +147,7 @@ def boot_config(settings: Settings) -> BootConfig:
         cwd=os.getcwd(),
         argv=list(sys.argv),
         local=LocalConfig(
-            node_name=settings.node_name,
+            node_name=settings.node_name or "127.0.0.1",
             totals=settings.totals(),
             arena_bytes=settings.store_bytes(),
             infeasible=settings.infeasible,
@@ -92,6 +155,10 @@ def boot_config(settings: Settings) -> BootConfig:
         ),
         record=settings.record,
         namespace=settings.namespace,
-        entrypoint=" ".join(sys.argv)[:1000],
+        entrypoint=_entrypoint(),
         log_to_driver=settings.log_to_driver,
     )
+
+
+def _entrypoint() -> str:
+    return " ".join(sys.argv)[:1000]

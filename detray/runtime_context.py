@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from detray.ids import node_name
 from detray.options import UNIT
-from detray.startup import node_labels, node_name, require
+from detray.startup import node_labels, require
 
 
 class RuntimeContext:
@@ -90,8 +91,11 @@ class RuntimeContext:
 
     @property
     def gcs_address(self) -> str:
-        """The address of the cluster: this machine's own."""
-        return "local"
+        """host:port of the cluster's head; "local" in a session of its own, and in a task."""
+        from detray import startup
+
+        here = startup._running
+        return str(here.context["address"]) if here is not None else "local"
 
     @property
     def was_current_actor_reconstructed(self) -> bool:

@@ -15,6 +15,8 @@ from detray import machine, options
 
 PROCESSES = "processes"
 """The engine that nobody has to ask for."""
+AUTO, LOCAL = "auto", "local"
+"""Addresses that are none: whatever cluster runs here; a session of its own."""
 DEFAULTS: dict[str, Any] = {
     "num_cpus": None,
     "num_gpus": None,
@@ -56,6 +58,19 @@ DEFAULTS: dict[str, Any] = {
 }
 """Every keyword and its default; None: found out, or nothing."""
 
+_OF_NODES = (
+    "num_cpus",
+    "num_gpus",
+    "resources",
+    "labels",
+    "memory",
+    "_memory",
+    "object_store_memory",
+    "infeasible",
+    "record",
+)
+"""Keywords that describe a node, and make no sense where one is joined."""
+
 
 class Settings:
     """What `init` was told, checked, with the machine's facts filled in."""
@@ -66,14 +81,18 @@ class Settings:
         self.infeasible: str = values["infeasible"]
         self.record: str = os.fspath(values["record"]) if values["record"] else ""
         self.log_to_driver = _log_to_driver(values["log_to_driver"])
-        self.node_name: str = values["_node_name"] or "127.0.0.1"
+        self.node_name: str = values["_node_name"] or ""
+        self.address: str = values["address"]
+        """host:port, "auto", "local", or "": what runs here, else a session of its own."""
         self.labels: dict[str, str] = values["labels"] or {}
         self.sys_path = [os.path.abspath(path) if path else os.getcwd() for path in sys.path]
         self.engine, self.engine_options = _engine(values)
         self._values = values
 
-    def totals(self) -> tuple[tuple[str, int], ...]:
-        """The node's resources in 1/10,000 units, sorted by name."""
+    def totals(
+        self, host: str = "127.0.0.1", is_beside_head: bool = True
+    ) -> tuple[tuple[str, int], ...]:
+        """The node's resources in 1/10,000 units, sorted by name; `host` is where it is."""
         values = self._values
         total = machine.memory_bytes()
         cpus, gpus = values["num_cpus"], values["num_gpus"]
@@ -82,7 +101,9 @@ class Settings:
         amounts["GPU"] = machine.count_gpus() if gpus is None else gpus
         memory = values["memory"] or values["_memory"]
         amounts["memory"] = int(memory) if memory else max(0, total - self.store_bytes())
-        amounts["node:127.0.0.1"] = amounts["node:__internal_head__"] = 1
+        amounts[f"node:{host}"] = 1
+        if is_beside_head:
+            amounts["node:__internal_head__"] = 1
         return tuple(
             sorted(
                 (name, options.units(name, amount)) for name, amount in amounts.items() if amount
@@ -95,6 +116,20 @@ class Settings:
         if wanted is None:
             return machine.default_store_bytes(machine.memory_bytes())
         return int(wanted) & -4096
+
+    def check_joining(self, where: str) -> None:
+        """Refuse what describes a node, now that one is joined which runs already.
+
+        Raises ValueError, as Ray does.
+        """
+        given = [name for name in _OF_NODES if self._values[name] != DEFAULTS[name]]
+        if given:
+            raise ValueError(
+                "When connecting to an existing cluster, num_cpus, num_gpus, resources and what "
+                f"else belongs to a node must not be provided: {', '.join(given)}. They are given "
+                f"to `detray start`, and the node at {where} runs already. Leave them out, or say "
+                "address='local' for a session of your own"
+            )
 
     def configure_logging(self) -> None:
         """Set level and format of the logger "detray", if the program asked for either."""
@@ -125,7 +160,7 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
             f"Unknown keyword argument(s): {', '.join(unknown)}. "
             f"{options.meant(unknown[0], DEFAULTS)}Valid ones are {options.public(DEFAULTS)}"
         )
-    _check_address(address)
+    values["address"] = _address(address, _engine(values)[0])
     for name, refuse in _REFUSED.items():
         refuse(name, values[name])
     for name in ("num_cpus", "num_gpus", "memory", "_memory", "object_store_memory"):
@@ -169,14 +204,24 @@ def _engine(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, own
 
 
-def _check_address(address: str | None) -> None:
-    if address is None:
-        address = os.environ.get("DETRAY_ADDRESS") or "local"
-    if address != "local":
+def _address(given: str | None, engine: str) -> str:
+    """Where to go, from the argument or the environment; "" if nobody says."""
+    if given is not None and not isinstance(given, str):
+        raise TypeError(f"address must be a str, not {given!r}")
+    address = given
+    if not address and engine == PROCESSES:
+        address = os.environ.get("DETRAY_ADDRESS") or os.environ.get("RAY_ADDRESS")
+    address = address or ""
+    if "://" in address:
         raise NotImplementedError(
-            f"address={address!r}: this version of detray runs on one machine. Leave the address "
-            "out (or say 'local') to start a session of your own; joining clusters comes later"
+            f"address={address!r}: detray has no client that works from outside of a cluster. Run "
+            "the program on one of its machines, with address='auto' or HOST:PORT"
         )
+    if engine != PROCESSES and address not in ("", LOCAL):
+        raise NotImplementedError(
+            f"address={address!r}: the engine {engine!r} joins no cluster. Leave the address out"
+        )
+    return address
 
 
 def _check_amount(name: str, value: Any) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from detray import __version__, object_ref
 from detray.engine import EngineSession, find_engine
 from detray.errors import NotStartedError
+from detray.ids import node_name
 from detray.settings import Settings, read_settings
 
 
@@ -26,7 +27,7 @@ class SessionInfo(Mapping[str, Any]):
 
     def __init__(self, address_info: dict[str, Any]) -> None:
         self.address_info = address_info
-        self.dashboard_url = ""
+        self.dashboard_url = str(address_info.get("webui_url", "")).removeprefix("http://")
         self.python_version = ".".join(map(str, sys.version_info[:3]))
         self.ray_version = self.detray_version = __version__
 
@@ -78,10 +79,15 @@ _imposed: dict[str, Any] = {}
 
 
 def init(address: str | None = None, **given: Any) -> SessionInfo:
-    """Start detray in this process: a service process, and workers as they are needed.
+    """Start detray in this process: join a cluster, or start a service process of its own.
 
-    Every keyword has a default. Resources of this machine: `num_cpus` (cores that may be used),
-    `num_gpus` (those there are), `resources` (custom ones, name to amount), `memory` and
+    Where to go says `address`, else DETRAY_ADDRESS or RAY_ADDRESS in the environment: "host:port"
+    of a head joins the node of its cluster on this machine, "auto" whatever cluster runs here,
+    "local" is a session of its own. If nobody says, a cluster that `detray start` began on this
+    machine is joined, else the session is its own. Which cluster was joined is told on stderr.
+
+    Every other keyword has a default. Resources of this machine: `num_cpus` (cores that may be
+    used), `num_gpus` (those there are), `resources` (custom ones, name to amount), `memory` and
     `object_store_memory` (bytes). Behaviour: `namespace`, `log_to_driver` (print what workers
     print), `ignore_reinit_error`, `infeasible` ("wait", or "raise": fail at once what no node can
     ever run), `record` (a path: write a trace of every decision there). `engine="sim"` runs the
@@ -89,7 +95,9 @@ def init(address: str | None = None, **given: Any) -> SessionInfo:
     node (docs/simulation-programs.md).
 
     Raises RuntimeError if a session runs already and `ignore_reinit_error` is not set, or for an
-    unknown keyword; ValueError, TypeError or NotImplementedError for a value that cannot be.
+    unknown keyword; ValueError, TypeError or NotImplementedError for a value that cannot be, and
+    ValueError for what describes a node where one is joined that runs already; ConnectionError if
+    no such cluster runs here, or it does not let us in.
     """
     global _running
     settings = read_settings(address, {**given, **_imposed})
@@ -204,11 +212,6 @@ def _start(settings: Settings) -> Running:
     atexit.register(shutdown, True)
     _install_sigterm(running)
     return running
-
-
-def node_name(node: int) -> str:
-    """A node's id as users see it."""
-    return f"{node:056x}"
 
 
 def node_labels(node: int) -> dict[str, str]:

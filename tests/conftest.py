@@ -18,6 +18,15 @@ import pytest
 from hypothesis import settings
 
 _MARK = "DETRAY_TEST_RUN"
+_OF_THE_USER = (
+    "DETRAY_ADDRESS",
+    "RAY_ADDRESS",
+    "DETRAY_TOKEN",
+    "DETRAY_TOKEN_FILE",
+    "DETRAY_TLS_CERT",
+    "DETRAY_TLS_KEY",
+    "DETRAY_TLS_CA",
+)
 _PATIENCE_S = 5.0
 """What a service that was just told to stop may need for it."""
 
@@ -32,6 +41,9 @@ def pytest_configure() -> None:
     # A short path: a unix socket's name has room for 107 bytes.
     scratch = tempfile.mkdtemp(prefix="dt-", dir="/tmp")
     os.environ["TMPDIR"] = os.environ[_MARK] = scratch
+    # Whatever cluster the user works with is none of ours.
+    for name in _OF_THE_USER:
+        os.environ.pop(name, None)
 
 
 def pytest_unconfigure() -> None:

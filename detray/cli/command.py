@@ -1,7 +1,8 @@
 """`detray`: the parser, and which function does what.
 
-Exit codes: 0 all is well; 1 the answer is no (a difference, no session); 2 the question made no
-sense (bad arguments, a file that cannot be read), said in one line on stderr; 130 interrupted.
+Exit codes: 0 all is well; 1 the answer is no (a difference, no session), or what was asked for
+cannot be done; 2 the question made no sense (bad arguments, a file that cannot be read), said in
+one line on stderr; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -13,12 +14,20 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from detray import __version__
-from detray.cli import status, traces
+from detray.cli import listing, logs, starting, status, traces
+from detray.cli.heads import add_cluster
+from detray.cli.observer import NoAnswer
+from detray.errors import DetrayError
 from detray.trace.drawing import FORMATS
 from detray.trace.format import TraceError
 
 _ABOUT = "detray: distributed execution for Python, recorded and replayable."
 _LEARN = """\
+several machines:
+  detray start --head               a cluster begins here; it says how others join
+  detray start --address=HOST:PORT  this machine joins
+  detray status, list, logs, stop   what runs there, and its end
+
 a first look:
   python program.py                 a program that says  import detray
   detray status                     meanwhile, in a second terminal: what runs, what waits
@@ -32,6 +41,15 @@ what the file is good for:
 
 `detray COMMAND --help` says more. After a crash the last moments of a run are kept in a trace of
 their own (the flight recorder); the message that reports the crash says where.
+"""
+
+
+_STATUS = """\
+examples:
+  detray status                                the cluster here, or the sessions
+  detray status --watch
+  detray status --address=192.168.1.5:6379     from a machine that has the token
+  detray status --json | python -m json.tool   "nodes" is a list of dicts
 """
 
 
@@ -64,6 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough. Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (DetrayError, NoAnswer, ConnectionError) as error:
+        return _refuse(str(error), 1)
     except OSError as error:
         return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except ModuleNotFoundError as error:
@@ -72,9 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _refuse(text: str) -> int:
+def _refuse(text: str, status: int = 2) -> int:
     print(f"detray: {text}", file=sys.stderr)
-    return 2
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"detray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    starting.add_start(commands)
+    starting.add_stop(commands)
     _add_status(commands)
+    listing.add_list(commands)
+    listing.add_get(commands)
+    logs.add_logs(commands)
     _add_replay(commands)
     _add_graph(commands)
     _add_timeline(commands)
@@ -101,13 +126,16 @@ _Commands = argparse._SubParsersAction  # the only name argparse has for it
 def _add_status(commands: _Commands[_Parser]) -> None:
     parser = commands.add_parser(
         "status",
-        help="what the sessions of this user are doing",
-        description="Show nodes, resources, tasks, objects and workers of a running session. "
-        "Exit code 1 if there is none.",
+        help="what the cluster and the sessions of this user are doing",
+        description="Show nodes, resources, tasks, objects, transfers and failures of the cluster "
+        "of this machine, and the sessions that belong to none. Exit code 1 if there is neither.",
+        epilog=_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("session", nargs="?", help="pid of the driver, if there are several")
+    parser.add_argument("session", nargs="?", help="pid of a driver: only its session")
     parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
     _add_json(parser)
+    add_cluster(parser)
     parser.set_defaults(run=status.run)
 
 

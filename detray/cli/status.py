@@ -1,4 +1,4 @@
-"""`detray status`: what the sessions of this user are doing."""
+"""`detray status`: the cluster of this machine, and what the sessions of this user are doing."""
 
 from __future__ import annotations
 
@@ -10,30 +10,98 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from detray.cli import cluster_page
+from detray.cli.heads import HeadAt, find_head
 from detray.cli.observer import NoAnswer, Observer
-from detray.runtime.session import LiveSession, live_sessions
+from detray.cli.tables import counts_text, table
+from detray.errors import EngineError
+from detray.runtime.session import INFO_NAME, LiveSession, live_sessions
 from detray.trace.graph import size_text
 
 UNITS = 10_000
 WATCH_S = 1.0
-_CLEAR = "\033[2J\033[H"
 
 Report = dict[str, Any]  # Any: what a service tells about itself
 Discover = Callable[[], list[LiveSession]]
+FindHead = Callable[[argparse.Namespace], HeadAt | None]
 
 
-def run(options: argparse.Namespace, discover: Discover = live_sessions) -> int:
-    """The command; 1 if there is no session, or none that answers."""
+def run(
+    options: argparse.Namespace,
+    discover: Discover = live_sessions,
+    find: FindHead = find_head,
+) -> int:
+    """The command; 1 if there is neither cluster nor session, or none that answers."""
+    if options.watch and not options.json:
+        return _watch(lambda: _look(options, discover, find))
     while True:
-        sessions = _chosen(discover(), options.session)
-        reports = [(session, _report(session)) for session in sessions]
-        text = _as_json(reports) if options.json else _as_text(reports, options.session)
-        if options.watch and not options.json and sys.stdout.isatty():
-            text = _CLEAR + text
+        text, status = _look(options, discover, find)
         print(text, flush=True)
         if not options.watch:
-            return 0 if any("problem" not in report for _, report in reports) else 1
+            return status
         time.sleep(WATCH_S)
+
+
+def _look(options: argparse.Namespace, discover: Discover, find: FindHead) -> tuple[str, int]:
+    """What there is to print, and the exit code."""
+    sessions = _chosen(_private(discover()), options.session)
+    reports = [(session, _report(session)) for session in sessions]
+    cluster: Report = {}
+    head = None if options.session else find(options)
+    if head is not None:
+        cluster = _ask(head)
+    is_known = any("problem" not in report for _, report in reports)
+    is_known |= "nodes" in cluster
+    text = _as_json(cluster, reports) if options.json else _page_of_all(cluster, reports, options)
+    return text, 0 if is_known else 1
+
+
+def _ask(head: HeadAt) -> Report:
+    """The head's report; {"problem"} if it does not answer."""
+    try:
+        return dict(head.ask("status"))
+    except EngineError as problem:
+        return {"head": {"address": head.address}, "problem": str(problem)}
+
+
+def _page_of_all(
+    cluster: Report,
+    reports: Sequence[tuple[LiveSession, Report]],
+    options: argparse.Namespace,
+) -> str:
+    if not cluster:
+        return _as_text(reports, options.session)
+    page = str(cluster["problem"]) if "problem" in cluster else cluster_page.render(cluster)
+    lines = [_line(session, report) for session, report in reports]
+    if lines:
+        lines = ["", "sessions that belong to no cluster (detray status PID):", *lines]
+    return "\n".join([page, *lines])
+
+
+def _watch(look: Callable[[], tuple[str, int]]) -> int:
+    """Again every second until Ctrl-C: in place on a terminal, one page after the other else."""
+    live = None
+    if sys.stdout.isatty():
+        try:
+            from rich.live import Live
+            from rich.text import Text
+
+            live = Live(screen=True, auto_refresh=False)
+        except ModuleNotFoundError:
+            pass
+    if live is None:
+        while True:
+            print(look()[0], flush=True)
+            time.sleep(WATCH_S)
+    with live:
+        while True:
+            live.update(Text.from_ansi(look()[0]), refresh=True)
+            time.sleep(WATCH_S)
+
+
+def _private(sessions: list[LiveSession]) -> list[LiveSession]:
+    """Those that are no process of a cluster."""
+    return [s for s in sessions if not os.path.exists(os.path.join(s.directory, INFO_NAME))]
 
 
 def _chosen(sessions: list[LiveSession], wanted: str | None) -> list[LiveSession]:
@@ -60,17 +128,18 @@ def _report(session: LiveSession) -> Report:
         return {"problem": str(problem)}
 
 
-def _as_json(reports: Sequence[tuple[LiveSession, Report]]) -> str:
+def _as_json(cluster: Report, reports: Sequence[tuple[LiveSession, Report]]) -> str:
+    """The cluster's report (`runtime/head/overview.py`), "nodes" in any case, and "sessions"."""
     sessions = [
         {"directory": session.directory, "driver_pid": session.driver_pid, **report}
         for session, report in reports
     ]
-    return json.dumps({"sessions": sessions}, indent=1)
+    return json.dumps({"nodes": [], **cluster, "sessions": sessions}, indent=1)
 
 
 def _as_text(reports: Sequence[tuple[LiveSession, Report]], wanted: str | None) -> str:
     if not reports:
-        return "no detray session of yours is running"
+        return "no cluster and no detray session of yours is running"
     if len(reports) > 1 and wanted is None:
         lines = [_line(session, report) for session, report in reports]
         return "\n".join([*lines, "", "detray status PID shows one of them"])
@@ -82,7 +151,7 @@ def _line(session: LiveSession, report: Report) -> str:
     if "problem" in report:
         return f"{head} {report['problem']}"
     programs = ", ".join(str(driver["entrypoint"]) for driver in report.get("drivers", []))
-    return f"{head} {_counts(report.get('tasks', {})) or 'no unfinished tasks'}   {programs}"
+    return f"{head} {counts_text(report.get('tasks', {})) or 'no unfinished tasks'}   {programs}"
 
 
 def _page(session: LiveSession, report: Report) -> str:
@@ -97,9 +166,9 @@ def _page(session: LiveSession, report: Report) -> str:
             for d in report.get("drivers", [])
         ),
         ("node", f"{report.get('node', '?')} ({report.get('name', '')})"),
-        ("tasks", _counts(report.get("tasks", {})) or "none unfinished"),
-        ("so far", _counts(report.get("totals", {})) or "nothing"),
-        ("objects", _counts(report.get("objects", {})) or "none"),
+        ("tasks", counts_text(report.get("tasks", {})) or "none unfinished"),
+        ("so far", counts_text(report.get("totals", {})) or "nothing"),
+        ("objects", counts_text(report.get("objects", {})) or "none"),
         ("store", used),
         ("inline", size_text(store.get("inline_bytes", 0))),
         ("on disk", f"{size_text(store.get('segment_bytes', 0))} in {store.get('segments', 0)}"),
@@ -108,17 +177,13 @@ def _page(session: LiveSession, report: Report) -> str:
     return "\n".join([*lines, "", _resources(report), "", _workers(report)])
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()) if count)
-
-
 def _resources(report: Report) -> str:
     total, available = report.get("total", {}), report.get("available", {})
     rows = [
         (name, _amount(name, total[name] - available.get(name, 0)), _amount(name, total[name]))
         for name in total
     ]
-    return _table(("resource", "in use", "total"), rows)
+    return table(("resource", "in use", "total"), rows)
 
 
 def _amount(name: str, units: int) -> str:
@@ -130,33 +195,4 @@ def _workers(report: Report) -> str:
         (str(w["id"]), str(w["pid"]), str(w["state"]), str(w["task"]), str(w["runs"]))
         for w in report.get("workers", [])
     ]
-    return _table(("worker", "pid", "state", "task", "runs"), rows) if rows else "no workers"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """With rich on a terminal, plain otherwise."""
-    if sys.stdout.isatty():
-        try:
-            return _rich_table(columns, rows)
-        except ModuleNotFoundError:
-            pass
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (columns, *rows)
-    )
-
-
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console = Console()
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get().rstrip()
+    return table(("worker", "pid", "state", "task", "runs"), rows) if rows else "no workers"

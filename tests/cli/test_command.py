@@ -25,7 +25,8 @@ def test_help_teaches(capsys):
     """Without a command the help is shown: every command, and what to do first."""
     assert main([]) == 0
     text = capsys.readouterr().out
-    for word in ("status", "replay", "graph", "timeline", "story", "bench", 'record="run.trace"'):
+    commands = ("start", "stop", "status", "list", "get", "logs")
+    for word in (*commands, "replay", "graph", "timeline", "story", "bench", 'record="run.trace"'):
         assert word in text
 
 
@@ -86,6 +87,17 @@ def test_replay_shows_the_first_difference_and_fails(trace, capsys, monkeypatch)
         (["story", "{trace}", "nobody"], "knows nothing of 'nobody'"),
         (["story", "{trace}", "worker 99"], "knows nothing of worker 99"),
         (["status", "1"], "no session of driver 1"),
+        (["start"], "one of the arguments --head --address is required"),
+        (["start", "--head", "--resources", "{{"], "is no JSON object"),
+        (["start", "--head", "--labels", "zone"], "neither JSON nor key=value"),
+        (["start", "--head", "--object-store-memory", "lots"], "is no size such as 500M"),
+        (["start", "--head", "--object-store-memory", "1M"], "75 MiB"),
+        (["start", "--head", "--store", "mysql://x"], "say file:PATH, or redis://HOST:PORT/0"),
+        (["start", "--head", "--tls-cert", "{trace}"], "--tls-key and --tls-ca is missing"),
+        (["start", "--address", "fd00::1:1"], "put brackets around the host"),
+        (["start", "--address", "h:1", "--head-only"], "--head-only belongs to --head"),
+        (["list", "things"], "invalid choice: 'things'"),
+        (["stop", "--all", "--address", "h:1"], "not allowed with argument"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(trace, capsys, arguments, says):
@@ -95,6 +107,36 @@ def test_bad_input_is_refused_in_one_line(trace, capsys, arguments, says):
     assert out == ""
     assert err.startswith("detray: ") and says in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["status", "--address", "127.0.0.1:9"], "no token for the cluster at 127.0.0.1:9"),
+        (["start", "--address", "127.0.0.1:9"], "--token-file or DETRAY_TOKEN_FILE"),
+        (["start", "--address", "127.0.0.1:9", "--token-file", "{trace}.none"], "cannot be read"),
+        (["stop", "--address", "127.0.0.1:9"], "no process of the cluster at 127.0.0.1:9"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(trace, capsys, monkeypatch, arguments, says):
+    """Exit code 1: the question made sense."""
+    for name in ("DETRAY_TOKEN", "DETRAY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    assert main([argument.format(trace=trace) for argument in arguments]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("detray: ") and says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["stop", "list nodes", "get tasks 1", "logs"])
+def test_where_no_cluster_runs_there_is_nothing_to_show(capsys, monkeypatch, command):
+    """Exit code 1, and the reason on stdout."""
+    monkeypatch.setattr("detray.cli.heads.find_local", list)
+    monkeypatch.setattr("detray.cli.starting.find_local", list)
+    monkeypatch.setattr("detray.cli.listing.live_sessions", list)
+    assert main(command.split()) == 1
+    assert capsys.readouterr().out.startswith("no cluster")
 
 
 def test_a_trace_that_was_cut_is_read_with_a_remark(trace, capsys):

@@ -90,13 +90,15 @@ def service(tmp_path: Path) -> Iterator[Make]:
 
 
 def options(session: str | None = None, **flags: bool) -> argparse.Namespace:
-    return argparse.Namespace(session=session, **{"json": False, "watch": False, **flags})
+    """What the command line gives; no cluster is looked for."""
+    given = {"json": False, "watch": False, "address": "local", **flags}
+    return argparse.Namespace(session=session, **given)
 
 
 def test_no_session_is_said_and_fails(capsys):
     """Exit code 1: there is nothing to look at."""
     assert status.run(options(), list) == 1
-    assert capsys.readouterr().out == "no detray session of yours is running\n"
+    assert capsys.readouterr().out == "no cluster and no detray session of yours is running\n"
 
 
 def test_a_page_shows_resources_tasks_objects_store_and_workers(service, capsys):

@@ -15,7 +15,8 @@ LARGER: dict[str, str] = {}
 """Confessed exceptions: "path" or "path:function", and the reason."""
 
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "misc", "common", "tools"}
-NAMED_BY_RAY = {"detray/util.py": "ray.util is where programs look for it"}
+NAMED_BY_RAY = ("detray/util/__init__.py", "detray/util/scheduling_strategies.py")
+"""ray.util is where programs look for these."""
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

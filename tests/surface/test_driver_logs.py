@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from detray.driver_logs import DriverLogs
+from detray.errors import EngineError
 from detray.runtime.frames import FrameReader, frame
 
 
@@ -32,19 +33,24 @@ def say(sock: socket.socket, *messages: Any, payload: bytes = b"") -> None:
 def test_lines_are_prefixed_with_the_task_and_its_process(
     ends: tuple[DriverLogs, socket.socket], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On the stream that they were written to; nothing is dropped."""
+    """On the stream that they were written to; with the address of another node's machine."""
     logs, service = ends
     say(
         service,
         ["log", 1, 71, "f", "stdout", ["one", "two"]],
         ["log", 1, 71, "f", "stderr", ["oh"]],
-        ["log", 2, 72, "", "stdout", [""]],
+        ["log", 2, 72, "", "stdout", [""], ""],
+        ["log", 2, 72, "", "stdout", ["far"], "10.0.0.7"],
+        ["log", 3, 73, "g", "stdout", ["away"], "10.0.0.7"],
     )
     say(service, ["notify", "warning", "infeasible", "no node has 3 GPUs"])
     service.close()
     logs.finish(5)
     out, err = capsys.readouterr()
-    assert out == "(f pid=71) one\n(f pid=71) two\n(pid=72) \n"
+    assert out == (
+        "(f pid=71) one\n(f pid=71) two\n(pid=72) \n"
+        "(pid=72, ip=10.0.0.7) far\n(g pid=73, ip=10.0.0.7) away\n"
+    )
     assert err == "(f pid=71) oh\n(detray warning: infeasible) no node has 3 GPUs\n"
 
 
@@ -101,3 +107,73 @@ def test_a_trace_that_cannot_come_is_not_waited_for(
     threading.Timer(0.05, lambda: service.shutdown(socket.SHUT_RDWR)).start()
     with pytest.raises(ConnectionError):
         logs.request_trace()
+
+
+def hear(sock: socket.socket) -> list[Any]:
+    """The next request of the driver."""
+    reader = FrameReader()
+    while (piece := reader.next()) is None:
+        assert reader.receive(sock)
+    [request] = msgspec.msgpack.decode(piece[0])
+    return list(request)
+
+
+def test_a_question_about_the_cluster_is_answered_by_its_number(
+    ends: tuple[DriverLogs, socket.socket],
+) -> None:
+    """Whatever else comes meanwhile, and late answers to nobody."""
+    logs, service = ends
+
+    def answer() -> None:
+        kind, number, *question = hear(service)
+        assert (kind, question) == ("ask", ["list", "nodes", 3])
+        say(service, ["answer", 99, "not yours"], ["answer", number, [{"node": 1}]])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    assert logs.ask("list", "nodes", 3) == [{"node": 1}]
+    thread.join()
+
+
+def test_a_question_without_an_answer_raises_the_reason(
+    ends: tuple[DriverLogs, socket.socket],
+) -> None:
+    """The head's own, silence, or the end of the service."""
+    logs, service = ends
+    with pytest.raises(EngineError, match=r"did not answer \(status\) within 0.01 s"):
+        logs.ask("status", timeout_s=0.01)
+
+    def refuse() -> None:
+        hear(service)
+        _, number, *_ = hear(service)
+        say(service, ["no", number, "it is on fire"])
+        hear(service)
+        service.shutdown(socket.SHUT_RDWR)
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    with pytest.raises(EngineError, match="it is on fire"):
+        logs.ask("status")
+    with pytest.raises(ConnectionError):
+        logs.ask("status")
+    with pytest.raises(ConnectionError):
+        logs.ask("status")
+    thread.join()
+
+
+def test_leaving_waits_for_the_lines_printed_before(
+    ends: tuple[DriverLogs, socket.socket], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The service answers on the same channel, after them; it stays when we go."""
+    logs, service = ends
+
+    def answer() -> None:
+        _, number, *_ = hear(service)
+        say(service, ["log", 1, 71, "f", "stdout", ["last"], ""], ["no", number, "what ping?"])
+        assert service.recv(1) == b""
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    logs.leave(5)
+    thread.join()
+    assert capsys.readouterr().out == "(f pid=71) last\n"

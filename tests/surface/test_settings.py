@@ -54,9 +54,9 @@ def test_visible_devices_are_the_gpus(
         (None, {"record": 3}, TypeError, "path"),
         (None, {"record": "/proc"}, IsADirectoryError, "name a file"),
         (None, {"record": "/nowhere/run.trace"}, FileNotFoundError, "'/nowhere'. Make it first"),
-        ("auto", {}, NotImplementedError, "one machine"),
-        ("10.0.0.1:6379", {}, NotImplementedError, "one machine"),
-        ("ray://host:1", {}, NotImplementedError, "one machine"),
+        ("ray://host:1", {}, NotImplementedError, "from outside of a cluster"),
+        ("auto", {"engine": "sim"}, NotImplementedError, "joins no cluster"),
+        (7, {}, TypeError, "address"),
         (None, {"record_payloads": True}, NotImplementedError, "record=PATH"),
         (None, {"runtime_env": {"pip": []}}, NotImplementedError, "sys.path"),
         (None, {"num_cpus": "2"}, TypeError, "num_cpus"),
@@ -78,13 +78,22 @@ def test_what_cannot_be_is_refused_by_name(
         read_settings(address, given)
 
 
-def test_a_cluster_in_the_environment_is_not_joined_silently(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["DETRAY_ADDRESS", "RAY_ADDRESS"])
+def test_the_environment_names_the_cluster_if_the_program_does_not(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DETRAY_ADDRESS stands for the argument."""
-    monkeypatch.setenv("DETRAY_ADDRESS", "somewhere:1")
-    with pytest.raises(NotImplementedError, match="somewhere:1"):
-        read_settings(None, {})
+    """The argument comes first; a simulated cluster is not asked for by the environment."""
+    monkeypatch.setenv(name, "somewhere:1")
+    assert read_settings(None, {}).address == "somewhere:1"
+    assert read_settings("auto", {}).address == "auto"
+    assert read_settings(None, {"engine": "sim"}).address == ""
+
+
+def test_what_describes_a_node_is_refused_where_one_is_joined() -> None:
+    """With Ray's words, and the names of what was given."""
+    read_settings("auto", {"namespace": "n", "num_cpus": None}).check_joining("h:1")
+    with pytest.raises(ValueError, match=r"existing cluster, num_cpus.*: num_cpus, record\."):
+        read_settings("auto", {"num_cpus": 2, "record": "/tmp/x.trace"}).check_joining("h:1")
 
 
 def test_what_programs_for_ray_say_is_accepted() -> None:

@@ -1,0 +1,358 @@
+"""`detray start` and `detray stop`: heads and nodes of a cluster on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from detray import launch
+from detray.cli.heads import add_security, ask_head, find_security, tls_files
+from detray.errors import EngineError
+from detray.launch import ClusterKey, Launched, LaunchError, Listen
+from detray.nearby import LocalProcess, find_local, of_address
+from detray.runtime.net.address import parse_address
+from detray.runtime.session import TOKEN_NAME
+from detray.settings import Settings, read_settings
+from detray.trace.graph import size_text
+
+_STOP_S = 15.0
+_BLOCK_POLL_S = 0.2
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+START = """\
+the first machine:
+  detray start --head                          a head and a node, on port 6379
+  detray start --head --port 7000 --num-cpus 8
+every other machine (the token file is named by `start --head`; copy it, it is a secret):
+  detray start --address=192.168.1.5:6379 --token-file ~/.detray-token
+the program, on any of them:
+  detray.init(address="auto")
+a head that was killed, with everything it knew:
+  detray start --head --port 6379              the same port, or the same --store
+"""
+STOP = """\
+examples:
+  detray stop                the cluster of this machine, in order
+  detray stop --force        and what does not end within 15 seconds, by kill -9
+  detray stop --address=192.168.1.5:6379
+Sessions of programs (`detray.init()` without a cluster) end with their programs.
+"""
+
+
+def add_start(commands: Any) -> None:  # Any: argparse's class for it is private
+    """Describe `detray start` to the parser."""
+    parser = commands.add_parser(
+        "start",
+        help="start a cluster, or let this machine join one",
+        description="Start the head of a cluster and this machine's node, or a node that joins a "
+        "cluster. They run until `detray stop`, whatever ends meanwhile.",
+        epilog=START,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--head", action="store_true", help="begin a cluster here")
+    which.add_argument("--address", metavar="HOST:PORT", help="the head of the cluster to join")
+    parser.add_argument("--port", type=int, help="of the head (6379), or of a joining node (any)")
+    parser.add_argument(
+        "--host", "--listen", metavar="HOST", help="address to listen on (default: all of them)"
+    )
+    parser.add_argument("--advertise", metavar="HOST", help="what others are told to connect to")
+    node = parser.add_argument_group("what the node has (default: what the machine has)")
+    node.add_argument("--num-cpus", type=int)
+    node.add_argument("--num-gpus", type=int)
+    node.add_argument("--resources", type=_object, metavar="JSON", help="""such as '{"disk": 2}'""")
+    node.add_argument("--labels", type=_labels, metavar="JSON", help="""or key=value,key=value""")
+    node.add_argument("--memory", type=_size, metavar="BYTES", help="or 500M, 8G")
+    node.add_argument("--object-store-memory", type=_size, metavar="BYTES", help="or 500M, 8G")
+    node.add_argument("--node-name", metavar="NAME", help="for people (default: its address)")
+    head = parser.add_argument_group("the head")
+    head.add_argument("--head-only", action="store_true", help="no node beside it")
+    head.add_argument("--store", metavar="WHERE", help="its log: file:PATH, or redis://HOST:PORT/0")
+    head.add_argument("--web-port", type=int, default=0, help="of its page (-1: none; 0: any)")
+    parser.add_argument("--record", metavar="FILE", help="keep all decisions (the head: FILE.head)")
+    parser.add_argument("--block", action="store_true", help="stay, and stop them on Ctrl-C")
+    add_security(parser)
+    parser.set_defaults(run=run_start)
+
+
+def add_stop(commands: Any) -> None:  # Any: as above
+    """Describe `detray stop` to the parser."""
+    parser = commands.add_parser(
+        "stop",
+        help="stop the cluster's processes on this machine",
+        description="Ask the nodes of this machine to leave in order, then the head. Exit code 1 "
+        "if there is none, or one does not end.",
+        epilog=STOP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--force", action="store_true", help="kill what does not end by itself")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all", action="store_true", help="every cluster, if there are several")
+    which.add_argument("--address", metavar="HOST:PORT", help="the cluster with that head")
+    parser.set_defaults(run=run_stop)
+
+
+# ------------------------------------------------------------------ start
+
+
+def run_start(options: argparse.Namespace) -> int:
+    """`detray start`. Raises LaunchError, ValueError, OSError, as `command.main` expects."""
+    if options.address is not None:
+        for name in ("head_only", "store"):
+            if getattr(options, name):
+                raise ValueError(f"--{name.replace('_', '-')} belongs to --head")
+    settings = _settings(options)
+    started = _start_head(options, settings) if options.head else _join(options, settings)
+    sys.stdout.flush()
+    return _block(started) if options.block else 0
+
+
+def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launched]:
+    port = launch.DEFAULT_PORT if options.port is None else options.port
+    local = find_local()
+    for process in local:
+        if process.kind == "head" and parse_address(process.address).port == port:
+            raise LaunchError(
+                f"a head is at port {port} already ({process.address}, pid {process.pid}). "
+                "`detray stop` ends it; --port names another"
+            )
+    store, store_dir = launch.place_store(options.store or "", launch.default_store(port))
+    known = launch.load_key(store_dir)
+    given = launch.given_token(options.token_file or "")
+    if known is not None and given and given != known.token:
+        raise LaunchError(
+            f"the log in {store_dir} is of a cluster with another token. Name no token to go on "
+            "with that cluster, or another --store to begin a new one"
+        )
+    key = known or launch.new_key(given)
+    tls = tls_files(options)
+    launch.save_key(store_dir, key)
+    try:
+        head = launch.start_head(
+            key=key,
+            listen=Listen(options.host or "", port, options.advertise or ""),
+            store=store,
+            store_dir=store_dir,
+            tls=tls,
+            web_port=options.web_port,
+            record=f"{options.record}.head" if options.record else "",
+        )
+        head.wait_ready(note=_note)
+    except BaseException as problem:
+        if known is None:
+            launch.remove_store(store_dir)
+        if isinstance(problem, LaunchError) and "in use" in str(problem):
+            raise LaunchError(f"{problem} (port {port}; --port names another)") from None
+        raise
+    print(f"head   {head.address}  pid {head.pid}, log {store}")
+    if known is not None:
+        print("       it goes on with the cluster whose log that is")
+    started = [head]
+    has_node = any(p.kind == "node" and p.cluster == key.cluster for p in local)
+    if has_node:
+        print("node   the one that was here stays")
+    elif not options.head_only:
+        listen = Listen(options.host or "", 0, options.advertise or "")
+        try:
+            started.append(_start_node(options, settings, key, listen, head.address, True))
+        except BaseException:
+            head.stop()
+            if known is None:
+                launch.remove_store(store_dir)
+            raise
+    _teach(head)
+    return started
+
+
+def _join(options: argparse.Namespace, settings: Settings) -> list[Launched]:
+    head = str(parse_address(options.address, launch.DEFAULT_PORT))
+    security = find_security(options, head)
+    try:
+        about = ask_head(head, security, "", "status")["head"]
+    except (EngineError, OSError) as problem:
+        raise LaunchError(f"the head at {head} does not let this machine join: {problem}") from None
+    key = ClusterKey(str(about["cluster"]), security.token)
+    listen = Listen(options.host or "", options.port or 0, options.advertise or "")
+    node = _start_node(options, settings, key, listen, head, False)
+    print(
+        '\nprograms on this machine:  detray.init(address="auto")\n'
+        "to look, and to stop:      detray status; detray stop"
+    )
+    return [node]
+
+
+def _start_node(
+    options: argparse.Namespace,
+    settings: Settings,
+    key: ClusterKey,
+    listen: Listen,
+    head: str,
+    is_beside_head: bool,
+) -> Launched:
+    node = launch.start_node(
+        settings,
+        key=key,
+        listen=listen,
+        head=head,
+        tls=tls_files(options),
+        is_beside_head=is_beside_head,
+    )
+    node.wait_ready(note=_note)
+    amounts = dict(settings.totals())
+    has = [f"{amounts[name] / 10_000:g} {name}" for name in ("CPU", "GPU") if name in amounts]
+    has.append(f"{size_text(settings.store_bytes())} store")
+    print(f"node   {node.address}  pid {node.pid}, node {node.info['node']}: {', '.join(has)}")
+    return node
+
+
+def _teach(head: Launched) -> None:
+    """What one needs to know next. The token itself is never shown."""
+    if head.info.get("web"):
+        print(f"page   {head.info['web']}")
+    token = os.path.join(head.session_dir, TOKEN_NAME)
+    print(
+        f"""
+another machine (copy the token file there, it is a secret; mode 0600):
+  scp {os.uname().nodename}:{token} ~/.detray-token
+  detray start --address={head.address} --token-file ~/.detray-token
+a program, on this machine or on one that joined:
+  detray.init(address="auto")
+to look, and to stop:
+  detray status
+  detray stop"""
+    )
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return read_settings(
+        "local",
+        {
+            "num_cpus": options.num_cpus,
+            "num_gpus": options.num_gpus,
+            "resources": options.resources,
+            "labels": options.labels,
+            "memory": options.memory,
+            "object_store_memory": options.object_store_memory,
+            "record": options.record,
+            "_node_name": options.node_name,
+        },
+    )
+
+
+def _block(started: Sequence[Launched]) -> int:
+    """Stay until one of them ends (1), or somebody ends us: then they end, too (0)."""
+    signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        while all(process.is_alive() for process in started):
+            time.sleep(_BLOCK_POLL_S)
+        [dead, *_] = [process for process in started if not process.is_alive()]
+        print(
+            f"detray: the {dead.kind} (pid {dead.pid}) has ended:\n{dead.last_lines()}",
+            file=sys.stderr,
+        )
+        status = 1
+    except KeyboardInterrupt:
+        status = 0
+    for process in reversed(started):
+        if not process.stop(_STOP_S):
+            process.kill()
+    if not status:
+        _remove_default_stores(process.address for process in started if process.kind == "head")
+    return status
+
+
+def _raise_interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _note(text: str) -> None:
+    print(f"detray: {text}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ stop
+
+
+def run_stop(options: argparse.Namespace) -> int:
+    """`detray stop`: 0 if all that was there has ended."""
+    processes = _to_stop(options)
+    if not processes:
+        print("no cluster of yours runs on this machine")
+        return 1
+    status = 0
+    stopped_heads = []
+    # Nodes first: what they alone have can still go elsewhere while the head is there.
+    for process in sorted(processes, key=lambda p: (p.kind == "head", -p.started_ns)):
+        how = launch.stop_process(process, timeout_s=_STOP_S, force=options.force)
+        name = f"node {process.node}" if process.kind == "node" else "head"
+        if how == "stuck":
+            status = 1
+            hint = "" if options.force else "; detray stop --force kills it"
+            print(f"{name:8} {process.address}  pid {process.pid} has not ended yet{hint}")
+            continue
+        print(f"{name:8} {process.address}  pid {process.pid} {how}")
+        if process.kind == "head" and how == "stopped":
+            stopped_heads.append(process.address)
+    _remove_default_stores(stopped_heads)
+    return status
+
+
+def _to_stop(options: argparse.Namespace) -> list[LocalProcess]:
+    processes = find_local()
+    if options.address is not None:
+        address = str(parse_address(options.address, launch.DEFAULT_PORT))
+        found = of_address(processes, address)
+        if not found:
+            raise LaunchError(f"no process of the cluster at {address} runs on this machine")
+        return found
+    # Clusters of `cluster_utils` belong to the programs that made them.
+    processes = [process for process in processes if not process.is_tied]
+    heads = {process.cluster: process.head for process in processes}
+    if len(heads) > 1 and not options.all:
+        raise ValueError(
+            f"several clusters run on this machine ({', '.join(sorted(heads.values()))}): name "
+            "one with --address, or say --all"
+        )
+    return processes
+
+
+def _remove_default_stores(addresses: Any) -> None:  # Any: an iterable of strings
+    """A head that was stopped in order is not to be gone on with; a store of the user's stays."""
+    for address in addresses:
+        launch.remove_store(launch.default_store(parse_address(address).port))
+
+
+# ------------------------------------------------------------------ values of options
+
+
+def _object(text: str) -> dict[str, Any]:  # Any: JSON
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"""{text!r} is no JSON object such as '{{"disk": 2}}'""")
+    return found
+
+
+def _labels(text: str) -> dict[str, Any]:  # Any: as above
+    if text.lstrip().startswith("{"):
+        return _object(text)
+    pairs = [pair.partition("=") for pair in text.split(",") if pair]
+    if not pairs or not all(key and equals for key, equals, _ in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither JSON nor key=value,key=value")
+    return {key: value for key, _, value in pairs}
+
+
+def _size(text: str) -> int:
+    digits = text.upper().removesuffix("IB").removesuffix("B")
+    unit = digits[-1:] if digits[-1:] in _SIZES else ""
+    try:
+        return int(float(digits.removesuffix(unit)) * _SIZES[unit])
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 8G") from None
