@@ -26,7 +26,7 @@ from typing import NamedTuple
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from detray.runtime.net.framing import BLOCKS, CHUNK, LinkGarbage, encode_frame
+from detray.runtime.net.framing import BLOCKS, CHUNK, UNDECODABLE, LinkGarbage, encode_frame
 
 CHUNK_BYTES = 1 << 19
 """Small enough for a message not to wait long behind one, and to be in the cache for its digest."""
@@ -300,7 +300,7 @@ class BlockTable:
         """What the receiver of our blocks says. Raises LinkGarbage."""
         try:
             said = _decode_news(body)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise LinkGarbage(f"news of a block that cannot be decoded: {error}") from None
         if type(said) is BlocksExpected:
             self._go_on(dict(said.blocks))

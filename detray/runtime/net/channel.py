@@ -15,6 +15,7 @@ from detray.runtime.net.framing import (
     CHUNK,
     GOODBYE,
     MESSAGES,
+    UNDECODABLE,
     Intake,
     LinkGarbage,
     decode_aside,
@@ -165,7 +166,7 @@ class Channel:
         meta = bytes(body[SESSION_HEAD.size : stop])
         try:
             messages = self._link.decode(meta)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise LinkGarbage(f"a message that cannot be decoded: {error}") from None
         values = _cut_payload(messages, body[stop:])
         frame: Frame[InMessage] = Frame(first, ack, tuple(zip(messages, values, strict=True)))
@@ -174,7 +175,7 @@ class Channel:
     def _on_goodbye(self, body: memoryview) -> None:
         try:
             refusal = _decode_refusal(body)
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             raise LinkGarbage("a goodbye that cannot be decoded") from None
         self._link.on_goodbye(self, refusal)
 

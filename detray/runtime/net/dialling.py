@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from detray.core.session import NEVER
 from detray.runtime.net.address import Address
 from detray.runtime.net.alarm import Alarm
-from detray.runtime.net.greeting import TURNED_AWAY, HalfOpen
-from detray.runtime.net.identity import Refusal
+from detray.runtime.net.greeting import HalfOpen
 from detray.runtime.net.resolver import Sockaddr
 from detray.runtime.wakeups import WRITE
 
@@ -150,8 +149,6 @@ class Dialler:
         self._half_open = None
         if problem:
             self._fail(problem)
-            if problem == TURNED_AWAY and not self._link.is_closed:
-                self._link.on_turned_away(Refusal(False, problem))
 
     def _fail(self, problem: str) -> None:
         self._is_busy = False

@@ -185,6 +185,9 @@ class Intake:
         self._view = memoryview(self._buffer)
 
 
+UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What decoding garbage raises: beside msgspec's own, bad UTF-8 and arrays in arrays in arrays."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_aside = msgspec.msgpack.Decoder(list).decode
 
@@ -198,5 +201,5 @@ def decode_aside(body: memoryview | bytes) -> list[object]:
     """The body of an aside. Raises LinkGarbage."""
     try:
         return _decode_aside(body)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise LinkGarbage(f"an aside that cannot be decoded: {error}") from None

@@ -4,7 +4,8 @@ Rules
 -----
 - Until the token is proved nothing that came is decoded, and the peer costs a descriptor, 64 KiB at
   most and one line of notes. It is turned away 5 s after it came, whatever it did meanwhile.
-- A dialler that is turned away before its proof is answered has another token, or was too many.
+- Whoever is turned away for its token, its version, its cluster or its name is told so, once. A
+  connection that just ends says nothing: the peer may be dying, or frozen, and is dialled again.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from detray.runtime.net.alarm import Alarm
+from detray.runtime.net.framing import UNDECODABLE
 from detray.runtime.net.handshake import Handshake, HandshakeError, pack_greeting
 from detray.runtime.net.identity import (
     Acceptance,
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 GREETING_NS = 5_000_000_000
 """For all of it, TLS included."""
 _READ_BYTES = 1 << 13
-TURNED_AWAY = (
-    "it closed the connection instead of proving the token: it has another one, or is busy"
-)
 
 
 class HalfOpen:
@@ -96,11 +93,11 @@ class HalfOpen:
             while self._on_end is not None and self._receive():
                 self._flush()
         except HandshakeError as error:
-            self._end(str(error))
-        except msgspec.MsgspecError as error:
+            self._on_failed_proof(error)
+        except UNDECODABLE as error:
             self._end(f"its greeting cannot be decoded: {error}")
         except OSError as error:
-            self._end(self._reason_of(error.strerror or str(error)))
+            self._end(error.strerror or str(error))
 
     def _receive(self) -> bool:
         """Read once; False if nothing is there now."""
@@ -109,7 +106,7 @@ class HalfOpen:
         if count is None:
             return False
         if count == 0:
-            self._end(self._reason_of("it closed the connection"))
+            self._end("it closed the connection")
             return False
         handshake = self._handshake
         was_proven = handshake.is_proven
@@ -120,12 +117,6 @@ class HalfOpen:
         while self._on_end is not None and (body := handshake.next_greeting()) is not None:
             self._on_greeting(decode_greeting(body))
         return True
-
-    def _reason_of(self, reason: str) -> str:
-        handshake = self._handshake
-        if self._is_dialler and handshake.is_opened and not handshake.is_proven:
-            return TURNED_AWAY
-        return reason
 
     def _queue(self, data: bytes) -> None:
         self._unsent += data
@@ -192,6 +183,15 @@ class HalfOpen:
             return
         self._queue(_pack(Acceptance(link.session_number, link.session.done)))
         self._hand_over(link, hello, said.session, said.handled)
+
+    def _on_failed_proof(self, error: HandshakeError) -> None:
+        self._queue(error.answer)
+        self._flush()
+        self._sock.finish_sending()
+        link = self._link
+        self._end(str(error))
+        if error.is_final and link is not None:
+            link.on_turned_away(Refusal(False, str(error)))
 
     def _on_refusal(self, refusal: Refusal) -> None:
         link = self._link

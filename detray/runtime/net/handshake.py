@@ -3,7 +3,7 @@
     dialler  -> opening     6 bytes "detray", u16 protocol version, 32 random bytes
     acceptor -> opening     the same, with its own random bytes
     dialler  -> proof       HMAC-SHA256(token, role, version, both random parts)
-    acceptor -> proof       the same, for its role
+    acceptor -> proof       the same, for its role; 32 zero bytes if the dialler's was wrong
     both     -> greetings   u16 length and so many bytes of msgpack (`identity.py`)
 
 Each side's random part goes into both proofs, so neither can be replayed; the role does, so a proof
@@ -28,12 +28,20 @@ _OPENING = struct.Struct(">6sH32s")
 _LENGTH = struct.Struct(">H")
 _NONCE_BYTES = 32
 _PROOF_BYTES = 32
+_REJECTION = bytes(_PROOF_BYTES)
 _DIALLER = b"detray link: dialler"
 _ACCEPTOR = b"detray link: acceptor"
 
 
 class HandshakeError(Exception):
     """The peer is none of ours, or speaks another version; the argument says which, in one line."""
+
+    def __init__(self, reason: str, *, answer: bytes = b"", is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.answer = answer
+        """What to send before the connection ends, so that the peer can say what is wrong."""
+        self.is_final = is_final
+        """True if another attempt would end like this one."""
 
 
 class Handshake:
@@ -104,7 +112,9 @@ class Handshake:
         del self._buffer[: _OPENING.size]
         if version != PROTOCOL:
             raise HandshakeError(
-                f"it speaks version {version} of the protocol, we speak {PROTOCOL}"
+                f"it speaks version {version} of the protocol, we speak {PROTOCOL}",
+                answer=b"" if self._is_dialler else self._opening(),
+                is_final=True,
             )
         nonces = self._nonce + nonce if self._is_dialler else nonce + self._nonce
         self._transcript = _LENGTH.pack(PROTOCOL) + nonces
@@ -114,8 +124,13 @@ class Handshake:
     def _check_proof(self) -> bytes:
         proof = bytes(self._buffer[:_PROOF_BYTES])
         del self._buffer[:_PROOF_BYTES]
+        if self._is_dialler and proof == _REJECTION:
+            raise HandshakeError("it does not accept our token", is_final=True)
         if not hmac.compare_digest(proof, self._prove(_ACCEPTOR if self._is_dialler else _DIALLER)):
-            raise HandshakeError("it does not know this cluster's token")
+            raise HandshakeError(
+                "it does not know this cluster's token",
+                answer=b"" if self._is_dialler else _REJECTION,
+            )
         self.is_proven = True
         return b"" if self._is_dialler else self._prove(_ACCEPTOR)
 

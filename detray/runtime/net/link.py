@@ -201,6 +201,8 @@ class Link:
         """A new connection, proved and agreed upon; it replaces an older one."""
         self.drop_connection()
         now_ns = monotonic_ns()
+        if hello.kind == "tool":
+            self._has_session = False
         is_first = self.peer_session is None
         self._refusal = None
         self.peer = hello
