@@ -293,7 +293,7 @@ def start_worker(s: Step, lane: int) -> None:
     worker = ClientID(t.next_worker)
     t.next_worker += 1
     job = job_of_lane(lane)
-    t.workers[worker] = Worker(worker, lane, progress_ns=t.now_ns)
+    t.workers[worker] = Worker(worker, lane, progress_ns=t.now_ns, started_ns=t.now_ns)
     t.clients[worker] = Client(worker, WORKER, job=job, held={})
     t.starting[worker] = None
     s.out.append(StartWorker(worker, job))

@@ -210,7 +210,10 @@ def on_run_delivered(s: Step, m: RunDelivered) -> None:
     spec = TaskSubmitted(
         NO_CLIENT, m.task, TemplateID(0), m.parent, m.depth, m.size_bytes, items, refs, m.packed
     )
-    task = Task(spec, template.number, s.next_number(), WAITING, 0, attempt=m.attempt, owner=m.node)
+    task = Task(
+        spec, template.number, s.next_number(), WAITING, 0,
+        attempt=m.attempt, owner=m.node, entered_ns=t.now_ns,
+    )  # fmt: skip
     if m.wanted:
         placing.away_of(task).wanted = m.wanted
     if m.refusals:

@@ -226,7 +226,7 @@ class RefClaimed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=16)
 
 
 class StatusRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=17):
-    """A client asks what the node knows; `topic` is "summary", "tasks", "objects" or "workers"."""
+    """A client asks what the node knows: a page, or rows of a table (topics: `status.py`)."""
 
     client: ClientID
     request: int

@@ -167,6 +167,8 @@ class Task(msgspec.Struct, gc=False):
     owner: NodeID = HERE
     """The node that submitted it; for HERE all decisions about its end are made here."""
     away: Away | None = None
+    entered_ns: int = 0
+    """When it was submitted, or reached this node: for people."""
 
 
 class Object(msgspec.Struct, gc=False):
@@ -308,6 +310,8 @@ class Worker(msgspec.Struct):
     spent: bool = False
     """Was sent the last run that some template's `max_calls` allows it."""
     progress_ns: int = 0
+    started_ns: int = 0
+    """When its process was ordered: for people."""
     functions: dict[FunctionID, None] = {}
     templates: dict[int, int] = {}
     """Templates the worker knows, with how many runs of each it was sent."""

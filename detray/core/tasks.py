@@ -64,10 +64,14 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
         shape = t.shapes[template.shape]
         if shape.feasible and t.config.policy.hand_over != "always":
             # Most submissions: nothing to wait for, nobody above it.
-            t.tasks[name] = Task(m, template.number, number, READY, template.max_retries)
+            t.tasks[name] = Task(
+                m, template.number, number, READY, template.max_retries, entered_ns=t.now_ns
+            )
             push_ready(shape, m.depth, name)
             return
-    task = t.tasks[name] = Task(m, template.number, number, WAITING, template.max_retries)
+    task = t.tasks[name] = Task(
+        m, template.number, number, WAITING, template.max_retries, entered_ns=t.now_ns
+    )
     failed = take_arguments(s, task) if m.args or m.refs else None
     if client > 0 and _join_parent(s, task):
         fail_task(s, task, Failure.CANCELLED, CANCELLED_PARENT)

@@ -13,8 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from detray.core.invariants import InvariantBroken, check
 from detray.core.states import Stored
+from detray.core.status import TOPICS, describe
+from detray.core.step import Step
 from detray.core.tables import HERE, Object, Tables
 from detray.errors import Failure
 from detray.ids import NodeID, ObjectID, is_put, task_of
@@ -64,6 +68,7 @@ class Between:
                 if shared is not None and shared.home != HERE:
                     self._check_borrow(node, item, t, tables)
             self._check_links(node, t, tables)
+            _check_status(node, t)
         self._check_owners(tables)
         self._check_primaries(tables)
         self._check_uses(tables, uses)
@@ -146,6 +151,22 @@ class Between:
                     raise Violation(
                         "B5 freed while in use", f"{item.hex()} is used at {node}, which forgot it"
                     )
+
+
+def _check_status(node: NodeID, t: Tables) -> None:
+    """B6: whatever goes on, a node can tell people about it, in rows with the same columns."""
+    step = Step(t)
+    for topic in TOPICS:
+        try:
+            told = describe(step, topic, 20)
+            msgspec.msgpack.encode(told)
+        except Exception as problem:
+            seen = f"{topic} of node {node}: {type(problem).__name__}: {problem}"
+            raise Violation("B6 status raised", seen) from problem
+        if isinstance(told, list) and len({tuple(row) for row in told}) > 1:
+            raise Violation(
+                "B6 rows of different columns", f"{topic} of node {node}: {told!r}"[:2000]
+            )
 
 
 # ---------------------------------------------------------------------------------- results
