@@ -107,6 +107,17 @@ def session_name(directory: str) -> str:
         return f"{os.path.basename(directory)}-{born_ns}"
 
 
+def session_node(directory: str) -> int:
+    """The number of the node whose session this is; of a private one, 0."""
+    try:
+        with open(os.path.join(directory, INFO_NAME), "rb") as file:
+            import msgspec  # as above
+
+            return int(msgspec.json.decode(file.read())["node"])
+    except FileNotFoundError:
+        return 0
+
+
 def remove_session(directory: str) -> None:
     """Remove a session directory and the files in it; not an error if it is gone already."""
     try:

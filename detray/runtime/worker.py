@@ -24,6 +24,7 @@ from detray.runtime.client import Client
 from detray.runtime.execution import Execution
 from detray.runtime.interrupts import Interrupts
 from detray.runtime.output import Outputs
+from detray.runtime.session import session_node
 from detray.runtime.shield import Shield
 
 SERVICE_GONE_STATUS = 113
@@ -52,7 +53,7 @@ def main(
         sock,
         client=ClientID(worker),
         job=JobNumber(job),
-        node=NodeID(0),
+        node=NodeID(-1),
         inline_bytes_max=inline_bytes_max,
         store=(arena_fd, arena_bytes, session_dir),
         shield=shield,
@@ -67,6 +68,9 @@ def main(
         client.books.send(WorkerReady(client.books.client, os.getpid()))
     client.flush()
     while (run := loop.next_run()) is not None:
+        if client.node < 0:
+            # Only now for certain: it is written down when the node has become a member.
+            client.node = NodeID(session_node(session_dir))
         execution.run(run)
         del run
     _leave(client, outputs)
