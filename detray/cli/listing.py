@@ -1,28 +1,32 @@
-"""`detray list` and `detray get`: rows about tasks, objects, nodes, workers and jobs."""
+"""`detray list` and `detray get`: rows about tasks, objects, nodes, workers, jobs and transfers."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from detray.cli.heads import add_cluster, find_head
 from detray.cli.observer import Observer
 from detray.cli.tables import counts_text, table
+from detray.runtime.rows import Row, join, read_filters, select
 from detray.runtime.session import live_sessions
 
-KINDS = ("tasks", "objects", "nodes", "workers", "jobs")
+KINDS = ("tasks", "objects", "nodes", "workers", "jobs", "transfers")
+_TOLD_BY_NODES = ("tasks", "objects", "workers", "transfers")
+"""Tables of the nodes' own; an id, or its beginning, may be asked for (`core/status.py`)."""
 LIMIT = 100
 _ASKED_MAX = 10_000
 """Filters are applied here: so many rows are asked for, whatever the limit is."""
 _COLUMNS = {
-    "tasks": ("id", "name", "state", "node", "worker", "attempt", "missing_arguments"),
-    "objects": ("id", "state", "size_bytes", "node", "grants", "tasks", "pins"),
+    "tasks": ("id", "name", "state", "at", "pid", "attempt", "why"),
+    "objects": ("id", "state", "size_bytes", "owner", "copies", "clients", "tasks", "borrowers"),
     "nodes": ("id", "number", "name", "address", "pid", "head", "alive", "reason"),
     "workers": ("id", "node", "pid", "state", "task", "runs"),
     "jobs": ("number", "node", "pid", "namespace", "entrypoint"),
+    "transfers": ("id", "direction", "state", "size_bytes", "from", "to", "urgency"),
 }
 """What the tables show; --json has all there is."""
 _CELL_CHARS = 60
@@ -30,12 +34,10 @@ _CELL_CHARS = 60
 EXAMPLES = """\
 examples:
   detray list nodes
-  detray list tasks --filter state=running --filter name=train
-  detray list objects --filter state!=inline --limit 1000 --json
+  detray list tasks --filter state=running --filter name~train
+  detray list objects --filter 'size>10MB' --filter 'copies~2' --limit 1000 --json
   detray get tasks 1f0a3c                 all about those whose id begins so
 """
-
-Row = dict[str, Any]  # Any: JSON
 
 
 def add_list(commands: Any) -> None:  # Any: argparse's class for it is private
@@ -45,8 +47,9 @@ def add_list(commands: Any) -> None:  # Any: argparse's class for it is private
         "--filter",
         action="append",
         default=[],
-        metavar="KEY=VALUE",
-        help="rows of which this is true; KEY!=VALUE: false. Several: all of them",
+        metavar="FILTER",
+        help="rows of which this is true: a column, then = != < <= > >= or ~ (contains), then a "
+        "value. Several: all of them",
     )
     parser.add_argument("--limit", type=int, default=LIMIT, help=f"rows shown ({LIMIT})")
     parser.set_defaults(run=run_list)
@@ -76,10 +79,11 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:  # Any
 
 def run_list(options: argparse.Namespace) -> int:
     """`detray list`: 0, also if no row is left; 1 if there is nobody to ask."""
+    filters = read_filters(options.filter)
     rows = _rows(options)
     if rows is None:
         return _nobody()
-    found = select(rows, options.filter)
+    found = select(rows, filters)
     shown = found[: max(0, options.limit)]
     if options.json:
         print(json.dumps(shown, indent=1))
@@ -96,7 +100,7 @@ def run_list(options: argparse.Namespace) -> int:
 
 def run_get(options: argparse.Namespace) -> int:
     """`detray get`: 1 if there is no such thing."""
-    rows = _rows(options)
+    rows = _rows(options, options.id)
     if rows is None:
         return _nobody()
     found = [row for row in rows if _is_called(row, options.id)]
@@ -110,46 +114,31 @@ def run_get(options: argparse.Namespace) -> int:
     return 0
 
 
-def select(rows: Sequence[Row], filters: Sequence[str]) -> list[Row]:
-    """The rows of which all `filters` (KEY=VALUE, KEY!=VALUE) are true. Raises ValueError."""
-    wanted = [_condition(text) for text in filters]
-    return [
-        row
-        for row in rows
-        if all((_text(row.get(key)) == value) is is_equal for key, is_equal, value in wanted)
-    ]
+def _rows(options: argparse.Namespace, name: str = "") -> list[Row] | None:
+    """All rows of the kind, or those that may be called so; None if nobody is there to ask.
 
-
-def _condition(text: str) -> tuple[str, bool, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"--filter {text!r}: say KEY=VALUE or KEY!=VALUE, such as state=running")
-    if key.endswith("!"):
-        return key[:-1], False, value
-    return key, True, value
-
-
-def _rows(options: argparse.Namespace) -> list[Row] | None:
-    """All rows of the kind; None if nobody is there to ask. Raises EngineError, NoAnswer."""
+    Raises EngineError, NoAnswer.
+    """
+    topic = f"{options.kind}/{name}" if name and options.kind in _TOLD_BY_NODES else options.kind
     head = find_head(options)
     if head is not None:
-        answer = head.ask("list", options.kind, _ASKED_MAX)
+        answer = head.ask("list", topic, _ASKED_MAX)
         if isinstance(answer, list):
             return answer
         for node, reason in answer.get("missing", {}).items():
             print(f"detray: node {node} is missing: {reason}", file=sys.stderr)
-        return list(answer["rows"])
+        return join(options.kind, answer["rows"])
     sessions = live_sessions()
     if not sessions:
         return None
-    return _rows_of_session(sessions[0].socket_path, options.kind)
+    return _rows_of_session(sessions[0].socket_path, options.kind, topic)
 
 
-def _rows_of_session(socket_path: str, kind: str) -> list[Row]:
+def _rows_of_session(socket_path: str, kind: str, topic: str) -> list[Row]:
     observer = Observer(socket_path)
     try:
-        if kind in ("tasks", "objects", "workers"):
-            return list(observer.ask(kind, _ASKED_MAX))
+        if kind in _TOLD_BY_NODES:
+            return list(observer.ask(topic, _ASKED_MAX))
         summary = dict(observer.ask("summary"))
     finally:
         observer.close()
@@ -176,19 +165,21 @@ def _everything(row: Row) -> str:
 
 
 def _value(value: Any) -> str:  # Any: JSON
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         if all(isinstance(count, int) for count in value.values()):
-            return counts_text(value) or "-"
+            return counts_text(dict(value)) or "-"
         return json.dumps(value)
     return json.dumps(value) if isinstance(value, list) else _text(value)
 
 
 def _text(value: Any) -> str:  # Any: JSON
-    """As it is shown, and as filters compare it."""
+    """As it is shown."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return str(value)
 
 

@@ -11,8 +11,10 @@ Rules
   parts is named with a dot ("demand.GPU").
 - The value of an id may be its beginning. Bytes take KB, MB, GB, TB, KiB, MiB, GiB, TiB; times take
   ns, us, ms, s, m, h; resources are counted in units, not in ten-thousandths.
-- All filters must hold. "none" is what nobody knows; it is neither less nor more than anything.
-- Bad filters raise ValueError with what is possible, also if no row is there to try them on.
+- All filters must hold. "none", or nothing, is what nobody knows; it is neither less nor more than
+  anything.
+- What is no filter raises ValueError when it is read; a column that there is not, or a comparison
+  that makes no sense, when rows are looked at. The message says what is possible.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ _PLAIN = {"": 1}
 _WITH_AMOUNTS = ("demand", "total", "available")
 _SHAPE = re.compile(r"([A-Za-z_][\w.:\-]*)\s*(!=|<=|>=|=|<|>|~)\s*(.*)", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+_UNKNOWN = ("none", "")
 _TRUTHS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -125,13 +128,13 @@ def _holds(each: Filter, column: str, value: Any) -> bool:  # Any: plain data
 def _is_equal(each: Filter, column: str, value: Any) -> bool:  # Any: as above
     wanted = each.value
     if value is None:
-        return wanted.lower() == "none"
+        return wanted.lower() in _UNKNOWN
     if isinstance(value, bool):
         if wanted.lower() not in _TRUTHS:
             raise ValueError(f"{column} is true or false, not {wanted!r} (filter {each})")
         return value is _TRUTHS[wanted.lower()]
     if isinstance(value, int | float):
-        return wanted.lower() != "none" and bool(value == _number(each, column))
+        return wanted.lower() not in _UNKNOWN and bool(value == _number(each, column))
     if isinstance(value, str):
         if _is_id(column) and wanted:
             return value.startswith(wanted.lower())

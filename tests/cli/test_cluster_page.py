@@ -160,11 +160,12 @@ ROWS = [
         (["state=ready"], ["aa02", "bb03"]),
         (["state=ready", "name!=g"], ["bb03"]),
         (["worker="], ["aa02", "bb03"]),
-        (["colour=red"], []),
+        (["attempt>0"], ["aa02"]),
+        (["id=aa", "name~f"], ["aa01"]),
     ],
 )
 def test_filters_pick_the_rows_of_which_all_are_true(monkeypatch, capsys, filters, ids):
-    """Compared with what is shown; a key that no row has is not equal to anything."""
+    """How, `runtime/rows.py` says."""
     head = PlayedHead({"list": {"rows": ROWS, "missing": {}}})
     monkeypatch.setattr(listing, "find_head", lambda _: head)
     assert listing.run_list(options(filter=filters, json=True)) == 0
@@ -178,7 +179,7 @@ def test_a_list_says_what_it_leaves_out(monkeypatch, capsys):
     monkeypatch.setattr(listing, "find_head", lambda _: head)
     assert listing.run_list(options(limit=1)) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0].split()[:4] == ["id", "name", "state", "node"]
+    assert out.splitlines()[0].split()[:4] == ["id", "name", "state", "at"]
     assert "2 more" in out and "node 4 is missing: it did not answer in time" in err
 
 
@@ -192,7 +193,26 @@ def test_get_tells_everything_about_what_is_called_so(monkeypatch, capsys):
     assert capsys.readouterr().out == "no tasks called cc\n"
 
 
-def test_a_filter_that_is_none_is_refused():
-    """With an example."""
-    with pytest.raises(ValueError, match="say KEY=VALUE"):
-        listing.select(ROWS, ["running"])
+@pytest.mark.parametrize("text", ["running", "colour=red", "attempt>many"])
+def test_a_filter_that_is_none_is_refused(monkeypatch, text):
+    """A shape, a column or a number that there is not."""
+    monkeypatch.setattr(listing, "find_head", lambda _: PlayedHead({"list": {"rows": ROWS}}))
+    with pytest.raises(ValueError, match=r"no filter|no column|is none"):
+        listing.run_list(options(filter=[text]))
+
+
+def test_get_asks_only_for_what_may_be_called_so(monkeypatch, capsys):
+    """Nodes look the id up: they may have more rows than a list shows."""
+    head = PlayedHead({"list": {"rows": ROWS, "missing": {}}})
+    monkeypatch.setattr(listing, "find_head", lambda _: head)
+    assert listing.run_get(options(id="aa01")) == 0
+    assert head.asked[0][:2] == ("list", "tasks/aa01")
+
+
+def test_a_task_that_two_nodes_know_is_one_row(monkeypatch, capsys):
+    """The row of the node that has it."""
+    sent = {**ROWS[0], "node": 0, "state": "delivered"}
+    head = PlayedHead({"list": {"rows": [sent, ROWS[0]], "missing": {}}})
+    monkeypatch.setattr(listing, "find_head", lambda _: head)
+    assert listing.run_list(options(json=True)) == 0
+    assert json.loads(capsys.readouterr().out) == [ROWS[0]]
