@@ -11,6 +11,7 @@ from typing import Any
 from detray.cli.heads import add_cluster, find_head
 from detray.cli.observer import Observer
 from detray.cli.tables import counts_text, table
+from detray.core.resources import UNIT
 from detray.runtime.rows import Row, join, read_filters, select
 from detray.runtime.session import live_sessions
 
@@ -138,7 +139,7 @@ def _rows_of_session(socket_path: str, kind: str, topic: str) -> list[Row]:
     observer = Observer(socket_path)
     try:
         if kind in _TOLD_BY_NODES:
-            return list(observer.ask(topic, _ASKED_MAX))
+            return [{"node": 0, **row} for row in observer.ask(topic, _ASKED_MAX)]
         summary = dict(observer.ask("summary"))
     finally:
         observer.close()
@@ -161,10 +162,14 @@ def _is_called(row: Row, name: str) -> bool:
 
 def _everything(row: Row) -> str:
     width = max(map(len, row))
-    return "\n".join(f"{key:{width}}  {_value(value)}" for key, value in row.items())
+    return "\n".join(f"{key:{width}}  {_value(key, value)}" for key, value in row.items())
 
 
-def _value(value: Any) -> str:  # Any: JSON
+def _value(key: str, value: Any) -> str:  # Any: JSON
+    if key.endswith("_ns") and isinstance(value, int):
+        return f"{value / 1e9:.3f} s"
+    if key == "demand" and isinstance(value, Mapping):
+        return ", ".join(f"{amount / UNIT:g} {name}" for name, amount in value.items()) or "-"
     if isinstance(value, Mapping):
         if all(isinstance(count, int) for count in value.values()):
             return counts_text(dict(value)) or "-"

@@ -206,9 +206,9 @@ def _why(s: Step, task: Task, stage: str, missing: int) -> str:
     """Why the task is not running, for a person; "" if it is."""
     state = task.state
     if type(state) is Waiting:
-        return f"{missing} of its {len(task.spec.args)} arguments are not there yet"
+        return f"{missing} of {len(task.spec.args)} arguments not there yet"
     if type(state) is Fetching:
-        return f"{missing} of its {len(task.spec.args)} arguments are on their way here"
+        return f"{missing} of {len(task.spec.args)} arguments on their way here"
     if type(state) is Ready:
         return _why_ready(s, task)
     if type(state) is Placing:
