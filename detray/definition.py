@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from detray.errors import DetrayError, SerializationError
-from detray.ids import FunctionID, TemplateID
+from detray.ids import NO_CLIENT, FunctionID, TemplateID
 from detray.options import TaskOptions
 from detray.signature import Signature
 
@@ -86,8 +86,12 @@ _arrived: dict[FunctionID, Definition] = {}
 
 
 def _define(client: Any, function_id: FunctionID, settings: TaskOptions) -> TemplateID:
+    from detray.core.stimuli import TemplateDefined
+
     classes = settings.retry_exceptions
-    found: TemplateID = client.define_template(
+    wanted = TemplateDefined(
+        NO_CLIENT,
+        TemplateID(0),
         function_id,
         settings.name,
         settings.num_returns,
@@ -95,8 +99,10 @@ def _define(client: Any, function_id: FunctionID, settings: TaskOptions) -> Temp
         settings.max_retries,
         bool(classes),
         settings.max_calls,
-        _pickled_classes(classes) if isinstance(classes, tuple) else b"",
+        strategy=settings.strategy,
     )
+    exceptions = _pickled_classes(classes) if isinstance(classes, tuple) else b""
+    found: TemplateID = client.define_template(wanted, exceptions)
     return found
 
 

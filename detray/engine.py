@@ -17,6 +17,7 @@ from detray.settings import PROCESSES, Settings
 
 if TYPE_CHECKING:
     from detray.core.client import Books
+    from detray.core.stimuli import TemplateDefined
     from detray.core.streams import RunContext
 
 GROUP = "detray.engines"
@@ -74,18 +75,11 @@ class EngineClient(Protocol):
     ) -> None:
         """Export a pickled function under its reserved name."""
 
-    def define_template(
-        self,
-        function: FunctionID,
-        name: str,
-        num_returns: int,
-        demand: tuple[tuple[str, int], ...],
-        max_retries: int,
-        retry_application_errors: bool,
-        max_calls: int,
-        exceptions: bytes,
-    ) -> TemplateID:
-        """Fix what many submissions share."""
+    def define_template(self, wanted: TemplateDefined, exceptions: bytes) -> TemplateID:
+        """Fix what many submissions share: `wanted`, but for the client and the number.
+
+        `exceptions` are the pickled classes of `retry_exceptions` (b"": none, or all).
+        """
 
     def submit(
         self,

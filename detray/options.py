@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from detray.core.strategy import Strategy
 from detray.ids import MAX_RETURNS
+from detray.strategies import is_strategy, selected, strategy_of
 
 UNIT = 10_000
 """Resource amounts are integers of 1/10,000 of a CPU, a GPU, a byte or one of a custom resource."""
@@ -30,6 +32,7 @@ class TaskOptions(NamedTuple):
     max_retries: int
     retry_exceptions: bool | tuple[type[BaseException], ...]
     max_calls: int
+    strategy: Strategy | None = None
 
 
 def check(options: Mapping[str, Any], *, in_options: bool = False) -> Options:
@@ -70,6 +73,7 @@ def resolve(options: Options, function_name: str) -> TaskOptions:
         retry_exceptions=retry if isinstance(retry, bool) else tuple(retry),
         # A process that has used a GPU may keep some of its memory: by default it serves one call.
         max_calls=(1 if num_gpus else 0) if max_calls is None else max_calls,
+        strategy=strategy_of(options.get("scheduling_strategy"), options.get("label_selector")),
     )
 
 
@@ -231,14 +235,27 @@ def _retry_exceptions(name: str, value: Any) -> None:
 
 
 def _strategy(name: str, value: Any) -> None:
-    if value is None or value in ("DEFAULT", "SPREAD"):
+    if value is None or is_strategy(value) or value in ("DEFAULT", "SPREAD"):
         return
     if isinstance(value, str):
         raise ValueError(f"Invalid {name}={value!r}. Valid ones are ['DEFAULT', 'SPREAD'].")
-    raise NotImplementedError(
-        f"{name}={value!r}: this version of detray runs on one node and knows 'DEFAULT' and "
-        "'SPREAD'; node affinity and placement groups come with clusters"
+    if type(value).__name__ == "PlacementGroupSchedulingStrategy":
+        _no_groups(name, value)
+    raise TypeError(
+        f"The type of keyword '{name}' must be str, NodeAffinitySchedulingStrategy or "
+        f"NodeLabelSchedulingStrategy of detray.util.scheduling_strategies, "
+        f"but received type {type(value)}"
     )
+
+
+def _selector(name: str, value: Any) -> None:
+    if value is None:
+        return
+    _typed(name, value, dict)
+    for key, text in value.items():
+        if not isinstance(key, str) or not isinstance(text, str):
+            raise TypeError(f"'{name}' must map str to str, not {key!r} to {text!r}")
+    selected(value)
 
 
 def _empty(why: str) -> Callable[[str, Any], None]:
@@ -254,7 +271,10 @@ def _anything(name: str, value: Any) -> None:
 
 
 _no_groups = _empty("placement groups come with clusters, in a later version of detray")
-_no_labels = _empty("labels of nodes come with clusters, in a later version of detray")
+_no_fallback = _empty(
+    "strategies to fall back to come with a later version of detray; NodeLabelSchedulingStrategy("
+    "soft=...) prefers nodes without insisting on them"
+)
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "num_cpus": _number,
@@ -268,8 +288,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "max_calls": _calls,
     "name": _string,
     "scheduling_strategy": _strategy,
-    "label_selector": _no_labels,
-    "fallback_strategy": _no_labels,
+    "label_selector": _selector,
+    "fallback_strategy": _no_fallback,
     "runtime_env": _empty(
         "runtime environments come with a later version of detray. Set environment variables and "
         "sys.path before detray.init(): workers inherit both"

@@ -148,6 +148,7 @@ def boot_config(settings: Settings) -> BootConfig:
         argv=list(sys.argv),
         local=LocalConfig(
             node_name=settings.node_name or "127.0.0.1",
+            labels=tuple(sorted(settings.labels.items())),
             totals=settings.totals(),
             arena_bytes=settings.store_bytes(),
             infeasible=settings.infeasible,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detray.core import dispatch, freeing, objects, resources, runs
+from detray.core import dispatch, freeing, objects, placing, resources, runs
 from detray.core.effects import (
     ConfirmPin,
     ExitWorker,
@@ -35,6 +35,7 @@ from detray.core.stimuli import (
     TemplateDefined,
     ViewsDropped,
 )
+from detray.core.strategy import Strategy, is_named
 from detray.core.tables import DRIVER, HERE, OBSERVER, Client, Function, Object, Shape, Template
 from detray.core.tasks import fail_task
 from detray.errors import Failure
@@ -212,21 +213,26 @@ def on_template_defined(s: Step, m: TemplateDefined) -> None:
         return
     lane = t.clients[m.client].job << 1 | any(name == "GPU" for name, _ in m.demand)
     t.templates[number] = Template(
-        number, m.function, m.name, m.num_returns, m.demand, shape_of(s, lane, m.demand),
-        m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes,
+        number, m.function, m.name, m.num_returns, m.demand,
+        shape_of(s, lane, m.demand, m.strategy),
+        m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes, strategy=m.strategy,
     )  # fmt: skip
 
 
-def shape_of(s: Step, lane: int, demand: resources.Demand) -> int:
+def shape_of(s: Step, lane: int, demand: resources.Demand, strategy: Strategy | None) -> int:
     """The number of the shape that submissions of this lane and demand compete under."""
     t = s.t
-    key = f"{lane} {demand}"
+    key = f"{lane} {demand}" if strategy is None else f"{lane} {demand} {strategy}"
     if key in t.shape_numbers:
         return t.shape_numbers[key]
     t.shape_numbers[key] = len(t.shapes)
     amounts, feasible = resources.compile_demand(t.pool, demand)
-    t.shapes.append(Shape(len(t.shapes), lane, demand, amounts, feasible))
-    return len(t.shapes) - 1
+    shape = Shape(len(t.shapes), lane, demand, amounts, feasible)
+    if strategy is not None:
+        shape.feasible = feasible and placing.suits_here(s, strategy)
+        shape.is_bound = is_named(strategy, t.node)
+    t.shapes.append(shape)
+    return shape.number
 
 
 # ------------------------------------------------------------------ values and references

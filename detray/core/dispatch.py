@@ -2,7 +2,9 @@
 
 Rules (PROTOCOL N10, N11, T11, D 33, 34)
 ----------------------------------------
-- Ready tasks are ordered by (deeper first, submission) across all shapes; a shape that does not fit
+- Jobs whose tasks are ready take turns (`shares.py`), each turn an allocation with what a pipeline
+  takes. One job alone is not held up by this.
+- Within a job ready tasks are ordered by (deeper first, submission); a shape that does not fit
   now lets later ones pass, but not for ever: passed over too often it reserves what it needs,
   unless a blocked run could be waiting for what would be held back.
 - A worker holds one allocation; runs of the same shape are pre-sent behind the running one for
@@ -12,7 +14,7 @@ Rules (PROTOCOL N10, N11, T11, D 33, 34)
 
 from __future__ import annotations
 
-from detray.core import objects, resources
+from detray.core import objects, resources, shares
 from detray.core.effects import (
     DefineFunction,
     DefineTemplate,
@@ -37,9 +39,17 @@ def dispatch(s: Step) -> None:
     t = s.t
     waiting = [shape for shape in t.shapes if shape.count]
     if not waiting:
+        if t.shares:
+            t.shares, t.share = {}, 0
         return
     if len(waiting) > 1:
         waiting.sort(key=lambda shape: _precedence(s, shape))
+        job = waiting[0].lane >> 1
+        if any(shape.lane >> 1 != job for shape in waiting):
+            _dispatch_in_turn(s, waiting)
+            return
+    if t.shares:
+        t.shares, t.share = {}, 0
     wanted: dict[int, int] = {}
     starved = False
     for rank, shape in enumerate(waiting):
@@ -53,6 +63,93 @@ def dispatch(s: Step) -> None:
             shape.passed_over = 0
     for lane, count in wanted.items():
         _start_workers(s, lane, count)
+
+
+def _dispatch_in_turn(s: Step, waiting: list[Shape]) -> None:
+    """As `dispatch`, where several jobs wait: they take turns, each turn one allocation.
+
+    A worker is sent as much as its pipeline takes, and charged for, when it gets its allocation;
+    after that nothing more before it has given it back, or the first job would never let go.
+    """
+    t = s.t
+    wanted: dict[int, int] = {}
+    jobs: dict[JobNumber, list[Shape]] = {}
+    before: dict[int, int] = {}
+    for shape in waiting:
+        jobs.setdefault(job_of_lane(shape.lane), []).append(shape)
+        before[shape.number] = shape.count
+    if not t.shares:
+        shares.begin(t.shares, _held_cpu(s))
+    shares.join(t.shares, t.share, jobs)
+    starved = False
+    while jobs and not starved:
+        job = shares.choose(t.shares, jobs)
+        shape = jobs[job][0]
+        if shape.count and _serve_turn(s, shape, wanted):
+            continue
+        del jobs[job][0]
+        if shape.count == before[shape.number]:
+            starved = _is_starved(s, shape, wanted)
+        if not jobs[job]:
+            del jobs[job]
+    is_passed = starved or any(shape.count < before[shape.number] for shape in waiting)
+    for shape in waiting:
+        if shape.count < before[shape.number]:
+            shape.passed_over = 0
+        elif is_passed:
+            shape.passed_over += 1
+    for lane, count in wanted.items():
+        _start_workers(s, lane, count)
+
+
+def _held_cpu(s: Step) -> dict[JobNumber, int]:
+    """What the runs of each job hold: who has something in hand does not go first."""
+    held: dict[JobNumber, int] = {}
+    for worker in s.t.workers.values():
+        if worker.shape >= 0:
+            job = job_of_lane(worker.lane)
+            cpu = resources.cpu_of(s.t.shapes[worker.shape].amounts)
+            held[job] = held.get(job, 0) + max(cpu, shares.LEAST)
+    return held
+
+
+def _serve_turn(s: Step, shape: Shape, wanted: dict[int, int]) -> bool:
+    """One allocation for a shape, with what its pipeline takes; False if there can be none now."""
+    t = s.t
+    idle = t.idle.get(shape.lane)
+    has_room = resources.has_room(t.pool, shape.amounts)
+    if not idle:
+        if has_room:
+            fitting = resources.count_fitting(t.pool, shape.amounts, shape.count)
+            wanted[shape.lane] = wanted.get(shape.lane, 0) + fitting
+        elif not any(worker.lane == shape.lane for worker in t.workers.values()):
+            # Its turn would come, and find nobody to take it.
+            wanted[shape.lane] = 1
+        return False
+    task = _pop(s, shape) if has_room else None
+    if task is None:
+        return False
+    worker = _allocate(s, shape, task, idle)
+    sent = 1
+    if t.templates[task.template].duration_ns >= 0 and shape.count:
+        open_for_more(s, worker)
+        sent += _fill(s, shape, worker, shape.count // len(idle) + 1 if idle else shape.count)
+        if sent > 1 and not t.stall_ns:
+            t.stall_ns = t.now_ns + t.config.policy.stall_check_ns
+    t.share = shares.charge(t.shares, job_of_lane(shape.lane), shape.demand, sent)
+    return True
+
+
+def _allocate(s: Step, shape: Shape, task: Task, idle: list[ClientID]) -> Worker:
+    """Give an idle worker what the shape asks for, and the task to begin with."""
+    t = s.t
+    worker = t.workers[idle.pop()]
+    t.idle_since.pop(worker.id, None)
+    worker.shape = shape.number
+    worker.units = resources.take(t.pool, shape.amounts)
+    worker.progress_ns = t.now_ns
+    _send(s, worker, task, t.templates[task.template])
+    return worker
 
 
 def _precedence(s: Step, shape: Shape) -> tuple[int, int]:
@@ -83,16 +180,10 @@ def _serve(s: Step, shape: Shape, wanted: dict[int, int], *, first: bool) -> Non
         task = _pop(s, shape)
         if task is None:
             return
-        worker = t.workers[idle.pop()]
-        t.idle_since.pop(worker.id, None)
-        worker.shape = shape.number
-        worker.units = resources.take(t.pool, shape.amounts)
-        worker.progress_ns = t.now_ns
-        template = t.templates[task.template]
-        _send(s, worker, task, template)
+        worker = _allocate(s, shape, task, idle)
         if not shape.count:
             return
-        if template.duration_ns >= 0:
+        if t.templates[task.template].duration_ns >= 0:
             open_for_more(s, worker)
     if first and shape.count:
         _fill_pipelines(s, shape)

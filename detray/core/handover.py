@@ -135,6 +135,7 @@ def _ship(s: Step, template: Template, peer: Peer) -> None:
         s, peer.id, TemplateShipped, template.number, template.function, template.name,
         template.num_returns, template.demand, template.max_retries,
         template.retry_application_errors, template.max_calls, template.size_bytes,
+        template.strategy,
     )  # fmt: skip
 
 
@@ -186,8 +187,9 @@ def on_template_shipped(s: Step, m: TemplateShipped) -> None:
         s.drops.append(key)
     lane = job_of(m.function) << 1 | any(name == "GPU" for name, _ in m.demand)
     t.templates[number] = Template(
-        number, m.function, m.name, m.num_returns, m.demand, shape_of(s, lane, m.demand),
-        m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes,
+        number, m.function, m.name, m.num_returns, m.demand,
+        shape_of(s, lane, m.demand, m.strategy),
+        m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes, strategy=m.strategy,
     )  # fmt: skip
 
 
@@ -268,7 +270,7 @@ def on_runs_recalled(s: Step, m: RunsRecalled) -> None:
     t = s.t
     left = m.count
     for shape in t.shapes:
-        while left and shape.count:
+        while left and shape.count and not shape.is_bound:
             task = _last_ready(s, shape.ready[min(shape.ready)], shape.heads[min(shape.ready)])
             if task is None:
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from detray.core.strategy import Strategy
 from detray.ids import ClientID, JobNumber, NodeID, ObjectID, TaskID
 
 Labels = tuple[tuple[str, str], ...]
@@ -77,6 +78,7 @@ class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False,
     name: str
     demand: tuple[tuple[str, int], ...]
     hints: tuple[tuple[NodeID, int], ...] = ()
+    strategy: Strategy | None = None
 
 
 class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):
@@ -112,6 +114,15 @@ class DemandInfeasible(msgspec.Struct, frozen=True, array_like=True, gc=False, t
     task: TaskID
     attempt: int
     offers: tuple[tuple[str, int], ...]
+
+
+class PlacementRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=230):
+    """Head to owner: the node that the task's strategy insists on cannot run it; the task fails."""
+
+    link_seq: int
+    task: TaskID
+    attempt: int
+    reason: str
 
 
 class NodeAnnounced(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=209):
@@ -309,6 +320,7 @@ HeadMessage = (
     | JobAdmitted
     | Placed
     | DemandInfeasible
+    | PlacementRefused
     | NodeAnnounced
     | NodeBuried
     | JobOpened

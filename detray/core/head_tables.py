@@ -11,6 +11,20 @@ from detray.core.placement import Node
 from detray.ids import ClientID, JobNumber, NodeID, TaskID
 
 
+class Kind(msgspec.Struct):
+    """Requests that compete for the same: equal job, demand and strategy.
+
+    `queue`: heap of (rank, number, task, attempt); entries of answered requests are skipped.
+    `passed_over`: placements made while none of these found room. `reserved`: the node that is kept
+    for the next of them (-1: none).
+    """
+
+    job: JobNumber
+    queue: list[tuple[int, int, TaskID, int]] = []
+    passed_over: int = 0
+    reserved: NodeID = NodeID(-1)
+
+
 class GlobalTables(msgspec.Struct):
     """All state of the head between two steps (a policy's own state aside).
 
@@ -33,8 +47,13 @@ class GlobalTables(msgspec.Struct):
     """Nodes without, whose queue is not full; in the same order."""
     requests: dict[TaskID, PlacementRequested] = {}
     """Asked and not answered yet."""
-    queue: list[tuple[int, int, TaskID, int]] = []
-    """Heap of (rank, number, task, attempt); entries of answered requests are skipped."""
+    kinds: dict[str, Kind] = {}
+    """Those of `requests` by what they compete for; a kind without any goes."""
+    shares: dict[JobNumber, int] = {}
+    """What jobs were charged for places while several waited; `share`: where the last one stood."""
+    share: int = 0
+    last: JobNumber = JobNumber(-1)
+    """The job that got a place last: it does not begin when others come."""
     unplaced: dict[TaskID, PlacementRequested] = {}
     """Requests that no node can meet as the cluster stands; tried again when a node joins."""
     unreachable: dict[str, int] = {}

@@ -237,6 +237,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     hm.JobAdmitted: clients.on_job_admitted,
     hm.Placed: handover.on_placed,
     hm.DemandInfeasible: tasks.on_demand_infeasible,
+    hm.PlacementRefused: tasks.on_placement_refused,
     hm.NodeAnnounced: membership.on_node_announced,
     hm.NodeBuried: membership.on_node_buried,
     hm.JobOpened: membership.on_job_opened,

@@ -66,11 +66,7 @@ class Members:
         for other in t.nodes.values():
             if other is not node:
                 self._announce(other, node)
-        for request in list(t.unplaced.values()):
-            if node.can_ever(request.demand):
-                del t.unplaced[request.task]
-                self.placer.enter(request)
-        self.s.changed = True
+        self.placer.look_again(node)
 
     def _bury_predecessor(self, m: NodeJoined) -> None:
         """Who joins where an expected node listened is what became of it: that one cannot return.
@@ -165,10 +161,7 @@ class Members:
         for job in [job for job in t.jobs.values() if job.node == node.id]:
             self._close(job)
         t.counts["nodes buried"] = t.counts.get("nodes buried", 0) + 1
-        for request in list(t.requests.values()):
-            if not any(other.can_ever(request.demand) for other in t.nodes.values()):
-                del t.requests[request.task]
-                self.placer.keep_unplaced(request)
+        self.placer.look_again()
 
     def on_node_left(self, m: NodeLeft) -> None:
         """A node says good-bye: the verdict need not wait for its silence."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import msgspec
 
+from detray.core.strategy import Strategy
 from detray.ids import FunctionID, NodeID, ObjectID, TaskID
 
 Ref = tuple[ObjectID, NodeID]
@@ -50,6 +51,7 @@ class TemplateShipped(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
     retry_application_errors: bool
     max_calls: int
     size_bytes: int = 0
+    strategy: Strategy | None = None
 
 
 class Argument(msgspec.Struct, frozen=True, array_like=True, gc=False):

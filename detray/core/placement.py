@@ -8,12 +8,13 @@ draw somewhere shifts nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from detray.core.head_messages import Labels, PlacementRequested
+from detray.core.strategy import AFFINITY, is_labelled, node_named
 from detray.ids import NodeID, TaskID
 
 MASK = (1 << 64) - 1
@@ -77,6 +78,34 @@ class Node(msgspec.Struct):
             if free.get(name, 0) < amount:
                 return False
         return True
+
+
+def can_ever(request: PlacementRequested, node: Node) -> bool:
+    """True if the node's totals and labels meet the request, whichever node it would like best."""
+    strategy = request.strategy
+    return node.can_ever(request.demand) and (
+        strategy is None or is_labelled(strategy.hard, node.id, node.labels)
+    )
+
+
+def find_wanted(request: PlacementRequested, nodes: Mapping[NodeID, Node]) -> Node | None:
+    """The only node that the request may go to: one that its strategy names, and that can do it.
+
+    It is waited for, however busy, unless the request may spill.
+    """
+    strategy = request.strategy
+    if strategy is None or strategy.kind != AFFINITY or strategy.spills:
+        return None
+    node = nodes.get(node_named(strategy.node))
+    return node if node is not None and can_ever(request, node) else None
+
+
+def find_able(request: PlacementRequested, nodes: Mapping[NodeID, Node]) -> list[NodeID]:
+    """The nodes that the request may go to some time, as things stand."""
+    wanted = find_wanted(request, nodes)
+    if wanted is not None:
+        return [wanted.id]
+    return [node.id for node in nodes.values() if can_ever(request, node)]
 
 
 class Placement(Protocol):

@@ -1,47 +1,91 @@
 """The head's queue of tasks that want a place, and what it knows of the room at each node.
 
-Rules (PROTOCOL N7, D 27)
--------------------------
+Rules (PROTOCOL N7, N20, T11, D 27)
+-----------------------------------
 - Requests are idempotent by (task, attempt); the owner takes the first answer or declines it.
 - One that no node can ever meet is kept, and said to be infeasible; any node that joins may change
-  that. One that fits nowhere now is kept as well, in the order of the policy.
+  that. One that insists on a node which is dead, or cannot meet it, is refused: numbers of nodes
+  are never given out twice. One that fits nowhere now is kept as well, in the order of the policy.
+- Jobs have equal shares of the CPU that is given out while more than one waits (`shares.py`);
+  within a job the rank of the policy decides. What was passed over too often reserves a node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from heapq import heappop, heappush
+from heapq import heappop, heappush, heapreplace
 
+from detray.core import shares
 from detray.core.head_messages import (
     DemandInfeasible,
     LoadReported,
     Placed,
+    PlacementRefused,
     PlacementRequested,
     PlacementWithdrawn,
     RunsRecalled,
 )
 from detray.core.head_step import HeadStep
-from detray.core.placement import Demand, Node, Offer, Placement
-from detray.ids import NodeID, TaskID
+from detray.core.head_tables import Kind
+from detray.core.placement import UNIT, Demand, Node, Offer, Placement, can_ever, find_wanted
+from detray.core.resources import format_demand
+from detray.core.strategy import AFFINITY, SPREAD, is_labelled, node_named
+from detray.ids import JobNumber, NodeID, job_of
+
+Turn = tuple[int, int, str]
+"""(rank, number, key) of the first request of a kind."""
 
 
 class Placer:
-    """Answers requests in order of rank while some node has room for them."""
+    """Answers requests, job by job and in order of rank, while some node has room for them."""
 
     def __init__(self, s: HeadStep, placement: Placement) -> None:
         self.s = s
         self.placement = placement
 
-    def on_placement_requested(self, m: PlacementRequested) -> None:
-        if self.s.sender(m.node, m.link_seq) is None:
-            return
-        t = self.s.t
-        if any(node.can_ever(m.demand) for node in t.nodes.values()):
-            self.enter(m)
-        else:
-            self.keep_unplaced(m)
+    # -------------------------------------------------------------- what is asked
 
-    def keep_unplaced(self, request: PlacementRequested) -> None:
+    def on_placement_requested(self, m: PlacementRequested) -> None:
+        if self.s.sender(m.node, m.link_seq) is not None:
+            self._consider(m)
+
+    def _consider(self, request: PlacementRequested) -> None:
+        """Queue a request, keep it for a node that may come, or refuse it."""
+        reason = self._why_never(request)
+        strategy = request.strategy
+        if not reason and strategy is not None and strategy.fails:
+            wanted = find_wanted(request, self.s.t.nodes)
+            if wanted is not None and not wanted.has_room(request.demand):
+                reason = "that node is busy, and the task is not to wait for it"
+        if reason:
+            self._refuse(request, reason)
+        elif any(can_ever(request, node) for node in self.s.t.nodes.values()):
+            self.enter(request)
+        else:
+            self._keep_unplaced(request)
+
+    def _why_never(self, request: PlacementRequested) -> str:
+        """Why the node that a request insists on will never run it; "" if it can, or none is."""
+        strategy = request.strategy
+        if strategy is None or strategy.kind != AFFINITY or strategy.is_soft:
+            return ""
+        node = self.s.t.nodes.get(node_named(strategy.node))
+        if node is None:
+            known = 0 <= node_named(strategy.node) < self.s.t.durable.next_node
+            return "that node is dead" if known else "there never was such a node"
+        if not node.can_ever(request.demand):
+            totals = tuple(sorted(node.totals.items()))
+            return f"that node has {format_demand(totals)} in all"
+        if not is_labelled(strategy.hard, node.id, node.labels):
+            return "that node has not the labels that it asks for as well"
+        return ""
+
+    def _refuse(self, request: PlacementRequested, reason: str) -> None:
+        owner = self.s.t.nodes.get(request.node)
+        if owner is not None:
+            self.s.send(owner, PlacementRefused, request.task, request.attempt, reason)
+
+    def _keep_unplaced(self, request: PlacementRequested) -> None:
         """No member can ever run it: tell its owner, and wait for one that can."""
         t = self.s.t
         t.unplaced[request.task] = request
@@ -54,8 +98,13 @@ class Placer:
         t = self.s.t
         t.requests[request.task] = request
         t.next_number += 1
+        job = job_of(request.task)
+        key = f"{job} {request.demand} {request.strategy or ''}"
+        kind = t.kinds.get(key)
+        if kind is None:
+            kind = t.kinds[key] = Kind(job)
         rank = self.placement.rank(request)
-        heappush(t.queue, (rank, t.next_number, request.task, request.attempt))
+        heappush(kind.queue, (rank, t.next_number, request.task, request.attempt))
         self.s.changed = True
 
     def on_placement_withdrawn(self, m: PlacementWithdrawn) -> None:
@@ -76,63 +125,174 @@ class Placer:
                     self.s.changed = True
                     break
 
-    def place_all(self) -> None:
-        """Answer requests in order of rank while some node has room for them."""
+    def look_again(self, joined: Node | None = None) -> None:
+        """A node came, or one went: what was kept may have a place now, or the other way round."""
         t = self.s.t
-        waiting: list[tuple[int, int, TaskID, int]] = []
-        full: dict[Demand, None] = {}
-        while t.queue and (t.roomy or t.spare):
-            entry = heappop(t.queue)
-            request = t.requests.get(entry[2])
-            if request is None or request.attempt != entry[3]:
-                continue
-            if request.demand in full:
-                waiting.append(entry)
-            else:
-                node = self.placement.choose(request, self._candidates(request.demand))
-                if node is None:
-                    waiting.append(entry)
-                    full[request.demand] = None
-                else:
-                    self.place(request, node)
-            if len(full) > 16 or len(waiting) > 256:
-                break
-        for entry in waiting:
-            heappush(t.queue, entry)
-        if t.config.policy.rebalance and not t.queue:
+        if joined is not None:
+            for request in list(t.unplaced.values()):
+                if can_ever(request, joined):
+                    del t.unplaced[request.task]
+                    self.enter(request)
+            self.s.changed = True
+            return
+        for request in list(t.requests.values()):
+            reason = self._why_never(request)
+            if reason:
+                del t.requests[request.task]
+                self._refuse(request, reason)
+            elif not any(can_ever(request, node) for node in t.nodes.values()):
+                del t.requests[request.task]
+                self._keep_unplaced(request)
+
+    # -------------------------------------------------------------- what is answered
+
+    def place_all(self) -> None:
+        """Answer requests while some node has room for them."""
+        t = self.s.t
+        if t.kinds and (t.roomy or t.spare):
+            self._place_in_turn(self._turns())
+        if t.config.policy.rebalance and not t.kinds:
             self._recall()
 
-    def _candidates(self, demand: Demand) -> Iterator[Node]:
+    def _turns(self) -> dict[JobNumber, list[Turn]]:
+        """By job, a heap of its kinds of requests, each with its first one."""
+        kinds = self.s.t.kinds
+        turns: dict[JobNumber, list[Turn]] = {}
+        for key, kind in list(kinds.items()):
+            if self._first(kind) is None:
+                del kinds[key]
+            else:
+                heappush(turns.setdefault(kind.job, []), (*kind.queue[0][:2], key))
+        return turns
+
+    def _first(self, kind: Kind) -> PlacementRequested | None:
+        """The first request of a kind, past those that were answered or withdrawn."""
+        while kind.queue:
+            _, _, task, attempt = kind.queue[0]
+            request = self.s.t.requests.get(task)
+            if request is not None and request.attempt == attempt:
+                return request
+            heappop(kind.queue)
+        return None
+
+    def _place_in_turn(self, turns: dict[JobNumber, list[Turn]]) -> None:
+        t = self.s.t
+        is_shared = len(turns) > 1
+        if is_shared:
+            if not t.shares and t.last >= 0:
+                shares.charge(t.shares, t.last, (("CPU", UNIT),))
+            shares.join(t.shares, t.share, turns)
+        elif t.shares:
+            t.shares, t.share = {}, 0
+        full: list[Kind] = []
+        kept = {kind.reserved: kind for kind in t.kinds.values() if kind.reserved >= 0}
+        while turns and (t.roomy or t.spare):
+            job = shares.choose(t.shares, turns) if is_shared else next(iter(turns))
+            heap = turns[job]
+            key = heap[0][2]
+            kind = t.kinds[key]
+            request = self._first(kind)
+            node = self._choose(request, kind, kept) if request is not None else None
+            if request is None or node is None:
+                full.append(kind)
+                heappop(heap)
+            else:
+                if is_shared:
+                    t.share = shares.charge(t.shares, job, request.demand)
+                t.last = job
+                self.place(request, node)
+                kept.pop(kind.reserved, None)
+                kind.passed_over, kind.reserved = 0, NodeID(-1)
+                for other in full:
+                    other.passed_over += 1
+                if self._first(kind) is not None:
+                    heapreplace(heap, (*kind.queue[0][:2], key))
+                else:
+                    heappop(heap)
+                    del t.kinds[key]
+            if not heap:
+                del turns[job]
+        self._reserve(full)
+
+    def _reserve(self, full: list[Kind]) -> None:
+        """Keep a node for each kind that was passed over too often: nothing else goes there."""
+        t = self.s.t
+        for kind in full:
+            if kind.passed_over <= t.config.policy.starvation_passes or kind.reserved in t.nodes:
+                continue
+            request = self._first(kind)
+            if request is not None:
+                wanted = find_wanted(request, t.nodes)
+                able = [node for node in t.nodes.values() if can_ever(request, node)]
+                best = max(able, key=lambda node: (node.free.get("CPU", 0), -node.id), default=None)
+                kind.reserved = best.id if best is not None and wanted is None else NodeID(-1)
+
+    def _choose(
+        self, request: PlacementRequested, kind: Kind, kept: dict[NodeID, Kind]
+    ) -> Node | None:
+        """The place for a request, as its strategy and the policy want it; None: wait."""
+        nodes = self._candidates(request, kind, kept)
+        strategy = request.strategy
+        if strategy is None:
+            return self.placement.choose(request, nodes)
+        if strategy.spills:
+            named = self.s.t.nodes.get(node_named(strategy.node))
+            if named is not None and can_ever(request, named) and named.has_room(request.demand):
+                return named
+        if strategy.soft:
+            found = list(nodes)
+            liked = [node for node in found if is_labelled(strategy.soft, node.id, node.labels)]
+            nodes = iter(liked or found)
+        if strategy.kind == SPREAD:
+            return next(nodes, None)
+        return self.placement.choose(request, nodes)
+
+    def _candidates(
+        self, request: PlacementRequested, kind: Kind, kept: dict[NodeID, Kind]
+    ) -> Iterator[Node]:
         """Nodes that have room now; if there are none, those whose queue is not full."""
-        nodes = self.s.t.nodes
+        t = self.s.t
+        nodes, demand = t.nodes, request.demand
+        roomy, spare = t.roomy, t.spare
+        wanted = find_wanted(request, nodes)
+        if wanted is not None:
+            roomy, spare = _only(wanted.id, roomy), _only(wanted.id, spare)
         found = False
-        for number in self.s.t.roomy:
+        for number in roomy:
             node = nodes[number]
-            if node.has_room(demand):
+            if node.has_room(demand) and self._may(request, kind, node, kept):
                 found = True
                 yield node
         if found:
             return
-        for number in self.s.t.spare:
+        for number in spare:
+            if self._may(request, kind, nodes[number], kept):
+                yield nodes[number]
+        rounds = t.config.policy.queue_rounds
+        for number in roomy if rounds else ():
             node = nodes[number]
-            if node.can_ever(demand):
+            if _waiting(node) < rounds * node.slots and self._may(request, kind, node, kept):
                 yield node
-        rounds = self.s.t.config.policy.queue_rounds
-        for number in self.s.t.roomy if rounds else ():
-            node = nodes[number]
-            if node.can_ever(demand) and _waiting(node) < rounds * node.slots:
-                yield node
+
+    def _may(
+        self, request: PlacementRequested, kind: Kind, node: Node, kept: dict[NodeID, Kind]
+    ) -> bool:
+        return kept.get(node.id, kind) is kind and can_ever(request, node)
 
     def place(self, request: PlacementRequested, node: Node) -> None:
         t = self.s.t
         del t.requests[request.task]
-        node.offers.append(Offer(t.now_ns, request.task, request.demand))
-        take_room(node, request.demand)
+        if node.heard_ns >= 0:
+            # One that never reports would be full for ever.
+            node.offers.append(Offer(t.now_ns, request.task, request.demand))
+            take_room(node, request.demand)
         t.roomy.pop(node.id, None)
         t.spare.pop(node.id, None)
         self.note_room(node)
         owner = t.nodes[request.node]
         self.s.send(owner, Placed, request.task, request.attempt, node.id, node.incarnation)
+
+    # -------------------------------------------------------------- room
 
     def note_room(self, node: Node) -> None:
         """Keep the lists of nodes that might take another task."""
@@ -181,6 +341,10 @@ class Placer:
             take_room(node, offer.demand)
         self.note_room(node)
         self.s.changed = True
+
+
+def _only(number: NodeID, listed: dict[NodeID, None]) -> dict[NodeID, None]:
+    return {number: None} if number in listed else {}
 
 
 def _waiting(node: Node) -> int:

@@ -7,6 +7,8 @@ Rules (DESIGN 1, PROTOCOL N7, D 27)
 - A task is in one place: in the ready queue here, or asked for (`Placing`). The owner may change
   its mind until the head has answered; then it declines the answer.
 - What the head sends home stays home.
+- A strategy is obeyed before all that: what must run here never leaves, whatever waits; what must
+  run elsewhere, or is to be spread, is asked for.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from detray.core.lifecycle import move_task
 from detray.core.pulls import ARGUMENT
 from detray.core.states import FETCHING, READY, WAITING, Elsewhere, Inline, Placing, Stored
 from detray.core.step import Step
+from detray.core.strategy import AFFINITY, SPREAD, Strategy, is_labelled, is_named
 from detray.core.tables import HERE, Away, Object, Shape, Task, Template
 from detray.core.values import want
 from detray.ids import NodeID, ObjectID, TaskID
@@ -34,25 +37,57 @@ def away_of(task: Task) -> Away:
     return away
 
 
-def route(s: Step, task: Task, template: Template) -> None:
-    """All arguments are available somewhere: queue the task here, or ask the head."""
-    shape = s.t.shapes[template.shape]
-    if not shape.feasible:
-        ask(s, task, template, ())
-        return
+def route(s: Step, task: Task, template: Template) -> str:
+    """All arguments are available somewhere: queue the task here, or ask the head.
+
+    Returns why the task must fail instead, "" as a rule.
+    """
     t = s.t
-    hand_over = t.config.policy.hand_over
-    if task.owner == HERE and not (task.away is not None and task.away.stays):
-        if hand_over == "always":
-            ask(s, task, template, find_hints(s, task))
-            return
-        if hand_over == "surplus" and t.peers and task.spec.args:
-            hints = find_hints(s, task)
-            here = dict(hints).get(t.node, 0)
-            if any(size >= here + t.config.policy.locality_bytes for _, size in hints):
-                ask(s, task, template, hints)
-                return
+    shape = t.shapes[template.shape]
+    if task.owner != HERE or (task.away is not None and task.away.stays):
+        enter_here(s, task, shape)
+        return ""
+    strategy = template.strategy
+    if not shape.feasible:
+        ask(s, task, template, find_hints(s, task) if strategy is not None else ())
+        return ""
+    if strategy is not None and _leaves(s, strategy, shape):
+        if strategy.fails:
+            return "it is busy, and the task is not to wait for it"
+        ask(s, task, template, find_hints(s, task))
+        return ""
+    hand_over = t.config.policy.hand_over if not shape.is_bound else ""
+    if hand_over == "always":
+        ask(s, task, template, find_hints(s, task))
+        return ""
+    if hand_over == "surplus" and t.peers and task.spec.args:
+        hints = find_hints(s, task)
+        here = dict(hints).get(t.node, 0)
+        if any(size >= here + t.config.policy.locality_bytes for _, size in hints):
+            ask(s, task, template, hints)
+            return ""
     enter_here(s, task, shape)
+    return ""
+
+
+def suits_here(s: Step, strategy: Strategy) -> bool:
+    """True if this node has the labels, and no other is named."""
+    t = s.t
+    if strategy.kind == AFFINITY and not is_named(strategy, t.node):
+        return False
+    return is_labelled(strategy.hard, t.node, t.config.labels)
+
+
+def _leaves(s: Step, strategy: Strategy, shape: Shape) -> bool:
+    """True if the head is to choose a node for tasks that could run here."""
+    t = s.t
+    if strategy.spills or strategy.fails:
+        # They name this node, and do not wait for it.
+        is_busy = resources.count_fitting(t.pool, shape.amounts, shape.count + 1) <= shape.count
+        return is_busy and (strategy.fails or bool(t.peers))
+    if not t.peers:
+        return False
+    return strategy.kind == SPREAD or not is_labelled(strategy.soft, t.node, t.config.labels)
 
 
 def find_hints(s: Step, task: Task) -> tuple[tuple[NodeID, int], ...]:
@@ -94,7 +129,7 @@ def request_place(
     s.to_head(
         PlacementRequested(
             s.next_link_seq(), t.node, task.spec.task, task.attempt, template.name,
-            template.demand, hints,
+            template.demand, hints, template.strategy,
         )
     )  # fmt: skip
 
@@ -198,7 +233,7 @@ def balance(s: Step) -> None:
     if policy.hand_over != "surplus":
         return
     for shape in t.shapes:
-        if shape.feasible and shape.count:
+        if shape.feasible and shape.count and not shape.is_bound:
             rounds = resources.count_fitting_ever(t.pool, shape.amounts) * policy.surplus_rounds
             rounds = max(rounds, resources.count_fitting(t.pool, shape.amounts, shape.count))
             if shape.count > rounds and len(t.placing) < policy.asks_max:
@@ -237,7 +272,8 @@ def _take_back(s: Step) -> None:
         task = t.tasks[item]
         template = t.templates[task.template]
         shape = t.shapes[template.shape]
-        if not shape.feasible:
+        strategy = template.strategy
+        if not shape.feasible or (strategy is not None and _leaves(s, strategy, shape)):
             continue
         room = resources.count_fitting(t.pool, shape.amounts, 1 << 20)
         if taken.get(shape.number, 0) >= room:

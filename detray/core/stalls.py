@@ -5,6 +5,7 @@ from __future__ import annotations
 from detray.core import waits
 from detray.core.head_messages import GetDoomed, StallNoticed, WaitsAsked, WaitsReported
 from detray.core.head_step import HeadStep
+from detray.core.placement import find_able
 
 
 class Stalls:
@@ -48,8 +49,8 @@ class Stalls:
         if not waits.is_consistent(reports):
             t.doomed = []
             return
-        totals = {number: node.totals for number, node in t.nodes.items()}
-        search = waits.Search(reports, t.requests, totals)
+        asked = {task: find_able(request, t.nodes) for task, request in t.requests.items()}
+        search = waits.Search(reports, asked)
         stuck = search.run()
         doomed = [(node, get.client, get.request) for node, get in stuck]
         if not stuck:

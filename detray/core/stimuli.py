@@ -19,6 +19,7 @@ import msgspec
 
 from detray.core.head_messages import HeadMessage, NodeMessage
 from detray.core.peer_messages import PeerMessage
+from detray.core.strategy import Strategy
 from detray.ids import ClientID, FunctionID, NodeID, ObjectID, TaskID, TemplateID
 
 # ------------------------------------------------------------------ from clients (wire)
@@ -56,6 +57,7 @@ class TemplateDefined(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
     retry_application_errors: bool
     max_calls: int
     size_bytes: int = 0
+    strategy: Strategy | None = None
 
 
 class TaskSubmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):

@@ -32,6 +32,7 @@ from detray.core.peer_messages import PeerMessage, RunDone
 from detray.core.resources import Amounts, Demand, Pool, Units
 from detray.core.states import ObjectState, TaskState
 from detray.core.stimuli import TaskSubmitted
+from detray.core.strategy import Strategy
 from detray.ids import ClientID, FunctionID, JobNumber, NodeID, ObjectID, TaskID
 
 GetKey = tuple[ClientID, int]
@@ -115,11 +116,14 @@ class Template(msgspec.Struct, gc=False):
     max_calls: int
     size_bytes: int
     duration_ns: int = -1
+    strategy: Strategy | None = None
 
 
 class Shape(msgspec.Struct):
-    """Submissions that compete for the same: equal demand, job and kind of worker.
+    """Submissions that compete for the same: equal demand, job, kind of worker and strategy.
 
+    `feasible`: this node meets the demand and the labels, and the strategy names no other.
+    `is_bound`: the strategy names this node; nothing of it is offered to others.
     `ready` holds task ids by depth, oldest first; stale entries (cancelled tasks) are skipped when
     they come up. `count` of entries are real. `open` lists busy workers that may get more runs.
     """
@@ -134,6 +138,7 @@ class Shape(msgspec.Struct):
     """By depth, how many entries at the front of its list are taken already."""
     count: int = 0
     passed_over: int = 0
+    is_bound: bool = False
 
 
 class Away(msgspec.Struct, gc=False):
@@ -365,6 +370,9 @@ class Tables(msgspec.Struct):
     templates: dict[int, Template] = {}
     shapes: list[Shape] = []
     shape_numbers: dict[str, int] = {}
+    shares: dict[JobNumber, int] = {}
+    """What jobs were charged while tasks of several were ready; `share`: where the last stood."""
+    share: int = 0
     tasks: dict[TaskID, Task] = {}
     objects: dict[ObjectID, Object] = {}
     workers: dict[ClientID, Worker] = {}
@@ -399,7 +407,7 @@ class Tables(msgspec.Struct):
     start_retry_ns: int = 0
     start_failures: int = 0
     placing: dict[TaskID, None] = {}
-    reported: list[tuple[JobNumber, Demand]] = []
+    reported: list[tuple[JobNumber, Demand, Strategy | None]] = []
     peers: dict[NodeID, Peer] = {}
     highest_node: NodeID = NodeID(-1)
     """Of all nodes announced so far: a lower number that is no peer's is a dead node's."""

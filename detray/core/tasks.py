@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from detray.core import objects, reports
 from detray.core.effects import CopyPayload, FailRequest
 from detray.core.gets import fail_get
-from detray.core.head_messages import DemandInfeasible
+from detray.core.head_messages import DemandInfeasible, PlacementRefused
 from detray.core.lifecycle import move_task
 from detray.core.links import tell
 from detray.core.parking import drop_parked
@@ -44,6 +44,7 @@ from detray.core.states import (
 )
 from detray.core.step import Step
 from detray.core.stimuli import TaskSubmitted
+from detray.core.strategy import format_strategy
 from detray.core.tables import HERE, Object, Task, Template
 from detray.core.values import want
 from detray.errors import Failure
@@ -62,7 +63,8 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     t.next_number = number = t.next_number + 1
     if client < 0 and not (m.args or m.refs):
         shape = t.shapes[template.shape]
-        if shape.feasible and t.config.policy.hand_over != "always":
+        plain = template.strategy is None and t.config.policy.hand_over != "always"
+        if shape.feasible and plain:
             # Most submissions: nothing to wait for, nobody above it.
             t.tasks[name] = Task(
                 m, template.number, number, READY, template.max_retries, entered_ns=t.now_ns
@@ -78,7 +80,14 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     elif failed is not None:
         fail_task_like(s, task, failed)
     elif not task.missing:
-        route(s, task, template)
+        _send_on(s, task, template)
+
+
+def _send_on(s: Step, task: Task, template: Template) -> None:
+    """Nothing is missing: the task goes where it will run, or where it is asked for."""
+    reason = route(s, task, template)
+    if reason:
+        fail_task(s, task, Failure.INFEASIBLE, _refused_text(s, task, reason))
 
 
 def _create_returns(s: Step, task: TaskID, client: ClientID, template: Template) -> bool:
@@ -156,7 +165,7 @@ def recount(s: Step, task: Task) -> None:
             task.missing += 1
             want(s, row, local=False, priority=ARGUMENT)
     if not task.missing:
-        route(s, task, s.t.templates[task.template])
+        _send_on(s, task, s.t.templates[task.template])
 
 
 def wake_takers(s: Step, row: Object) -> None:
@@ -190,7 +199,7 @@ def _go_on(s: Step, task: Task) -> None:
             return_to_waiting(s, task)
         recount(s, task)
     else:
-        route(s, task, s.t.templates[task.template])
+        _send_on(s, task, s.t.templates[task.template])
 
 
 def requeue(s: Step, task: Task) -> None:
@@ -234,7 +243,11 @@ def retry(s: Step, task: Task) -> None:
     if task.retries > 0:
         task.retries -= 1
     s.count("retried")
-    requeue(s, task)
+    if s.t.templates[task.template].strategy is not None and task.owner == HERE:
+        move_task(task, WAITING)
+        give_another_place(s, task)
+    else:
+        requeue(s, task)
 
 
 def can_retry(task: Task) -> bool:
@@ -356,6 +369,24 @@ def on_demand_infeasible(s: Step, m: DemandInfeasible) -> None:
     s.t.infeasible_ns = min(due, s.t.infeasible_ns) if s.t.infeasible_ns else due
 
 
+def on_placement_refused(s: Step, m: PlacementRefused) -> None:
+    """The node that its strategy insists on cannot run it, now or ever: it fails."""
+    task = s.t.tasks.get(m.task)
+    if task is None or task.attempt != m.attempt or type(task.state) is not Placing:
+        s.count("stale")
+        return
+    fail_task(s, task, Failure.INFEASIBLE, _refused_text(s, task, m.reason))
+
+
+def _refused_text(s: Step, task: Task, reason: str) -> str:
+    template = s.t.templates[task.template]
+    node = template.strategy.node if template.strategy is not None else ""
+    return (
+        f"task {template.name} ({task.spec.task.hex()}) asks for {format_demand(template.demand)}"
+        f" on the node {node} and no other (scheduling_strategy, soft=False): {reason}."
+    )
+
+
 def report_infeasible(s: Step) -> None:
     """Report demands that have waited for a node longer than the grace period, once for each."""
     t = s.t
@@ -373,7 +404,8 @@ def report_infeasible(s: Step) -> None:
             t.infeasible_ns = min(due, t.infeasible_ns) if t.infeasible_ns else due
             continue
         move_task(task, Placing(state.asked_ns, state.offers, True))
-        key = (job_of(item), t.templates[task.template].demand)
+        template = t.templates[task.template]
+        key = (job_of(item), template.demand, template.strategy)
         if key not in t.reported:
             t.reported.append(key)
             text = _infeasible_text(s, task, state.offers)
@@ -385,7 +417,9 @@ def report_infeasible(s: Step) -> None:
 
 def _infeasible_text(s: Step, task: Task, offers: tuple[tuple[str, int], ...]) -> str:
     template = s.t.templates[task.template]
+    where = format_strategy(template.strategy)
     return (
-        f"task {template.name} ({task.spec.task.hex()}) asks for {format_demand(template.demand)},"
-        f" and no node of this cluster can ever meet that: the largest has {format_demand(offers)}."
+        f"task {template.name} ({task.spec.task.hex()}) asks for {format_demand(template.demand)}"
+        f"{where and ' on '}{where}, and no node of this cluster can ever meet that: the largest"
+        f" has {format_demand(offers)}."
     )

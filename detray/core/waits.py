@@ -14,8 +14,6 @@ Rules (PROTOCOL T12, D 40)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from detray.core import objects, resources
 from detray.core.gets import fail_get
 from detray.core.head_messages import (
@@ -161,18 +159,16 @@ def is_consistent(reports: dict[NodeID, WaitsReported]) -> bool:
 class Search:
     """The fixed point: what can finish, given what everybody reported.
 
-    `asked` are the tasks that still wait at the head; `totals` of each node say what it can ever
-    run. A task that nobody reported is under way, or done, and taken to come.
+    `asked` are the tasks that still wait at the head, with the nodes that can ever run each. A task
+    that nobody reported is under way, or done, and taken to come.
     """
 
     def __init__(
         self,
         reports: dict[NodeID, WaitsReported],
-        asked: Iterable[TaskID],
-        totals: dict[NodeID, dict[str, int]],
+        asked: dict[TaskID, list[NodeID]],
     ) -> None:
-        self.totals = totals
-        self.asked = dict.fromkeys(asked)
+        self.asked = asked
         self.free: dict[NodeID, Units] = {n: dict(r.free) for n, r in reports.items()}
         self.can_start = {n: r.has_process for n, r in reports.items()}
         self.open = [(n, get) for n, r in reports.items() for get in r.gets]
@@ -216,8 +212,8 @@ class Search:
             return False
         if not task.is_placing:
             return self.can_start[node] and _fits(self.free[node], task.kept)
-        able = [n for n, totals in self.totals.items() if _fits(totals, task.kept)]
-        if task.task not in self.asked or not able:
+        able = self.asked.get(task.task)
+        if not able:
             return True  # its answer is on its way; or such a node may still join
         return any(self.can_start[n] and _fits(self.free[n], task.kept) for n in able)
 

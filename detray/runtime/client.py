@@ -158,31 +158,12 @@ class Client:
             stimuli.FunctionExported(self.books.client, function, name, size, refs), definition
         )
 
-    def define_template(
-        self,
-        function: FunctionID,
-        name: str,
-        num_returns: int,
-        demand: tuple[tuple[str, int], ...],
-        max_retries: int,
-        retry_application_errors: bool,
-        max_calls: int,
-        exceptions: bytes,
-    ) -> TemplateID:
-        """Fix what many submissions share; see `TemplateDefined`."""
+    def define_template(self, wanted: stimuli.TemplateDefined, exceptions: bytes) -> TemplateID:
+        """Fix what many submissions share: `wanted`, but for the client and the number."""
         with self.changing():
             template = self.books.next_template()
-            message = stimuli.TemplateDefined(
-                self.books.client,
-                template,
-                function,
-                name,
-                num_returns,
-                demand,
-                max_retries,
-                retry_application_errors,
-                max_calls,
-                len(exceptions),
+            message = msgspec.structs.replace(
+                wanted, client=self.books.client, template=template, size_bytes=len(exceptions)
             )
             self.books.send(message, *((exceptions,) if exceptions else ()))
         self.sent()

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from detray.core.strategy import Strategy
 from detray.ids import ObjectID, TaskID
 from detray_sim.values import Value
 
@@ -145,6 +146,7 @@ class Remote:
         "num_returns",
         "refs",
         "retry_exceptions",
+        "strategy",
     )
 
     def __init__(
@@ -159,6 +161,7 @@ class Remote:
         max_calls: int = 0,
         definition_bytes: int = 200,
         refs: tuple[ObjectID, ...] = (),
+        strategy: Strategy | None = None,
     ) -> None:
         self.body = body
         self.name = name
@@ -170,6 +173,7 @@ class Remote:
         self.definition_bytes = definition_bytes
         self.refs = refs
         """In its closure: held as long as the definition."""
+        self.strategy = strategy
 
 
 # ------------------------------------------------------------------ operations

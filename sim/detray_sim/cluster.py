@@ -142,6 +142,7 @@ class SimCluster:
             infeasible=self.config.infeasible,
             stop_with_last_driver=self.config.stop_with_last_driver,
             prestart_workers=self.config.prestart_workers,
+            labels=shape.labels,
             policy=self.config.policy,
         )
         return SimNode(self, machine, config)

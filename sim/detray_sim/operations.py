@@ -98,6 +98,7 @@ def _export(process: SimProcess, play: Play, remote: do.Remote) -> TemplateID:
             remote.max_retries,
             remote.retry_exceptions,
             remote.max_calls,
+            strategy=remote.strategy,
         )
     )
     process.remotes[id(remote)] = (remote, template)

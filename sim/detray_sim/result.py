@@ -49,6 +49,8 @@ class NodeShape(msgspec.Struct, frozen=True, kw_only=True):
     speed_permille: int = 1000
     resources: tuple[tuple[str, int], ...] = ()
     """Others than CPU, in 1/10,000 units."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Sorted by key."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from detray.core import effects as ef
 from detray.core import head_messages as hm
 from detray.core import peer_messages as pm
 from detray.core import stimuli as st
+from detray.core.strategy import AFFINITY, SPREAD, Strategy
 from detray.ids import (
     NO_TASK,
     ClientID,
@@ -87,6 +88,8 @@ class Speaker:
                 return choose([False, True])
             case "kind":
                 return choose([1, 2])
+            case "strategy":
+                return choose([None, Strategy(SPREAD), Strategy(AFFINITY, choose(["0" * 56, "?"]))])
             case "timeout_ns" | "max_retries":
                 return choose([-1, 0, 5_000])
             case "size_bytes":

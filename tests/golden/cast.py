@@ -11,11 +11,14 @@ from detray.ids import (
     ObjectID,
     TaskID,
     child_task,
+    node_name,
     return_object,
 )
 from tests.golden.script import ScriptError
 
 Attempt = tuple[TaskID, int]
+GHOST = "f" * 56
+"""The id of a node that never was."""
 
 
 class Cast:
@@ -161,6 +164,8 @@ class Cast:
 
     def symbolic(self, text: str) -> str:
         """A text of the core with names where it has ids in hexadecimal."""
+        for number, name in self._nodes.items():
+            text = text.replace(node_name(number), name)
         for item, name in sorted(self._names.items(), key=lambda entry: -len(entry[0])):
             text = text.replace(item.hex(), name)
-        return text
+        return text.replace(GHOST, "ghost")

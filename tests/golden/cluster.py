@@ -97,6 +97,8 @@ class Cluster:
         own = {key.split(".")[1]: n for key, n in self.totals.items() if key.startswith(f"{name}.")}
         common = {key: n for key, n in self.totals.items() if "." not in key}
         options = {"cpus": 1, **self.options, "stop_with_last_driver": False}
+        labels = options.get("labels", ())
+        options["labels"] = tuple(label[1:] for label in labels if label[0] == name)
         if "CPU" in own:
             options["cpus"] = own.pop("CPU") // 10_000
         totals = {**common, **own}

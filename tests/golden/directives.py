@@ -14,11 +14,12 @@ from detray.errors import Failure
 from detray.ids import NO_TASK, ClientID, FunctionID, NodeID, TaskID, TemplateID, root_task
 from tests.golden.script import ScriptError, Words
 from tests.golden.stage import Stage
+from tests.golden.strategies import strategy_of
 
 Stimuli = list[st.Stimulus]
 _KNOWN = {
     "by", "also", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions",
-    "max_calls", "cpus", "template",
+    "max_calls", "cpus", "template", "strategy", "hard", "soft",
 }  # fmt: skip
 
 
@@ -79,7 +80,8 @@ def _template(
     name, returns = w.text("name", "f"), w.number("returns", 1)
     retries, retry_app = w.number("retries"), bool(w.text("retry_exceptions"))
     max_calls = w.number("max_calls")
-    key = (client, function, returns, amounts, retries, retry_app, max_calls)
+    strategy = strategy_of(s.cast, w)
+    key = (client, function, returns, amounts, retries, retry_app, max_calls, strategy)
     if key not in s.seat.templates:
         s.seat.templates[key] = sum(known[0] == client for known in s.seat.templates)
         template = TemplateID(s.seat.templates[key])
@@ -88,7 +90,7 @@ def _template(
         out.append(
             st.TemplateDefined(
                 client, template, function, name, returns, amounts, retries, retry_app, max_calls,
-                exceptions,
+                exceptions, strategy,
             )
         )  # fmt: skip
     return TemplateID(s.seat.templates[key])

@@ -10,6 +10,7 @@ from detray.core.resources import format_demand
 from detray.errors import Failure
 from detray.ids import NodeID, ObjectID
 from tests.golden.cast import Cast
+from tests.golden.strategies import say_strategy
 
 
 def say(message: pm.PeerMessage, cast: Cast) -> str:
@@ -97,6 +98,7 @@ SAYINGS: dict[type, Callable[[Any, Cast], str]] = {
     pm.FunctionShipped: lambda m, c: f"{m.name}{_refs(m.refs, c)}",
     pm.TemplateShipped: lambda m, c: (
         f"{m.name}: {m.num_returns} returns, {format_demand(m.demand)}"
+        + (f", {say_strategy(m.strategy, c)}" if m.strategy is not None else "")
     ),
     pm.RunDelivered: _delivered,
     pm.RunCancelled: _cancelled,

@@ -14,6 +14,7 @@ from detray.core.resources import format_demand
 from detray.errors import Failure
 from tests.golden import peers
 from tests.golden.cast import Cast
+from tests.golden.strategies import say_strategy
 
 
 def say(effect: Effect, cast: Cast) -> list[str]:
@@ -152,6 +153,8 @@ def _message(message: msgspec.Struct, cast: Cast) -> str:
             value = cast.node_name(value)
         elif name == "hints":
             value = ", ".join(f"{size} at {cast.node_name(node)}" for node, size in value)
+        elif name == "strategy":
+            value = say_strategy(value, cast)
         elif isinstance(value, bytes):
             value = cast.name(value)
         elif isinstance(value, str):

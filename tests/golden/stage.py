@@ -8,6 +8,7 @@ node messages to the head and back are part of the step; between several they wa
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import msgspec
@@ -171,6 +172,9 @@ def settings(words: Words) -> tuple[dict[str, object], Policy, dict[str, int]]:
             options[key] = words.number(key)
         elif key == "arena":
             options["arena_bytes"] = words.number(key)
+        elif key == "labels":  # labels=b.zone:eu,c.zone:us
+            labels = [re.split("[.:]", word) for word in words.list(key)]
+            options[key] = tuple(sorted(map(tuple, labels)))
         elif key == "infeasible":
             options[key] = words.text(key)
         else:

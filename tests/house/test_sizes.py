@@ -15,8 +15,12 @@ LARGER: dict[str, str] = {}
 """Confessed exceptions: "path" or "path:function", and the reason."""
 
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "manager", "misc", "common", "tools"}
-NAMED_BY_RAY = ("detray/util/__init__.py", "detray/util/scheduling_strategies.py")
-"""ray.util is where programs look for these."""
+NAMED_BY_RAY = (
+    "detray/cluster_utils.py",
+    "detray/util/__init__.py",
+    "detray/util/scheduling_strategies.py",
+)
+"""This is where programs look for them."""
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

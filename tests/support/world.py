@@ -54,13 +54,13 @@ class World:
     def __init__(
         self, cpus: int = 2, *, arena_bytes: int = 1 << 20, totals: dict[str, int] | None = None,
         policy: Policy | None = None, infeasible: str = "wait", prestart: int = 0,
-        stop_with_last_driver: bool = True,
+        stop_with_last_driver: bool = True, labels: tuple[tuple[str, str], ...] = (),
     ) -> None:  # fmt: skip
         amounts = {"CPU": cpus * 10_000, **(totals or {})}
         self.config = LocalConfig(
             node_name="n", totals=tuple(sorted(amounts.items())), arena_bytes=arena_bytes,
             infeasible=infeasible, prestart_workers=prestart, policy=policy or Policy(),
-            stop_with_last_driver=stop_with_last_driver,
+            stop_with_last_driver=stop_with_last_driver, labels=labels,
         )  # fmt: skip
         self.local = LocalScheduler(self.config)
         self.head = GlobalScheduler(GlobalConfig())

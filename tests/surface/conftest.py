@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from detray import object_ref, startup
+from detray.core.stimuli import TemplateDefined
 from detray.ids import FunctionID, NodeID, ObjectID, TemplateID
 from detray.serialization.calls import decode_call
 from detray.serialization.values import Serialized, deserialize
@@ -23,7 +24,7 @@ class QuietClient:
         self.claimed: list[tuple[ObjectID, int]] = []
         self.session = "here"
         self.exports: dict[FunctionID, tuple[bytes, str, tuple[ObjectID, ...]]] = {}
-        self.templates: list[tuple[Any, ...]] = []
+        self.templates: list[tuple[TemplateDefined, bytes]] = []
         self.submitted: list[tuple[TemplateID, int, Serialized | None, tuple[ObjectID, ...]]] = []
         self.values: dict[ObjectID, bytes] = {}
         self.job, self.node, self.is_worker = 1, 0, False
@@ -52,9 +53,9 @@ class QuietClient:
         assert function not in self.exports
         self.exports[function] = (definition, name, refs)
 
-    def define_template(self, *facts: Any) -> TemplateID:
-        assert facts[0] in self.exports
-        self.templates.append(facts)
+    def define_template(self, wanted: TemplateDefined, exceptions: bytes) -> TemplateID:
+        assert wanted.function in self.exports
+        self.templates.append((wanted, exceptions))
         return TemplateID(len(self.templates) - 1)
 
     def submit(

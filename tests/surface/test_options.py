@@ -67,9 +67,12 @@ def test_any_amount_down_to_a_ten_thousandth_is_exact(amount: int) -> None:
         ({"retry_exceptions": [3]}, TypeError, "no exception class"),
         ({"name": 3}, TypeError, "name"),
         ({"scheduling_strategy": "FAST"}, ValueError, "SPREAD"),
-        ({"scheduling_strategy": object()}, NotImplementedError, "one node"),
+        ({"scheduling_strategy": object()}, TypeError, "NodeAffinitySchedulingStrategy"),
         ({"runtime_env": {"pip": ["x"]}}, NotImplementedError, "runtime_env"),
-        ({"label_selector": {"a": "b"}}, NotImplementedError, "label_selector"),
+        ({"label_selector": {"a": "b c"}}, ValueError, "Invalid label selector value 'b c'"),
+        ({"label_selector": {"a": 1}}, TypeError, "must map str to str"),
+        ({"label_selector": "a=b"}, TypeError, "label_selector"),
+        ({"fallback_strategy": [{}]}, NotImplementedError, "fallback_strategy"),
         ({"placement_group": object()}, NotImplementedError, "placement_group"),
     ],
 )  # fmt: skip
@@ -85,6 +88,7 @@ def test_what_cannot_be_is_refused_by_name(
     "given_",
     [
         {"scheduling_strategy": "SPREAD"},
+        {"label_selector": {"zone": "in(eu, us)", "disk": "!hdd"}},
         {"runtime_env": {}},
         {"enable_task_events": False},
         {"retry_exceptions": [ValueError, OSError]},

@@ -134,7 +134,7 @@ def test_a_function_is_exported_once_and_a_template_defined_once(client: QuietCl
         f.remote(number)
         f.options(num_cpus=2).remote(number)
     assert len(client.exports) == 1
-    assert [template[3] for template in client.templates] == [
+    assert [template.demand for template, _ in client.templates] == [
         (("CPU", 10_000),),
         (("CPU", 20_000),),
     ]

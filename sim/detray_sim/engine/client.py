@@ -16,6 +16,7 @@ from detray import object_ref
 from detray.core.client import Books
 from detray.core.status import summary
 from detray.core.step import Step
+from detray.core.stimuli import TemplateDefined
 from detray.core.streams import RunContext
 from detray.errors import Failure, GetTimeoutError, ServiceDiedError
 from detray.ids import FunctionID, JobNumber, NodeID, ObjectID, TemplateID, job_of
@@ -181,27 +182,19 @@ class SimClient:
         """Keep a pickled function; each process exports it when it first submits it."""
         self.functions[function] = SimFunction(definition, name, refs)
 
-    def define_template(
-        self,
-        function: FunctionID,
-        name: str,
-        num_returns: int,
-        demand: tuple[tuple[str, int], ...],
-        max_retries: int,
-        retry_application_errors: bool,
-        max_calls: int,
-        exceptions: bytes,
-    ) -> TemplateID:
-        """Fix what many submissions share."""
+    def define_template(self, wanted: TemplateDefined, exceptions: bytes) -> TemplateID:
+        """Fix what many submissions share: `wanted`, but for the client and the number."""
+        function = wanted.function
         remote = do.Remote(
-            self.make_body(function, name, num_returns, exceptions),
-            name=name,
-            num_returns=num_returns,
-            demand=demand,
-            max_retries=max_retries,
-            retry_exceptions=retry_application_errors,
-            max_calls=max_calls,
+            self.make_body(function, wanted.name, wanted.num_returns, exceptions),
+            name=wanted.name,
+            num_returns=wanted.num_returns,
+            demand=wanted.demand,
+            max_retries=wanted.max_retries,
+            retry_exceptions=wanted.retry_application_errors,
+            max_calls=wanted.max_calls,
             refs=self.functions[function].refs,
+            strategy=wanted.strategy,
         )
         self._templates.append(remote)
         return TemplateID(len(self._templates) - 1)

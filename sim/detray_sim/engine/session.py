@@ -117,8 +117,14 @@ class SimSession:
             if not machine:
                 own["node:__internal_head__"] = UNIT
             resources = tuple(sorted({**totals, **own}.items()))
+            labels = tuple(sorted(settings.labels.items())) if not machine else ()
             shapes.append(
-                NodeShape(cpus=cpus, store_bytes=settings.store_bytes(), resources=resources)
+                NodeShape(
+                    cpus=cpus,
+                    store_bytes=settings.store_bytes(),
+                    resources=resources,
+                    labels=labels,
+                )
             )
         return ClusterConfig(
             nodes=tuple(shapes),

@@ -8,13 +8,13 @@ and over. A policy of pairs is asked for pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
 
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import PlacementRequested
 from detray.core.head_step import HeadStep
-from detray.core.placement import Demand, Placement
+from detray.core.placement import Demand, Node, Placement, find_able
 from detray.core.placer import Placer
 from detray.ids import TaskID
 from detray_sim.policies.pairs import Pairs
@@ -41,13 +41,19 @@ class KnowingPlacer(Placer):
         if isinstance(self.placement, Pairs):
             self._place_pairs(self.placement)
             return
-        nodes = self.s.t.nodes.values()
+        every = self.s.t.nodes
+        nodes: Collection[Node] = every.values()
         open_demands = [demand for demand, queue in self._waiting.items() if queue]
         while open_demands:
             demand = min(open_demands, key=lambda d: self._waiting[d][0])
             queue = self._waiting[demand]
             request = self._request(queue[0])
-            node = self.placement.choose(request, nodes) if request is not None else None
+            node = None
+            if request is not None:
+                able = nodes
+                if request.strategy is not None:
+                    able = [every[number] for number in find_able(request, every)]
+                node = self.placement.choose(request, able)
             if request is not None and node is None:
                 open_demands.remove(demand)
                 continue

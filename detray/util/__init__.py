@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detray.iteration import as_completed, map_unordered
 from detray.serializability import inspect_serializability
 from detray.serializers import deregister_serializer, register_serializer
+from detray.util import scheduling_strategies
 
 _LATER = {
     "ActorPool": "actors",
@@ -14,7 +15,6 @@ _LATER = {
     "list_named_actors": "actors",
     "placement_group": "placement groups",
     "remove_placement_group": "placement groups",
-    "scheduling_strategies": "clusters",
     "multiprocessing": "actors, which Ray's pool is made of,",
 }
 """Names that Ray has here and detray has not yet, and what they belong to."""
@@ -33,4 +33,5 @@ __all__ = [
     "inspect_serializability",
     "map_unordered",
     "register_serializer",
+    "scheduling_strategies",
 ]
