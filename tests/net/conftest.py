@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from detray.runtime.net.address import Address
 from tests.net.peers import End, Loop
+from tests.net.proxy import Proxy
 
 
 @pytest.fixture
@@ -32,6 +34,20 @@ def end(loop: Loop) -> Iterator[Callable[..., End]]:
         one.hub.close()
     left = _descriptors() - before
     assert not left, f"descriptors left open: {left}"
+
+
+@pytest.fixture
+def proxy(loop: Loop, end: Callable[..., End]) -> Iterator[Callable[[Address], Proxy]]:
+    """Makes proxies; closed before the check for descriptors."""
+    made: list[Proxy] = []
+
+    def make(target: Address) -> Proxy:
+        made.append(Proxy(loop, target))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 def _descriptors() -> set[str]:

@@ -148,7 +148,7 @@ class HalfOpen:
     def _on_introduction(self, hello: Hello) -> None:
         self._hello = hello
         choice = self._hub.receive(hello)
-        if not isinstance(choice, Refusal) and not choice.is_met_by(hello.life):
+        if not isinstance(choice, Refusal) and not choice.may_go_on(hello.life):
             choice = Refusal(False, f"{hello.name or hello.kind} is another process than before")
         if isinstance(choice, Refusal):
             self._refuse(choice)
@@ -164,7 +164,7 @@ class HalfOpen:
         assert link is not None
         if link.is_closed or link.session_number != self._told_session:
             self._refuse(Refusal(False, "the link ended just now"))
-        elif link.peer_session not in (None, (hello.life, said.session)):
+        elif not link.may_go_on(hello.life, said.session):
             self._refuse(Refusal(False, "that session is over here"))
         else:
             self._hand_over(link, hello, said.session, said.handled)
@@ -173,7 +173,7 @@ class HalfOpen:
         link, hello = self._link, said.hello
         assert link is not None
         problem = self._hub.find_mismatch(hello)
-        is_other = link.peer_session not in (None, (hello.life, said.session))
+        is_other = not link.may_go_on(hello.life, said.session)
         if not problem and is_other and not self._hub.begins_anew(link, hello):
             problem = f"{hello.name or hello.kind} is another process, or began another session"
         if link.is_closed:

@@ -100,7 +100,6 @@ class Hub:
         self._sessions = 0
         self._listeners: list[socket.socket] = []
         self._half_open: dict[HalfOpen, None] = {}
-        self._is_closed = False
 
     # ----------------------------------------------------------------------------- owner
 
@@ -156,8 +155,7 @@ class Hub:
                 link.settle()
 
     def close(self) -> None:
-        """End everything, now. What the kernel has taken is still sent."""
-        self._is_closed = True
+        """End everything, now. What the kernel has taken is still sent. Again: nothing."""
         for sock in self._listeners:
             self.wakeups.forget(sock.fileno())
             sock.close()

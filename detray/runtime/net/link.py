@@ -65,6 +65,7 @@ class Link:
         ).decode
         """Messages out of a msgpack array (Any: of the union that is accepted)."""
         self._has_session = accepts is not None
+        self._soon_ns = min(hub.policy.ack_delay_ns, hub.policy.resend_ns)
         self._hub = hub
         self._channel: Channel | None = None
         self._carried = 0
@@ -175,9 +176,15 @@ class Link:
 
     # ---------------------------------------------------------------------- connections
 
-    def is_met_by(self, life: str) -> bool:
-        """True if that life of a process may go on with this session, or begin it."""
-        return not self.is_closed and (self.peer_session is None or self.peer_session[0] == life)
+    def may_go_on(self, life: str, session: int | None = None) -> bool:
+        """True if this session is with that life of a process, in that session of its own if that
+        is known; or with nobody yet, or if nothing was said on it.
+        """
+        if self.is_closed or self.peer_session is None:
+            return not self.is_closed
+        is_unused = self.session.sent == 0 and self.session.received == 0
+        known_life, known_session = self.peer_session
+        return life == known_life and (is_unused or session in (None, known_session))
 
     def begin_session(self) -> None:
         """A new session, with nobody yet."""
@@ -224,10 +231,12 @@ class Link:
 
     def on_lost(self, channel: Channel, reason: str) -> None:
         """The connection ended, from the other end or below."""
+        is_old = channel is not self._channel
+        if not is_old:
+            self._channel = None
         channel.close()
-        if channel is not self._channel:
+        if is_old or self.is_closed:
             return
-        self._channel = None
         if self.peer is not None and self.peer.kind == "tool":
             self.close()  # who asked has its answers, or does not want them any more
             return
@@ -246,10 +255,10 @@ class Link:
 
     def on_goodbye(self, channel: Channel, refusal: Refusal) -> None:
         """The peer ended the link."""
-        channel.close()
         if channel is self._channel:
             self._channel = None
-            self._watch_blocks()
+        channel.close()
+        self._watch_blocks()
         if not self.is_closed and self._channel is None and self.dialler is not None:
             self.dialler.retry(is_first=False)
         self.on_turned_away(refusal)
@@ -274,7 +283,11 @@ class Link:
             self._hub.notes.trouble(
                 self.name, "nonsense", f"{self.name} acknowledged what it was never sent"
             )
-        self._hear()
+        if self._is_silent:
+            self._hear()
+        if session.flown < session.sent or session.acked < session.resend_to:
+            self._carry(session.due(now_ns))
+        self._arm(now_ns)
         if ready:
             self._hub.owing[self] = None
             self._delivered += len(ready)
@@ -284,9 +297,6 @@ class Link:
                 values = [payload for _, payload in ready]
             messages = [message for message, _ in ready]
             self._hub.owner.on_messages(self, messages, meta, values)
-        if not self.is_closed:
-            self._carry(self.session.due(now_ns))
-            self._arm(now_ns)
 
     def on_aside(self, body: list[Any]) -> None:
         """Plain data came outside of the session."""
@@ -297,8 +307,10 @@ class Link:
         count, self._delivered = self._delivered, 0
         if count and not self.is_closed:
             now_ns = monotonic_ns()
-            self.session.handled(count, now_ns)
-            self._carry(self.session.due(now_ns))
+            session = self.session
+            session.handled(count, now_ns)
+            if session.ack_at_ns <= now_ns:
+                self._carry(session.due(now_ns))
             self._arm(now_ns)
 
     def _carry(self, frames: list[Frame[OutMessage]]) -> None:
@@ -321,6 +333,12 @@ class Link:
     # ----------------------------------------------------------------------------- timers
 
     def _arm(self, now_ns: int) -> None:
+        """Look at the session soon. When exactly is computed then, not with every message."""
+        soon_ns = now_ns + self._soon_ns
+        if self._alarm.due_ns > soon_ns:
+            self._alarm.set(soon_ns)
+
+    def _arm_exactly(self, now_ns: int) -> None:
         session = self.session
         if session.is_closed:
             return
@@ -345,7 +363,7 @@ class Link:
         is_stuck = silent_ns >= _STUCK_NS and not self.is_closed
         if channel is not None and is_stuck and now_ns - channel.heard_ns >= _STUCK_NS:
             self.on_lost(channel, "nothing came for 5 s")
-        self._arm(now_ns)
+        self._arm_exactly(now_ns)
 
     # ----------------------------------------------------------------------------- blocks
 

@@ -24,7 +24,7 @@ OutMessage = tuple[bytes, tuple[bytes, ...]]
 """An encoded message and the slices of its payload."""
 SESSION_HEAD = struct.Struct("<QQI")
 """first, ack, bytes of msgpack."""
-_FRAME_BYTES = 1 << 20
+_FRAME_BYTES = 1 << 18
 """A frame of messages is cut where it gets longer than this."""
 _ASIDE_BYTES_MAX = 1 << 24
 _BULK_BYTES_MAX = 1 << 22
@@ -33,9 +33,14 @@ _JOINED_BYTES_MAX = 1 << 16
 
 def encode_messages(frame: Frame[OutMessage]) -> bytes:
     """The body of a session frame."""
-    meta = array_of([encoded for encoded, _ in frame.messages])
-    payload = [part for _, parts in frame.messages for part in parts]
-    return b"".join((SESSION_HEAD.pack(frame.first, frame.ack, len(meta)), meta, *payload))
+    messages = frame.messages
+    if len(messages) == 1:
+        encoded, payload = messages[0]
+        head = SESSION_HEAD.pack(frame.first, frame.ack, len(encoded) + 1)
+        return b"".join((head, b"\x91", encoded, *payload))
+    meta = array_of([encoded for encoded, _ in messages])
+    parts = [part for _, parts in messages for part in parts]
+    return b"".join((SESSION_HEAD.pack(frame.first, frame.ack, len(meta)), meta, *parts))
 
 
 class _Aside(bytes):
@@ -74,17 +79,31 @@ class Outlet:
         """Send a frame, before all bulk that was not begun."""
         if self.is_broken:
             return
-        self._queue.append(item)
-        if not self.is_waiting:
-            self.flush()
+        if self.is_waiting or self._current is not None or self._queue:
+            self._queue.append(item)
+            return
+        # Most frames find everything before them sent.
+        data = self._encode(item) if isinstance(item, Frame) else item
+        try:
+            sent = self._sock.send(data)
+        except OSError:
+            self._give_up()
+            return
+        if sent < len(data):
+            self._current = memoryview(data)[sent:]
+            self._wait(True)
+        elif self._queue:
+            self.flush()  # what was too long for one frame
 
     def put_aside(self, frame: bytes) -> bool:
         """Send an aside, unless too many of them wait already; False if it was dropped."""
         if self._aside_bytes > _ASIDE_BYTES_MAX:
             return False
-        if not self.is_broken:
+        if self.is_waiting and not self.is_broken:
             self._aside_bytes += len(frame)
-            self.put(_Aside(frame))
+            self._queue.append(_Aside(frame))
+        else:
+            self.put(frame)
         return True
 
     def begin_bulk(self) -> None:
@@ -119,10 +138,10 @@ class Outlet:
                 return
             if sent < len(current):
                 self._current = current[sent:]
-                if not sent:
+                if not sent or not self._sock.hides_bytes:
                     self._wait(True)
                     return
-                continue
+                continue  # TLS takes a record at a time
             if self._chunk is not None:
                 budget -= sent
             del current
@@ -134,7 +153,7 @@ class Outlet:
         if self._queue:
             item = self._queue.popleft()
             if isinstance(item, Frame):
-                return self._encode(item)
+                return memoryview(self._encode(item))
             if isinstance(item, _Aside):
                 self._aside_bytes -= len(item)
             return memoryview(item)
@@ -161,21 +180,25 @@ class Outlet:
         del chunk
         self._blocks.chunk_out(block)
 
-    def _encode(self, frame: Frame[OutMessage]) -> memoryview:
+    def _encode(self, frame: Frame[OutMessage]) -> bytes:
         """The first bytes of a session frame; what is too long for one goes back into the queue."""
+        if len(frame.messages) > 1:
+            frame = self._cut(frame)
+        body = encode_messages(frame)
+        if len(body) <= _JOINED_BYTES_MAX:
+            return encode_frame(MESSAGES, body)
+        self._queue.appendleft(body)
+        return frame_header(MESSAGES, body)
+
+    def _cut(self, frame: Frame[OutMessage]) -> Frame[OutMessage]:
         size = 0
         for count, (encoded, parts) in enumerate(frame.messages):
             size += len(encoded) + sum(map(len, parts))
             if size > _FRAME_BYTES and count:
                 first, ack = frame.first, frame.ack
                 self._queue.appendleft(Frame(first + count, ack, frame.messages[count:]))
-                frame = Frame(first, ack, frame.messages[:count])
-                break
-        body = encode_messages(frame)
-        if len(body) <= _JOINED_BYTES_MAX:
-            return memoryview(encode_frame(MESSAGES, body))
-        self._queue.appendleft(body)
-        return memoryview(frame_header(MESSAGES, body))
+                return Frame(first, ack, frame.messages[:count])
+        return frame
 
     def _wait(self, is_waiting: bool) -> None:
         if is_waiting != self.is_waiting:

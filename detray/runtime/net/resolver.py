@@ -62,6 +62,7 @@ class Resolver:
             if self._event_fd >= 0:
                 self._wakeups.forget(self._event_fd)
                 os.close(self._event_fd)
+                self._event_fd = -1
 
     def _ask(self, address: Address, answer: _Answer) -> None:
         found: list[Sockaddr] = []

@@ -51,7 +51,7 @@ class PlainSocket:
         """True once bytes may be sent and received. Raises OSError."""
         return True
 
-    def send(self, data: memoryview, *, is_more: bool = False) -> int:
+    def send(self, data: memoryview | bytes, *, is_more: bool = False) -> int:
         """Bytes taken by the kernel, 0 if it takes none now. Raises OSError."""
         try:
             return self._sock.send(data, socket.MSG_MORE if is_more else 0)
@@ -109,7 +109,7 @@ class TlsSocket(PlainSocket):
             self._is_shaken = True
         return True
 
-    def send(self, data: memoryview, *, is_more: bool = False) -> int:
+    def send(self, data: memoryview | bytes, *, is_more: bool = False) -> int:
         """As of a plain one; after 0 the same bytes must be sent again."""
         import ssl
 
