@@ -189,8 +189,21 @@ class Cluster:
         nodes = [ClusterNode(node) for node in started]
         self._nodes += nodes
         if wait:
-            self._wait_ready(nodes)
+            self.wait_ready()
         return nodes
+
+    def wait_ready(self) -> None:
+        """Wait until every node that was added with `wait=False` is a member.
+
+        Raises LaunchError; the node that did not come up is none of the cluster's any more.
+        """
+        for node in self.list_all_nodes():
+            if not node._launched.info:
+                try:
+                    node._launched.wait_ready()
+                except BaseException:
+                    self._nodes.remove(node)
+                    raise
 
     def remove_node(self, node: ClusterNode, allow_graceful: bool = True) -> None:
         """End a node: in order, so that what it alone has goes elsewhere, or by kill -9.
@@ -301,14 +314,6 @@ class Cluster:
         if self._head is None:
             raise LaunchError("this cluster has no head yet: add_node() starts it")
         return self._head
-
-    def _wait_ready(self, nodes: list[ClusterNode]) -> None:
-        for node in nodes:
-            try:
-                node._launched.wait_ready()
-            except BaseException:
-                self._nodes = [other for other in self._nodes if other is not node]
-                raise
 
     def _is_joined(self) -> bool:
         """True if this process is a driver of this cluster."""

@@ -116,11 +116,9 @@ class Launched:
     def signal(self, number: int, *, whole: bool = False) -> None:
         """Send it a signal; with `whole` to its zygote and workers as well, as if the machine had
         stopped, or lost power."""
-        if not self.is_alive():
-            return
         if whole:
-            os.killpg(self.pid, number)  # it leads a session of its own
-        else:
+            _signal_all(self.pid, number)
+        elif self.is_alive():
             os.kill(self.pid, number)
 
     def stop(self, timeout_s: float = 15.0) -> bool:
@@ -176,6 +174,34 @@ class Launched:
     def _story(self, what: str) -> str:
         lines = self.last_lines()
         return f"the {self.kind} {what}" + (f"; its last words:\n{lines}" if lines else "")
+
+
+def _signal_all(leader: int, number: int) -> None:
+    """Signal every process of the session that `leader` began, until no new one turns up.
+
+    Workers are in process groups of their own, and may be forked while we look.
+    """
+    reached: set[int] = set()
+    while found := [pid for pid in _pids() if pid not in reached and _session_of(pid) == leader]:
+        for pid in found:
+            reached.add(pid)
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+def _pids() -> list[int]:
+    import psutil  # 20 ms that only tests of deaths need
+
+    return [int(pid) for pid in psutil.pids()]
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except (ProcessLookupError, PermissionError):
+        return -1
 
 
 def start_head(

@@ -36,6 +36,8 @@ class LocalProcess(NamedTuple):
     started_ns: int
     is_tied: bool
     """It ends with the program that started it: nobody joins it without being told to."""
+    is_with_head: bool
+    """A node that was started together with the head."""
     version: str
 
     @property
@@ -50,7 +52,10 @@ def find_local() -> list[LocalProcess]:
     for session in live_sessions():
         info = _read(os.path.join(session.directory, INFO_NAME))
         if info:
-            found.append(_process(session.directory, info))
+            process = _process(session.directory, info)
+            # Its zygote keeps the directory while it cleans up after a service that died.
+            if _is_running(process.pid):
+                found.append(process)
     return sorted(found, key=lambda process: (process.started_ns, process.pid))
 
 
@@ -69,17 +74,17 @@ def find_node(address: str) -> LocalProcess | None:
         nodes = [p for p in processes if p.kind == "node"]
         free = [p for p in nodes if not p.is_tied]
         if address == "":
-            return _oldest_of_newest(free)
+            return _newest_cluster(free)
         if not nodes:
             raise ConnectionError(_no_node_at_all(processes))
-        return _oldest_of_newest(free or nodes)
+        return _newest_cluster(free or nodes)
     nodes = [p for p in of_address(processes, address) if p.kind == "node"]
     if not nodes:
         raise ConnectionError(
             f"address={address!r}: no node of that cluster runs on this machine, and a program "
             f"joins by a node of its own machine. Run `detray start --address={address}` here first"
         )
-    return nodes[0]
+    return _first(nodes)
 
 
 def of_address(processes: Sequence[LocalProcess], address: str) -> list[LocalProcess]:
@@ -122,12 +127,17 @@ def _is_here(numbers: set[str]) -> bool:
     return False
 
 
-def _oldest_of_newest(nodes: Sequence[LocalProcess]) -> LocalProcess | None:
-    """Of the cluster that was begun last, the node that is here longest: the head's, if here."""
-    first: dict[str, LocalProcess] = {}
+def _newest_cluster(nodes: Sequence[LocalProcess]) -> LocalProcess | None:
+    """The node to join of the cluster that was begun last, as far as this machine shows."""
+    clusters: dict[str, list[LocalProcess]] = {}
     for node in nodes:  # the oldest first
-        first.setdefault(node.cluster, node)
-    return list(first.values())[-1] if first else None
+        clusters.setdefault(node.cluster, []).append(node)
+    return _first(list(clusters.values())[-1]) if clusters else None
+
+
+def _first(nodes: Sequence[LocalProcess]) -> LocalProcess:
+    """The node that came with the head, else the oldest."""
+    return min(nodes, key=lambda node: (not node.is_with_head, node.started_ns, node.pid))
 
 
 def _no_node_at_all(processes: Sequence[LocalProcess]) -> str:
@@ -155,8 +165,19 @@ def _process(directory: str, info: dict[str, Any]) -> LocalProcess:
         str(info.get("web", "")),
         int(info.get("started_ns", 0)),
         bool(info.get("tied", 0)),
+        bool(info.get("with_head", 0)),
         str(info.get("version", "")),
     )
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return pid > 0
 
 
 def _read(path: str) -> dict[str, Any]:  # Any: JSON
