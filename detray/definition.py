@@ -128,10 +128,11 @@ def _export(client: Any, definition: Definition) -> None:
 
 def _pickled(definition: Definition) -> Any:  # Any: `Serialized`, which loads lazily
     from detray.serialization.pickling import dump_rich
+    from detray.serialization.search_paths import wrapped
     from detray.serialization.values import SerializedParts
 
     try:
-        whole = SerializedParts(*dump_rich(definition.function))
+        whole = SerializedParts(*dump_rich(wrapped(definition.function)))
     except DetrayError:
         raise
     except Exception as problem:

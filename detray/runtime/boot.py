@@ -36,6 +36,8 @@ class ClusterBoot(msgspec.Struct, frozen=True, kw_only=True):
     head: str = ""
     """host:port of the head; "" in the head's own boot order."""
     tls: TlsFiles | None = None
+    is_with_head: bool = False
+    """It was started together with the head, on its machine."""
     ends_with_starter: bool = False
     """End when the log socket, whose other end the starter holds, reaches its end: for nodes and
     heads of a test. Otherwise a process of a cluster closes it and outlives who started it."""

@@ -41,6 +41,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag="hello"):
     pid: int
     namespace: str
     entrypoint: str
+    """Of a log channel: the number of the driver whose it is."""
     version: str
 
 
@@ -50,10 +51,11 @@ _decode_hello = msgspec.msgpack.Decoder(tuple[Hello]).decode
 class _Guest:
     """A connected driver or observer. `pid_fd` is -1 once its process has gone."""
 
-    __slots__ = ("connection", "has_hung_up", "is_lost", "pid_fd")
+    __slots__ = ("connection", "has_hung_up", "is_lost", "pid", "pid_fd")
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
+        self.pid = 0
         self.pid_fd = -1
         self.has_hung_up = False
         self.is_lost = False
@@ -71,6 +73,7 @@ class Guests:
         connections: dict[ClientID, ClientConnection],
         arena_fd: int,
         note: Callable[[str, str], None],
+        open_log: Callable[[ClientID, socket.socket], None],
     ) -> None:
         self._inbox = inbox
         self._payloads = payloads
@@ -78,6 +81,7 @@ class Guests:
         self._connections = connections
         self._arena_fd = arena_fd
         self._note = note
+        self._open_log = open_log
         self._guests: dict[ClientID, _Guest] = {}
         self._listener = socket.socket(socket.AF_UNIX)
         self._newcomers: set[socket.socket] = set()
@@ -95,6 +99,7 @@ class Guests:
         socket.send_fds(sock, [ARENA_BYTE], [self._arena_fd])
         guest = self._admit(sock, is_observer=False)
         number = guest.connection.client
+        guest.pid = pid
         self._inbox.facts.append(DriverConnected(number, pid, namespace, entrypoint))
         try:
             guest.pid_fd = os.pidfd_open(pid)
@@ -177,6 +182,8 @@ class Guests:
                 self._note("warning", f"process {pid} was refused: {problem}")
         elif hello.kind == "driver":
             self._welcome_driver(sock, pid, hello)
+        elif hello.kind == "log":
+            self._take_log(sock, pid, hello)
         else:
             guest = self._admit(sock, is_observer=True)
             self._inbox.facts.append(ObserverConnected(guest.connection.client, pid))
@@ -186,6 +193,17 @@ class Guests:
             self.add_driver(sock, pid, hello.namespace, hello.entrypoint)
         except OSError:
             sock.close()  # it has gone before it was anybody
+
+    def _take_log(self, sock: socket.socket, pid: int, hello: Hello) -> None:
+        """A driver's second connection: its number is its own, or it is nobody's."""
+        number = hello.entrypoint
+        client = ClientID(int(number)) if number.removeprefix("-").isdigit() else ClientID(0)
+        guest = self._guests.get(client)
+        if guest is None or guest.is_lost or guest.pid != pid:
+            self._note("warning", f"process {pid} was refused: it is not driver {number:.20}")
+            sock.close()
+        else:
+            self._open_log(client, sock)
 
     # -------------------------------------------------------------- their ends
 
@@ -254,7 +272,7 @@ def _find_problem(hello: Any) -> str | None:
     """Why such a newcomer cannot be taken in; None if it can (or has just gone)."""
     if hello is None:
         return None
-    if hello.kind not in ("driver", "observer"):
+    if hello.kind not in ("driver", "log", "observer"):
         return f"there is no kind of client {hello.kind!r:.40}"
     if hello.version != __version__:
         return f"it runs detray {hello.version:.20}, the session {__version__}"

@@ -8,8 +8,8 @@ Rules
 
 Arguments: `service SESSION_DIR CLIENT_FD LOG_FD BOOT_FD LOCK_FD`, the same with `head` for the head
 of a cluster, or, for a zygote that replaces a dead one, `zygote SESSION_DIR CONTROL_FD BOOT_FD
-LOCK_FD`. The boot pipe carries a u32, so many bytes of sys.path joined by NUL, and (but for a zygote)
-the boot order in msgpack.
+LOCK_FD`. The boot pipe carries a u32, so many bytes of sys.path joined by NUL, and (but for a
+zygote) the boot order in msgpack.
 """
 
 import _signal
@@ -62,11 +62,10 @@ def _run_service(session_dir: str, client_fd: int, log_fd: int, boot_fd: int, lo
 
 def _run_head(client_fd: int, log_fd: int, boot_fd: int, lock_fd: int) -> None:
     os.setsid()
-    os.close(log_fd)
     from detray.runtime.head.main import main
 
     del sys.modules["typing_extensions"]
-    main(client_fd=client_fd, boot_fd=boot_fd, lock_fd=lock_fd)
+    main(client_fd=client_fd, log_fd=log_fd, boot_fd=boot_fd, lock_fd=lock_fd)
 
 
 def _run_zygote(session_dir: str, control_fd: int) -> None:

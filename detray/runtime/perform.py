@@ -9,12 +9,13 @@ client who has gone is skipped, because the core has been told, or will be in th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from detray.core.effects import (
     INLINE,
+    AbortReceive,
     ClientMessage,
     CloseSegment,
     CopyPayload,
@@ -25,15 +26,20 @@ from detray.core.effects import (
     FreeBlock,
     InterruptRun,
     KillWorker,
+    LeaveCluster,
     MoveObject,
     Notify,
     OpenSegment,
+    ReceiveObject,
     RetractRuns,
     RunTask,
+    SendObject,
     SendToHead,
     SendToNode,
+    SendToPeer,
     StartWorker,
     StopNode,
+    Welcome,
 )
 from detray.core.head_messages import (
     HeadMessage,
@@ -44,9 +50,12 @@ from detray.core.payloads import OUTGOING
 from detray.ids import ClientID
 from detray.runtime.connections import UNREAD_BYTES_MAX, ClientConnection
 from detray.runtime.frames import frame
-from detray.runtime.log_channel import LogChannel
+from detray.runtime.log_channel import DriverChannels
 from detray.runtime.processes import Workers
 from detray.runtime.segments import Segments
+
+if TYPE_CHECKING:
+    from detray.runtime.member import Member
 
 SPAWNING_DRIVER = ClientID(-1)
 """The driver that started the service and reads its log channel."""
@@ -64,7 +73,8 @@ class Performer:
         connections: dict[ClientID, ClientConnection],
         workers: Workers,
         segments: Segments,
-        log: LogChannel,
+        log: DriverChannels,
+        member: Member | None,
         dump: Callable[[str], None],
         stop: Callable[[str], None],
         cut_off: Callable[[ClientID, str], None],
@@ -79,6 +89,7 @@ class Performer:
         self._workers = workers
         self._segments = segments
         self._log = log
+        self._member = member
         self._cut_off = cut_off
         # Any: each entry takes the effect type that is its key.
         self._orders: dict[type, Callable[[Any], None]] = {
@@ -96,6 +107,15 @@ class Performer:
             SendToHead: lambda e: self.to_head.append(e.message),
             SendToNode: lambda e: self.to_node.append(e.message),
         }
+        if member is not None:
+            self._orders |= {
+                SendToHead: lambda e: member.tell_head(e.message),
+                SendToPeer: self._tell_peer,
+                SendObject: member.send_object,
+                ReceiveObject: member.receive_object,
+                AbortReceive: member.abort_receive,
+                LeaveCluster: lambda e: member.leave(e.reason),
+            }
         self._after_frame: dict[type, Callable[[Any], None]] = {
             InterruptRun: lambda e: workers.interrupt(e.client, e.task, e.attempt),
             ExitWorker: lambda e: workers.note_told_to_exit(e.client),
@@ -115,7 +135,16 @@ class Performer:
         perform = self._orders
         for order in orders:
             perform[type(order)](order)
+        if self._member is not None:
+            self._member.flush()
         return groups
+
+    def _tell_peer(self, order: SendToPeer) -> None:
+        assert self._member is not None
+        keys_of = OUTGOING.get(type(order.message))
+        payloads = self._payloads
+        attached = [payloads[key] for key in keys_of(order.message)] if keys_of else []
+        self._member.tell_peer(order.node, order.message, attached)
 
     def _send(self, connection: ClientConnection, queue: list[ClientMessage], meta: bytes) -> None:
         payloads = self._payloads
@@ -131,8 +160,10 @@ class Performer:
             if keys_of is not None:
                 for key in keys_of(message):
                     attached.append(payloads[key])
-            elif type(message) is Notify and connection.client == SPAWNING_DRIVER:
-                self._log.notify(message.level, message.kind, message.text)
+            elif type(message) is Notify:
+                self._log.notify(message.level, message.kind, message.text, connection.client)
+            elif type(message) is Welcome:
+                self._log.note_job(connection.client, message.job)
             elif type(message) in self._after_frame:
                 afterwards.append(message)
         sending = connection.queue

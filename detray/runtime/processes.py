@@ -120,7 +120,7 @@ class Workers:
         """Order a worker from the zygote."""
         theirs: list[int] = []
         try:
-            worker = self._open(number, theirs)
+            worker = self._open(number, job, theirs)
             self._enter(worker)
             sock_fd, interrupt_end, out_fd, err_fd = theirs
             fds = [sock_fd, worker.tokens.worker_end, interrupt_end, out_fd, err_fd]
@@ -253,7 +253,7 @@ class Workers:
 
     # -------------------------------------------------------------- making one
 
-    def _open(self, number: ClientID, theirs: list[int]) -> WorkerProcess:
+    def _open(self, number: ClientID, job: JobNumber, theirs: list[int]) -> WorkerProcess:
         """Make a worker's channels; `theirs` receives the ends that the process gets.
 
         Raises OSError, everything of ours closed.
@@ -267,7 +267,7 @@ class Workers:
             interrupt_end, interrupt_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             theirs.append(interrupt_end)
             undo.callback(os.close, interrupt_fd)
-            theirs += self._logs.open(number)
+            theirs += self._logs.open(number, job)
             undo.pop_all()
         ours.setblocking(False)
         connection = ClientConnection(number, ours, self._wakeups, self._payloads, tokens=tokens)

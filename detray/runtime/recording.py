@@ -10,7 +10,7 @@ from detray import __version__
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
 from detray.runtime.boot import BootConfig
-from detray.runtime.log_channel import LogChannel
+from detray.runtime.log_channel import DriverChannels
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
 from detray.trace.recorder import Recorder, new_header
@@ -33,7 +33,7 @@ class Recording:
         cores: tuple[LocalScheduler, GlobalScheduler],
         *,
         wakeups: Wakeups,
-        log: LogChannel,
+        log: DriverChannels,
         in_background: Background,
     ) -> None:
         self._boot = boot
@@ -42,6 +42,8 @@ class Recording:
         self._log = log
         self._in_background = in_background
         self._flights = 0
+        self._copy = b""
+        """What is being handed out in pieces."""
         self._writing = allocate_lock()
         """Held while a flight recorder is being written out."""
         self._has_timer = False
@@ -63,6 +65,15 @@ class Recording:
         except OSError as error:
             self._log.notify("error", "trace", f"the trace cannot be read: {error}")
             return b""
+
+    def piece(self, offset: int, size_bytes: int) -> bytes:
+        """A part of the trace as it was when its first piece was asked for; b"" at its end."""
+        if offset == 0:
+            self._copy = self.read()
+        piece = self._copy[offset : offset + size_bytes]
+        if not piece:
+            self._copy = b""
+        return piece
 
     def dump(self, reason: str) -> None:
         """Write the flight recorder out, off the loop; one at a time, and not for ever."""

@@ -8,6 +8,7 @@ facts for the loop. A hole may be punched late: a segment's blocks are never giv
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from _queue import SimpleQueue
 from _thread import start_new_thread
@@ -47,6 +48,8 @@ class Segments:
         self._inbox = inbox
         self._has_thread = False
         self._bug: BaseException | None = None
+        self._mapped: dict[int, memoryview] = {}
+        """Segments that blocks were sent from, or received into."""
         self._punch_hole: Callable[[int, int, int, int], int] | None = None
         self._done_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         wakeups.watch(self._done_fd, self._on_done)
@@ -59,6 +62,7 @@ class Segments:
 
     def close(self, segment: int) -> None:
         """Remove file `segment`."""
+        self._mapped.pop(segment, None)
         self.run(lambda: self._remove_file(segment))
 
     def free(self, segment: int, offset: int, size_bytes: int) -> None:
@@ -69,6 +73,14 @@ class Segments:
     def move(self, order: MoveObject, payload: bytes | None) -> None:
         """Copy an object's bytes into a file; answered by a fact."""
         self.run(lambda: self._copy(order, payload))
+
+    def view(self, segment: int, offset: int, size_bytes: int) -> memoryview:
+        """A block's bytes, to be read or written while the core keeps it pinned. Raises OSError."""
+        mapped = self._mapped.get(segment)
+        if mapped is None:
+            fd = self._fds[segment]
+            mapped = self._mapped[segment] = memoryview(mmap.mmap(fd, os.fstat(fd).st_size))
+        return mapped[offset : offset + size_bytes]
 
     def run(self, job: Callable[[], LocalStimulus | None]) -> None:
         """Run `job` in the helper thread and deliver the fact it returns, if any."""

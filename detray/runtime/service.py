@@ -19,20 +19,22 @@ import resource
 import socket
 import sys
 from time import monotonic_ns
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import msgspec
 
 from detray.core.effects import ExitWorker
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
+from detray.core.stimuli import NodeStopping
 from detray.ids import ClientID
-from detray.runtime.boot import BootConfig
+from detray.runtime.boot import BootConfig, ClusterBoot
 from detray.runtime.children import rename_process
 from detray.runtime.connections import Inbox
 from detray.runtime.drivers import Guests
 from detray.runtime.frames import frame
-from detray.runtime.log_channel import LogChannel
+from detray.runtime.log_channel import Answer, DriverChannels, LogChannel
+from detray.runtime.log_files import LogFiles
 from detray.runtime.perform import SPAWNING_DRIVER, Performer
 from detray.runtime.processes import Workers
 from detray.runtime.recording import Recording
@@ -42,6 +44,11 @@ from detray.runtime.wakeups import Wakeups
 from detray.runtime.worker_logs import WorkerLogs
 from detray.runtime.zygote_link import ZygoteLink
 
+if TYPE_CHECKING:
+    # Loaded only by the nodes of clusters.
+    from detray.runtime.daemon import Daemon
+    from detray.runtime.member import Member
+
 NODE, HEAD = 0, 1
 """The numbers of the two cores in a trace."""
 _ROUNDS_MAX = 10_000
@@ -50,8 +57,11 @@ _EXIT_NS = 200_000_000
 _KILL_ROUNDS = 10
 _LAST_LINES_S = 2.0
 _GC_ALLOCATIONS = 100_000
+_ROWS_MAX = 10_000
+_PIECE_BYTES_MAX = 1 << 20
 
 _encode = msgspec.msgpack.Encoder().encode
+Order = TypeVar("Order", bound=msgspec.Struct)
 
 
 def main(
@@ -67,7 +77,7 @@ def main(
     for fd in (client_fd, log_fd, lock_fd, control_fd):
         os.set_inheritable(fd, False)
     rename_process("detray:service")
-    boot = read_boot(boot_fd)
+    boot = read_order(boot_fd, BootConfig)
     try:
         service = Service(
             boot,
@@ -90,6 +100,8 @@ def main(
         service.tell_crash(traceback.format_exc())
         os._exit(1)
     service.end()
+    if service.is_to_return:
+        service.come_back()
     os._exit(0)
 
 
@@ -105,23 +117,31 @@ class Service:
         lock_fd: int,
         zygote: tuple[int, int],
     ) -> None:
-        self._boot = boot
+        self._given = boot
         self._stop_reason: str | None = None
+        self._is_stopping = False
         self._inbox = inbox = Inbox()
         self._wakeups = wakeups = Wakeups()
-        arena_fd = make_arena(boot.local.arena_bytes)
         payloads: dict[bytes, bytes] = {}
+        self._daemon: Daemon | None = None
+        self._member: Member | None = None
+        if boot.cluster is not None:
+            from detray.runtime.daemon import Daemon
+
+            self._daemon = Daemon(
+                boot.cluster, boot.session_dir, starter=client, lifeline=log, wakeups=wakeups
+            )
+            self._member = self._make_member(boot.cluster, payloads)
+            local = msgspec.structs.replace(boot.local, address=str(self._member.address))
+            boot = msgspec.structs.replace(boot, local=local)
+        self._boot = boot
+        arena_fd = make_arena(boot.local.arena_bytes)
         self._zygote = ZygoteLink(
             *zygote, boot=boot, arena_fd=arena_fd, lock_fd=lock_fd, wakeups=wakeups
         )
-        self._log = LogChannel(
-            log,
-            wakeups,
-            wants_lines=boot.log_to_driver,
-            read_trace=lambda: self._recording.read(),
-            shut_down=self._on_shutdown_request,
-        )
-        self._worker_logs = WorkerLogs(wakeups, self._log)
+        self._log = DriverChannels(self._member.forward_lines if self._member else None)
+        self._files = LogFiles(boot.session_dir)
+        self._worker_logs = WorkerLogs(wakeups, self._log, self._files if self._member else None)
         self._workers = Workers(
             inbox=inbox,
             payloads=payloads,
@@ -138,12 +158,11 @@ class Service:
             connections=self._workers.connections,
             arena_fd=arena_fd,
             note=self._note,
+            open_log=self._open_log,
         )
         self._segments = Segments(boot.session_dir, arena_fd, wakeups, inbox)
-        self._cores: tuple[LocalScheduler, GlobalScheduler] = (
-            LocalScheduler(boot.local),
-            GlobalScheduler(boot.global_),
-        )
+        self._local = LocalScheduler(boot.local)
+        self._cores = (self._local, GlobalScheduler(boot.global_))
         self._recording = Recording(
             boot,
             self._cores,
@@ -152,7 +171,11 @@ class Service:
             in_background=self._segments.run,
         )
         self._performer = self._make_performer(payloads)
-        self._guests.add_driver(client, boot.driver_pid, boot.namespace, boot.entrypoint)
+        if self._member is not None:
+            self._join(self._member)
+        else:
+            self._open_log(SPAWNING_DRIVER, log)
+            self._guests.add_driver(client, boot.driver_pid, boot.namespace, boot.entrypoint)
 
     def _make_performer(self, payloads: dict[bytes, bytes]) -> Performer:
         return Performer(
@@ -161,6 +184,7 @@ class Service:
             workers=self._workers,
             segments=self._segments,
             log=self._log,
+            member=self._member,
             dump=self._recording.dump,
             stop=self._stop,
             cut_off=self._cut_off,
@@ -169,6 +193,8 @@ class Service:
     def run(self) -> None:
         """Serve until a core orders the end."""
         self._guests.listen(os.path.join(self._boot.session_dir, SOCKET_NAME))
+        if self._member is not None:
+            self._take_step()
         self._settle()
         # The first workers are under way, the driver is welcome: now what would have delayed them.
         self._zygote.adopt_orphans()
@@ -183,6 +209,8 @@ class Service:
                 self._take_step()
             elif not inbox.is_empty:
                 self._take_step()
+            if self._daemon is not None and self._member is not None:
+                self._look_after_membership(self._daemon, self._member)
 
     # -------------------------------------------------------------- steps
 
@@ -209,6 +237,8 @@ class Service:
                 metas, said, facts = inbox.take()
                 self._handle(NODE, [*metas, _encode(facts)], [*said, *facts])
             else:
+                if self._member is not None:
+                    self._member.after_step()
                 return
         raise RuntimeError(f"the cores did not come to rest in {_ROUNDS_MAX} steps")
 
@@ -230,7 +260,10 @@ class Service:
     # -------------------------------------------------------------- notes and ends
 
     def _note(self, level: str, text: str) -> None:
-        self._log.notify(level, "service", text)
+        if self._daemon is None:
+            self._log.notify(level, "service", text)
+        else:
+            print(f"{level}: {text}", file=sys.stderr, flush=True)
 
     def _cut_off(self, number: ClientID, reason: str) -> None:
         """End the connection of a client that misbehaves."""
@@ -238,8 +271,100 @@ class Service:
         self._workers.kill(number)
         self._guests.cut_off(number, reason)
 
-    def _on_shutdown_request(self) -> None:
-        self._guests.part(SPAWNING_DRIVER, "it shut down")
+    # -------------------------------------------------------------- what drivers ask
+
+    def _open_log(self, client: ClientID, sock: socket.socket) -> None:
+        self._log.add(
+            LogChannel(
+                client,
+                sock,
+                self._wakeups,
+                wants_lines=self._boot.log_to_driver,
+                requests=self,
+                on_end=self._log.remove,
+            )
+        )
+
+    def read_trace(self) -> bytes:
+        """The recording so far."""
+        return self._recording.read()
+
+    def shut_down(self, client: ClientID) -> None:
+        """A driver says good-bye."""
+        self._guests.part(client, "it shut down")
+
+    def ask(self, topic: str, arguments: list[Any], answer: Answer) -> None:
+        """A driver's question: a cluster's head knows, or this node, which is all there is."""
+        if self._member is not None:
+            self._member.ask_head(topic, arguments, answer)
+        else:
+            self._answer(topic, arguments, answer)
+
+    def _answer(self, topic: str, arguments: list[Any], answer: Answer) -> None:
+        """What this node alone knows. (Any: plain data, from whoever asks.)"""
+        core = self._local
+        match topic, arguments:
+            case "status", []:
+                answer(self._member.facts() if self._member else core.describe("summary"), "")
+            case "rows", [str() as kind, int() as limit]:
+                answer(core.describe(kind, min(limit, _ROWS_MAX)), "")
+            case "logs", []:
+                answer(self._files.names(), "")
+            case "logs", [str() as name, int() as offset, int() as size_bytes]:
+                try:
+                    piece = self._files.read(name, offset, min(size_bytes, _PIECE_BYTES_MAX))
+                except OSError as problem:
+                    answer(None, str(problem))
+                else:
+                    answer(piece, "")
+            case "trace", [int() as offset, int() as size_bytes]:
+                answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
+            case _:
+                answer(None, f"a node cannot answer {topic!r:.40} with these arguments")
+
+    # -------------------------------------------------------------- clusters
+
+    def _join(self, member: Member) -> None:
+        member.on_lines = self._log.lines_from
+        member.on_question = self._answer
+        member.begin(self._local, self._segments)
+
+    def _make_member(self, cluster: ClusterBoot, payloads: dict[bytes, bytes]) -> Member:
+        from detray.runtime.member import Member
+
+        return Member(
+            cluster,
+            name=self._given.local.node_name,
+            inbox=self._inbox,
+            payloads=payloads,
+            wakeups=self._wakeups,
+            note=self._note,
+        )
+
+    def _look_after_membership(self, daemon: Daemon, member: Member) -> None:
+        """Be found once we are a member; end when we are none any more, or are told to."""
+        if member.node >= 0:
+            daemon.tell_ready(member.info())
+        if member.left and self._stop_reason is None:
+            self._note("error", f"this node leaves the cluster: {member.left}")
+            daemon.tell_not_ready(member.left)
+            self._stop(member.left)
+        elif daemon.stop_asked and not self._is_stopping:
+            self._is_stopping = True
+            self._inbox.facts.append(NodeStopping(daemon.stop_asked))
+            self._take_step()
+
+    @property
+    def is_to_return(self) -> bool:
+        """True for a node that was declared dead and is not: it comes back as a new one."""
+        return self._member is not None and self._member.is_fenced
+
+    def come_back(self) -> NoReturn:
+        """Be a fresh service in this process, with the boot order of this one."""
+        from detray.runtime.rebirth import come_back
+
+        assert self._daemon is not None
+        come_back(self._given, self._daemon.lifeline)
 
     def _stop(self, reason: str) -> None:
         self._stop_reason = reason
@@ -270,19 +395,21 @@ class Service:
                 worker.kill()
             self._wakeups.dispatch(monotonic_ns() + _EXIT_NS)
         self._worker_logs.drain()
+        if self._member is not None:
+            self._member.say_last_words()
         self._recording.close(self._stop_reason or "")
         self._log.flush_to_end(_LAST_LINES_S)
         self._zygote.close()
         remove_session(self._boot.session_dir)
 
 
-def read_boot(fd: int) -> BootConfig:
-    """What the driver tells us; it may still be importing what it needs to say it."""
+def read_order(fd: int, kind: type[Order]) -> Order:
+    """What whoever started us tells; it may still be importing what it needs to say it."""
     with open(fd, "rb") as pipe:
         data = pipe.read()
     if not data:
         os._exit(1)  # The driver died first; the zygote cleans up.
-    return msgspec.msgpack.decode(data, type=BootConfig)
+    return msgspec.msgpack.decode(data, type=kind)
 
 
 def allow_many_descriptors() -> None:

@@ -15,7 +15,7 @@ import time
 
 from detray.runtime.session import create_session, remove_session, sweep
 
-_ENTRY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
+ENTRY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "entry.py")
 _DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP)
 
 
@@ -131,7 +131,7 @@ def spawn_entry(arguments: list[str], inherited: tuple[int, ...], log_path: str 
         actions.append((os.POSIX_SPAWN_OPEN, 2, log_path, flags, 0o600))
     actions += [(os.POSIX_SPAWN_DUP2, fd, base + i) for i, fd in enumerate(inherited)]
     numbers = [str(base + i) for i in range(len(inherited))]
-    command = [sys.executable, *_interpreter_options(), "-P", _ENTRY, *arguments, *numbers]
+    command = [sys.executable, *interpreter_options(), "-P", ENTRY, *arguments, *numbers]
     return os.posix_spawn(
         sys.executable,
         command,
@@ -158,7 +158,7 @@ def write_all(fd: int, data: bytes) -> None:
         pass
 
 
-def _interpreter_options() -> list[str]:
+def interpreter_options() -> list[str]:
     """What the driver's interpreter was told on its command line and a child should hear, too."""
     options = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
     if sys.flags.dont_write_bytecode:

@@ -14,8 +14,9 @@ import codecs
 import os
 from functools import partial
 
-from detray.ids import ClientID
-from detray.runtime.log_channel import LogChannel
+from detray.ids import ClientID, JobNumber
+from detray.runtime.log_channel import DriverChannels
+from detray.runtime.log_files import LogFiles
 from detray.runtime.wakeups import Wakeups
 
 LINE_CHARS_MAX = 1 << 16
@@ -57,10 +58,11 @@ class LineCutter:
 class _Pipe:
     """One stream of one worker."""
 
-    __slots__ = ("cutter", "fd", "number", "stream")
+    __slots__ = ("cutter", "fd", "job", "number", "stream")
 
-    def __init__(self, number: ClientID, stream: str, fd: int) -> None:
+    def __init__(self, number: ClientID, job: JobNumber, stream: str, fd: int) -> None:
         self.number = number
+        self.job = job
         self.stream = stream
         self.fd = fd
         self.cutter = LineCutter()
@@ -72,15 +74,17 @@ class WorkerLogs:
     def __init__(
         self,
         wakeups: Wakeups,
-        channel: LogChannel,
+        channel: DriverChannels,
+        files: LogFiles | None = None,
     ) -> None:
         self._wakeups = wakeups
         self._channel = channel
+        self._files = files
         self._pipes: dict[int, _Pipe] = {}
         self._pids: dict[ClientID, int] = {}
         self._is_paused = False
 
-    def open(self, number: ClientID) -> tuple[int, int]:
+    def open(self, number: ClientID, job: JobNumber) -> tuple[int, int]:
         """Make a worker's two pipes; its ends, for output and error. Raises OSError."""
         out_fd, out_end = os.pipe2(os.O_CLOEXEC)
         try:
@@ -91,7 +95,7 @@ class WorkerLogs:
             raise
         for stream, fd in zip(_STREAMS, (out_fd, err_fd), strict=True):
             os.set_blocking(fd, False)
-            pipe = self._pipes[fd] = _Pipe(number, stream, fd)
+            pipe = self._pipes[fd] = _Pipe(number, job, stream, fd)
             if not self._is_paused:
                 self._watch(pipe)
         return out_end, err_end
@@ -132,7 +136,9 @@ class WorkerLogs:
             return False
         pid = self._pids.get(pipe.number, 0)
         for name, lines in pipe.cutter.cut(data, final=not data):
-            self._channel.lines(pipe.number, pid, name, pipe.stream, lines)
+            self._channel.lines(pipe.job, pipe.number, pid, name, pipe.stream, lines)
+            if self._files is not None:
+                self._files.write(pipe.number, pid, name, pipe.stream, lines)
         if not data:
             self._close(pipe)
         return bool(data)

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,13 +26,14 @@ from detray.ids import ClientID, JobNumber, TaskID
 from detray.runtime.children import kill_group
 from detray.runtime.connections import ClientConnection, Inbox
 from detray.runtime.frames import FrameReader, frame
-from detray.runtime.log_channel import LogChannel
+from detray.runtime.log_channel import Answer, DriverChannels, LogChannel
 from detray.runtime.processes import Workers
 from detray.runtime.wakeups import Wakeups
 from detray.runtime.worker_logs import WorkerLogs
 from detray.runtime.zygote_link import ZygoteLink
 
 NUMBER = ClientID(1)
+DRIVER = ClientID(-1)
 PATIENCE_S = 20.0
 
 
@@ -64,6 +66,19 @@ class FakeZygote(ZygoteLink):
         os.waitpid(pid, 0)
 
 
+class NoRequests:
+    """Answers nothing: nobody asks here."""
+
+    def read_trace(self) -> bytes:
+        return b""
+
+    def shut_down(self, client: ClientID) -> None:
+        pass
+
+    def ask(self, topic: str, arguments: list[Any], answer: Answer) -> None:
+        pass
+
+
 class Bench:
     """Workers whose zygote is the test."""
 
@@ -72,14 +87,10 @@ class Bench:
         self.inbox = Inbox()
         self.notes: list[str] = []
         log_end, self.driver_end = socket.socketpair()
-        log = LogChannel(
-            log_end,
-            self.wakeups,
-            wants_lines=True,
-            read_trace=lambda: b"",
-            shut_down=lambda: None,
-        )
-        self.logs = WorkerLogs(self.wakeups, log)
+        logs = DriverChannels()
+        logs.add(LogChannel(DRIVER, log_end, self.wakeups, wants_lines=True, requests=NoRequests()))
+        logs.note_job(DRIVER, JobNumber(1))
+        self.logs = WorkerLogs(self.wakeups, logs)
         self.zygote = FakeZygote()
         self.workers = Workers(
             inbox=self.inbox,
@@ -289,7 +300,7 @@ def test_a_driver_that_does_not_read_stops_the_printing_not_the_service(bench: B
     line = b"x" * 99 + b"\n"
     total = 200_000
 
-    out_end, err_end = bench.logs.open(NUMBER)
+    out_end, err_end = bench.logs.open(NUMBER, JobNumber(1))
     pid = os.fork()
     if pid == 0:
         rest = memoryview(line * total)
@@ -309,7 +320,7 @@ def test_a_driver_that_does_not_read_stops_the_printing_not_the_service(bench: B
         with contextlib.suppress(BlockingIOError):
             reader.receive(bench.driver_end)
         while (parts := reader.next()) is not None:
-            ((_, number, _, _, stream, lines),) = msgspec.msgpack.decode(parts[0])
+            ((_, number, _, _, stream, lines, _),) = msgspec.msgpack.decode(parts[0])
             assert (number, stream, set(lines)) == (NUMBER, "stdout", {"x" * 99})
             heard += len(lines)
     assert os.waitpid(pid, 0) == (pid, 0)
