@@ -25,6 +25,7 @@ from detray.core.states import (
     Placing,
     Stored,
 )
+from detray.core.strategy import AFFINITY, is_labelled, is_named
 from detray.core.tables import HERE, Tables
 
 
@@ -358,6 +359,17 @@ def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
     _require(promised == t.promised_cpu, "I27", (promised, t.promised_cpu))
 
 
+def i28_what_runs_here_may_run_here(t: Tables) -> None:
+    """I28: a run here insists on no other node, and this one has the labels that it asks for."""
+    for task in t.tasks.values():
+        strategy = t.templates[task.template].strategy
+        if strategy is None or type(task.state) is not Assigned:
+            continue
+        is_bound = strategy.kind == AFFINITY and not strategy.is_soft
+        _require(not is_bound or is_named(strategy, t.node), "I28", (task, strategy))
+        _require(is_labelled(strategy.hard, t.node, t.config.labels), "I28", (task, strategy))
+
+
 INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i1_resources_are_conserved,
     i2_an_allocation_means_runs,
@@ -386,4 +398,5 @@ INVARIANTS: tuple[Callable[[Tables], None], ...] = (
     i25_the_delivered_are_at_living_nodes,
     i26_only_the_living_borrow,
     i27_promises_are_what_is_fetched_for,
+    i28_what_runs_here_may_run_here,
 )

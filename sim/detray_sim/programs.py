@@ -6,6 +6,17 @@ from collections.abc import Callable
 
 import msgspec
 
+from detray.core.strategy import (
+    AFFINITY,
+    EXISTS,
+    IN,
+    MISSING,
+    NOT_IN,
+    SPREAD,
+    Expression,
+    Strategy,
+)
+from detray.ids import node_name
 from detray_sim.scripts import (
     CPU,
     Await,
@@ -23,6 +34,10 @@ from detray_sim.scripts import (
 from detray_sim.tape import Tape
 
 US, MS = 1_000, 1_000_000
+GHOST = 1_000
+"""The number of a node that is in no world."""
+LABELS = ("east", "west")
+"""Values of the label `zone`."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +45,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 
     tasks: int
     """About so many tasks."""
+    nodes: int = 1
     places: tuple[str, ...] = ()
     """Resources of which single nodes have plenty: asking for one says where to run."""
     scarce: tuple[str, ...] = ()
@@ -112,7 +128,38 @@ class Pen:
             if self.chance(f"{label}/max_calls", "max_calls", 300)
             else 0,
             is_fickle=self.chance(f"{label}/fickle", "fickle", 200),
+            strategy=self.strategy(label),
         )
+
+    def strategy(self, label: str) -> Strategy | None:
+        """Where a script wants to run: as a rule it does not say."""
+        if not self.chance(f"{label}/strategy", "strategies", 400):
+            return None
+        tape = self.tape
+        label = f"program/{label}/strategy"
+        # Nodes are numbered as they join, and one that comes back is another.
+        numbers = (*range(self.bounds.nodes + 1), GHOST)
+        node = node_name(tape.pick(f"{label}/node", numbers))
+        labels = (self.expression(label),)
+        kinds = (
+            Strategy(SPREAD),
+            Strategy(AFFINITY, node),
+            Strategy(AFFINITY, node, is_soft=True),
+            Strategy(hard=labels),
+            Strategy(soft=labels),
+            Strategy(SPREAD, hard=labels),
+            Strategy(AFFINITY, node, is_soft=True, hard=labels),
+            Strategy(AFFINITY, node, is_soft=True, spills=True),
+            Strategy(AFFINITY, node, fails=True),
+        )
+        return tape.pick(f"{label}/kind", kinds)
+
+    def expression(self, label: str) -> Expression:
+        """What a label must be; most nodes have the label that is asked for (`world.py`)."""
+        tape = self.tape
+        operator = tape.pick(f"{label}/operator", (NOT_IN, IN, EXISTS, MISSING))
+        values = (tape.pick(f"{label}/value", LABELS),) if operator in (IN, NOT_IN) else ()
+        return Expression("zone", operator, values)
 
     def place(self, label: str) -> tuple[tuple[str, int], ...]:
         """A demand that says where to run, as a rule; anything else now and then."""
@@ -137,7 +184,7 @@ class Pen:
 FEATURES = (
     "large", "places", "scarce", "errors", "fickle", "max_calls", "nesting", "reads", "waits",
     "puts", "drops", "cancels", "timeouts", "catches", "closures", "handing", "carrying", "returns",
-    "sturdy", "smuggling",
+    "sturdy", "smuggling", "strategies",
 )  # fmt: skip
 """What a program may have at all; each seed has about half of them."""
 

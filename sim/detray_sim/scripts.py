@@ -26,6 +26,7 @@ from typing import Any
 
 import msgspec
 
+from detray.core.strategy import AFFINITY, Strategy
 from detray.errors import Failure
 from detray.ids import ObjectID, TaskID
 from detray_sim.behaviour import (
@@ -142,6 +143,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     fails: int = 0
     max_calls: int = 0
     is_fickle: bool = False
+    strategy: Strategy | None = None
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,6 +177,12 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     def cancels(self) -> bool:
         """True if some script cancels something."""
         return any(type(step) is Stop for script in self.scripts for step in script.steps)
+
+    @property
+    def insists(self) -> bool:
+        """True if some script insists on a node, which may be dead, or not there yet."""
+        strategies = [script.strategy for script in self.scripts if script.strategy is not None]
+        return any(s.kind == AFFINITY and not s.is_soft for s in strategies)
 
     @property
     def has_timeouts(self) -> bool:
@@ -307,6 +315,7 @@ def _remote(
         retry_exceptions=script.retries_errors,
         max_calls=script.max_calls,
         refs=captured,
+        strategy=script.strategy,
     )
 
 

@@ -131,6 +131,7 @@ def _node_shape(shape: Any) -> NodeShape:  # Any: a world's Shape
         store_bytes=shape.arena_bytes,
         speed_permille=shape.speed_permille,
         resources=tuple(sorted(totals.items())),
+        labels=shape.labels,
     )
 
 

@@ -16,7 +16,7 @@ from detray_sim.costs import FREE, Costs
 from detray_sim.faults import KINDS as FAULTS
 from detray_sim.faults import Fault, plan_faults
 from detray_sim.lengths import expected_ns
-from detray_sim.programs import Bounds, draw_features, draw_program
+from detray_sim.programs import LABELS, Bounds, draw_features, draw_program
 from detray_sim.scripts import CPU, Program
 from detray_sim.tape import Tape
 
@@ -90,6 +90,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     totals: tuple[tuple[str, int], ...]
     arena_bytes: int
     speed_permille: int = 1000
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +159,7 @@ def draw_world(tape: Tape, profile: Profile = SMALL, *, ablate: tuple[str, ...] 
     scale = tape.pick("world/durations", profile.scales)
     bounds = Bounds(
         tasks=tasks,
+        nodes=nodes,
         places=tuple(f"node{number}" for number in range(min(nodes, 8))) if nodes > 1 else (),
         scarce=("GPU", "door"),
         large_bytes=large_bytes,
@@ -251,7 +253,13 @@ def _draw_shape(
             totals[name] = CPU * (1 + tape.choose(f"{label}/{name}/n", 2))
     arena = tape.pick(f"{label}/arena", arenas)
     speed = tape.pick("world/speeds", (1000, 1000, 500)) if number % 3 == 1 else 1000
-    return Shape(totals=tuple(sorted(totals.items())), arena_bytes=arena, speed_permille=speed)
+    zone = tape.pick(f"{label}/zone", ("", *LABELS))
+    return Shape(
+        totals=tuple(sorted(totals.items())),
+        arena_bytes=arena,
+        speed_permille=speed,
+        labels=(("zone", zone),) if zone else (),
+    )
 
 
 _KNOBS: tuple[tuple[str, tuple[int | str | bool, ...]], ...] = (
