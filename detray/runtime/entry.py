@@ -35,8 +35,14 @@ def _read_exactly(fd: int, size: int) -> bytes:
     return data
 
 
+def _lead_session() -> None:
+    """Ctrl-C and hang-ups of the terminal are not ours. One that came back leads one already."""
+    if os.getsid(0) != os.getpid():
+        os.setsid()
+
+
 def _run_service(session_dir: str, client_fd: int, log_fd: int, boot_fd: int, lock_fd: int) -> None:
-    os.setsid()
+    _lead_session()
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     control_fd, zygote_fd = ours.detach(), theirs.detach()
     zygote_pid = os.fork()
@@ -61,7 +67,7 @@ def _run_service(session_dir: str, client_fd: int, log_fd: int, boot_fd: int, lo
 
 
 def _run_head(client_fd: int, log_fd: int, boot_fd: int, lock_fd: int) -> None:
-    os.setsid()
+    _lead_session()
     from detray.runtime.head.main import main
 
     del sys.modules["typing_extensions"]
