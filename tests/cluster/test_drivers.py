@@ -178,7 +178,7 @@ def test_the_node_that_serves_a_driver_is_named_when_it_dies() -> None:
             detray.put(2)
         del ref
         startup.shutdown()
-        assert not first.is_alive()
+        until(lambda: not first.is_alive(), "it is dead")
         assert first.pid not in [process.pid for process in nearby.find_local()]
         small.connect()
         assert detray.get(detray.remote(lambda: 1).remote(), timeout=30) == 1
