@@ -1,4 +1,4 @@
-"""References that programs pickle by themselves, on three nodes: claimed while there is an owner."""
+"""References that programs pickle by themselves, on three nodes: claimed of their owner."""
 
 from __future__ import annotations
 
