@@ -73,7 +73,7 @@ class Guests:
         connections: dict[ClientID, ClientConnection],
         arena_fd: int,
         note: Callable[[str, str], None],
-        open_log: Callable[[ClientID, socket.socket], None],
+        open_log: Callable[[ClientID, socket.socket, FrameReader], None],
     ) -> None:
         self._inbox = inbox
         self._payloads = payloads
@@ -170,7 +170,9 @@ class Guests:
             if parts is None and count:
                 return
             hello = _decode_hello(parts[0])[0] if parts else None
-            problem = _find_problem(hello) if reader.is_empty else "it said more than hello"
+            problem = _find_problem(hello)
+            if not reader.is_empty and hello is not None and hello.kind != "log":
+                problem = "it said more than hello"
         except BlockingIOError:
             return
         except (OSError, FrameError, msgspec.MsgspecError) as error:
@@ -183,7 +185,7 @@ class Guests:
         elif hello.kind == "driver":
             self._welcome_driver(sock, pid, hello)
         elif hello.kind == "log":
-            self._take_log(sock, pid, hello)
+            self._take_log(sock, reader, pid, hello)
         else:
             guest = self._admit(sock, is_observer=True)
             self._inbox.facts.append(ObserverConnected(guest.connection.client, pid))
@@ -194,8 +196,11 @@ class Guests:
         except OSError:
             sock.close()  # it has gone before it was anybody
 
-    def _take_log(self, sock: socket.socket, pid: int, hello: Hello) -> None:
-        """A driver's second connection: its number is its own, or it is nobody's."""
+    def _take_log(self, sock: socket.socket, reader: FrameReader, pid: int, hello: Hello) -> None:
+        """A driver's second connection: its number is its own, or it is nobody's.
+
+        It may have asked something already.
+        """
         number = hello.entrypoint
         client = ClientID(int(number)) if number.removeprefix("-").isdigit() else ClientID(0)
         guest = self._guests.get(client)
@@ -203,7 +208,7 @@ class Guests:
             self._note("warning", f"process {pid} was refused: it is not driver {number:.20}")
             sock.close()
         else:
-            self._open_log(client, sock)
+            self._open_log(client, sock, reader)
 
     # -------------------------------------------------------------- their ends
 

@@ -56,18 +56,26 @@ class LogChannel:
         wants_lines: bool,
         requests: Requests,
         on_end: Callable[[ClientID], None] = lambda client: None,
+        reader: FrameReader | None = None,
     ) -> None:
+        """`reader` holds what the driver has sent already; `answer_first` answers it."""
         sock.setblocking(False)
         self.client = client
         self._sock = sock
         self._wakeups = wakeups
         self._queue = SendQueue(sock, wakeups)
-        self._reader = FrameReader(_REQUEST_BYTES_MAX)
+        self._reader = reader or FrameReader(_REQUEST_BYTES_MAX)
         self._wants_lines = wants_lines
         self._requests = requests
         self._on_end = on_end
         self._on_relief: Callable[[], None] | None = None
         wakeups.watch(sock.fileno(), self._on_ready)
+
+    def answer_first(self) -> None:
+        """Answer what had been asked before this channel was made."""
+        if not self._read_requests():
+            self.close()
+            self._on_end(self.client)
 
     def lines(
         self, worker: int, pid: int, name: str, stream: str, lines: list[str], ip: str = ""
@@ -116,12 +124,19 @@ class LogChannel:
         try:
             if not self._reader.receive(self._sock):
                 return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return self._read_requests()
+
+    def _read_requests(self) -> bool:
+        """False if what came is garbage."""
+        try:
             while (parts := self._reader.next()) is not None:
                 for request in _decode(parts[0]):
                     self._answer(request)
-        except BlockingIOError:
-            return True
-        except (OSError, FrameError, msgspec.MsgspecError):
+        except (FrameError, msgspec.MsgspecError):
             return False
         return True
 

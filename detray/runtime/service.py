@@ -32,7 +32,7 @@ from detray.runtime.boot import BootConfig, ClusterBoot
 from detray.runtime.children import rename_process
 from detray.runtime.connections import Inbox
 from detray.runtime.drivers import Guests
-from detray.runtime.frames import frame
+from detray.runtime.frames import FrameReader, frame
 from detray.runtime.log_channel import Answer, DriverChannels, LogChannel
 from detray.runtime.log_files import LogFiles
 from detray.runtime.perform import SPAWNING_DRIVER, Performer
@@ -46,6 +46,7 @@ from detray.runtime.zygote_link import ZygoteLink
 
 if TYPE_CHECKING:
     # Loaded only by the nodes of clusters.
+    from detray.runtime.changes import Changes, RowBatch
     from detray.runtime.daemon import Daemon
     from detray.runtime.member import Member
 
@@ -120,6 +121,7 @@ class Service:
         self._given = boot
         self._stop_reason: str | None = None
         self._is_stopping = False
+        self._changes: Changes | None = None
         self._inbox = inbox = Inbox()
         self._wakeups = wakeups = Wakeups()
         payloads: dict[bytes, bytes] = {}
@@ -273,17 +275,20 @@ class Service:
 
     # -------------------------------------------------------------- what drivers ask
 
-    def _open_log(self, client: ClientID, sock: socket.socket) -> None:
-        self._log.add(
-            LogChannel(
-                client,
-                sock,
-                self._wakeups,
-                wants_lines=self._boot.log_to_driver,
-                requests=self,
-                on_end=self._log.remove,
-            )
+    def _open_log(
+        self, client: ClientID, sock: socket.socket, reader: FrameReader | None = None
+    ) -> None:
+        channel = LogChannel(
+            client,
+            sock,
+            self._wakeups,
+            wants_lines=self._boot.log_to_driver,
+            requests=self,
+            on_end=self._log.remove,
+            reader=reader,
         )
+        self._log.add(channel)
+        channel.answer_first()
 
     def read_trace(self) -> bytes:
         """The recording so far."""
@@ -308,6 +313,8 @@ class Service:
                 answer(self._member.facts() if self._member else core.describe("summary"), "")
             case "rows", [str() as kind, int() as limit]:
                 answer(core.describe(kind, min(limit, _ROWS_MAX)), "")
+            case "changes", [int() as seen]:
+                answer(self._tell_changes(seen), "")
             case "logs", []:
                 answer(self._files.names(), "")
             case "logs", [str() as name, int() as offset, int() as size_bytes]:
@@ -321,6 +328,14 @@ class Service:
                 answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
             case _:
                 answer(None, f"a node cannot answer {topic!r:.40} with these arguments")
+
+    def _tell_changes(self, seen: int) -> RowBatch:
+        """What is new for the view on a Redis server (PROTOCOL N19)."""
+        if self._changes is None:
+            from detray.runtime.changes import Changes
+
+            self._changes = Changes()
+        return self._changes.since(seen, self._local.tables, monotonic_ns())
 
     # -------------------------------------------------------------- clusters
 

@@ -34,7 +34,7 @@ from detray.runtime.daemon import Daemon
 from detray.runtime.head.inquiries import Finish, Inquiries
 from detray.runtime.head.overview import HeadFacts, Overview, Page
 from detray.runtime.head.store import HeadStore, StoreError, read_tables
-from detray.runtime.head.stores import open_store
+from detray.runtime.head.stores import HasCopy, make_view, open_store
 from detray.runtime.head.web import WebPage
 from detray.runtime.log_channel import Answer
 from detray.runtime.member import find_host
@@ -134,6 +134,7 @@ class Head:
                 web=self._page.url if self._page else "",
             )
         )
+        self._view = make_view(boot, self._note)
         self._look_around()
 
     @property
@@ -161,6 +162,8 @@ class Head:
         self._note("info", f"the head ends: {daemon.stop_asked}")
         self._hub.close()
         self._store.close()
+        if self._view is not None:
+            self._view.close()
         if self._page is not None:
             self._page.close()
 
@@ -338,17 +341,36 @@ class Head:
         self._inquiries.ask(self._links, "rows", [kind, limit], finish)
 
     def _report(self) -> Page:
-        return self._overview.report(self._core.tables, monotonic_ns())
+        state = self._store.state if isinstance(self._store, HasCopy) else None
+        return self._overview.report(self._core.tables, monotonic_ns(), state)
 
     def _look_around(self) -> None:
-        """Once a second: ask nodes how they are, show it."""
+        """Once a second: ask nodes how they are, show it. Raises StoreError if a head of a later
+        epoch has our store."""
 
         def publish() -> None:
+            report = self._report()
             if self._page is not None:
-                self._page.publish(self._report(), monotonic_ns())
+                self._page.publish(report, monotonic_ns())
+            if self._view is not None:
+                self._view.show(report)
 
+        if isinstance(self._store, HasCopy):
+            self._store.check()
         self._ask_status(publish)
+        for number, link in self._links.items():
+            seen = self._view.wants(number) if self._view is not None else None
+            if seen is not None:
+                self._inquiries.ask({number: link}, "changes", [seen], self._take_changes)
         self._wakeups.call_at(monotonic_ns() + _REPORT_NS, self._look_around)
+
+    def _take_changes(self, answers: dict[NodeID, Any], problems: dict[NodeID, str]) -> None:
+        for number, body in answers.items():
+            try:
+                if self._view is not None:
+                    self._view.take(number, body)
+            except ValueError as problem:
+                self._note("warning", str(problem))
 
 
 def _only(answer: Answer) -> Finish:

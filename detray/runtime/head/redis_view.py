@@ -25,13 +25,14 @@ import msgspec
 
 from detray.runtime.changes import KINDS, SOMETIMES, Facts, RowBatch
 from detray.runtime.head.overview import Page
-from detray.runtime.head.redis_server import Redis, connect, describe, errors, safe_url
+from detray.runtime.head.redis_server import Redis, connect, describe, safe_url
 
 CHUNK = 500
 """Commands in one pipeline."""
 ID_BYTES_MAX = 20
 FIELDS_MAX = 32
 TEXT_MAX = 2_048
+AGE_NS_MAX = 1 << 60
 ERRORS_MAX = 1_000
 """Entries of the stream of errors."""
 RETRY_S = 0.5
@@ -119,7 +120,7 @@ class RedisView:
                 try:
                     self._write()
                     pause_s = 0.0
-                except errors() as error:
+                except Exception as error:  # Also a bug of ours: a view is not worth a head.
                     self._lose(error)
                     pause_s = min(RETRY_S_MAX, max(RETRY_S, pause_s * 2))
         finally:
@@ -176,6 +177,8 @@ class RedisView:
 
 def _check(rows: RowBatch) -> None:
     """Raises ValueError for what would make keys or fields that are not ours."""
+    if not 0 <= rows.age_ns <= AGE_NS_MAX:
+        raise ValueError(f"an age of {rows.age_ns} ns")
     unknown = [kind for kind in (*rows.rows, *rows.removed) if kind not in KINDS]
     if unknown:
         raise ValueError(f"there are no {unknown[0]!r:.40}")
