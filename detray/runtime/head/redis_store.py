@@ -454,7 +454,7 @@ class _Feeder:
         while self._wait(pause_s):
             try:
                 self._work()
-            except errors() as error:
+            except Exception as error:  # The second copy is not worth a head, whatever it is.
                 if not self._problem:
                     self._note("warning", f"{describe(self._url, error)}. The cluster goes on")
                 with self._changed:
