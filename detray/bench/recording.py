@@ -78,11 +78,10 @@ def _from_trace(path: Path, again: Path, run_ns: float) -> Iterator[tuple[str, f
 # Any: a trace and its steps, from modules that only this measurement loads
 def _recorder_ns(trace: Any, steps: list[Any], path: Path | None) -> int:
     """CPU time of a recorder that is told all steps."""
-    from detray.core.global_scheduler import GlobalScheduler
-    from detray.core.local import LocalScheduler
+    from detray.trace.play import schedulers
     from detray.trace.recorder import Recorder
 
-    cores = (LocalScheduler(trace.header.local), GlobalScheduler(trace.header.head))
+    cores: list[Any] = [maker.make() for maker in schedulers(trace.header)]
     recorder = Recorder(trace.header, cores, path)
     told = [(step.core, step.now_ns, step.metas, step.groups) for step in steps]
 

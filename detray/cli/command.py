@@ -38,6 +38,7 @@ what the file is good for:
   detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
+  detray trace collect *.trace      the recordings of a cluster as one, checked against each other
 
 `detray COMMAND --help` says more. After a crash the last moments of a run are kept in a trace of
 their own (the flight recorder); the message that reports the crash says where.
@@ -116,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_graph(commands)
     _add_timeline(commands)
     _add_story(commands)
+    _add_trace_commands(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
     return parser
 
@@ -195,6 +197,29 @@ def _add_story(commands: _Commands[_Parser]) -> None:
     )
     _add_json(parser)
     parser.set_defaults(run=traces.run_story)
+
+
+def _add_trace_commands(commands: _Commands[_Parser]) -> None:
+    parser = commands.add_parser(
+        "trace", help="bring the recordings of a cluster together (detray trace collect --help)"
+    )
+    inner = parser.add_subparsers(dest="what", metavar="WHAT", parser_class=_Parser, required=True)
+    parser = inner.add_parser(
+        "collect",
+        help="the recordings of all processes of a cluster as one trace",
+        description="Bring the recordings of the processes of one cluster together into one trace "
+        "that replays as a whole, and check that what one says it sent is what the other received. "
+        "Exit code 1 if some message is not.",
+    )
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="*", help="recordings (default: those of a running cluster)"
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", default="cluster.trace")
+    parser.add_argument(
+        "--address", help="the head of the cluster to ask (default: this machine's)"
+    )
+    _add_json(parser)
+    parser.set_defaults(run=traces.run_collect)
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

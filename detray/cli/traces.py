@@ -1,4 +1,4 @@
-"""The commands that read traces: replay, graph, timeline, story."""
+"""The commands that read traces: replay, graph, timeline, story, trace collect."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import os
 import sys
 from typing import Any
 
+import msgspec
+
 from detray.core import invariants
 from detray.core.config import CORE_REVISION
 from detray.core.local import LocalScheduler
+from detray.trace.collecting import Collected, collect
 from detray.trace.difference import as_data, render
 from detray.trace.drawing import draw
-from detray.trace.format import CORES, TraceError
+from detray.trace.format import TraceError
 from detray.trace.graph import build
 from detray.trace.reading import Trace, open_trace
-from detray.trace.replaying import CORE_NAMES, ReplayReport, replay
+from detray.trace.replaying import ReplayReport, replay
 from detray.trace.story import find_subject, story
 from detray.trace.timeline import chrome_events
 
@@ -55,6 +58,7 @@ def _why_not(trace: Trace) -> str:
     if not trace.step_count:
         return f"{trace.name} holds no steps: there is nothing to replay"
     notes = {start.note for start in trace.starts if start.note}
+    notes |= {core.unplayable for core in trace.header.cores if core.unplayable}
     why = "; ".join(sorted(notes)) or "it does not begin with the first step"
     return (
         f"{trace.name} cannot be replayed ({why}), only told: detray story, graph and timeline "
@@ -72,18 +76,20 @@ def _as_json(trace: Trace, report: ReplayReport) -> dict[str, Any]:  # Any: JSON
         "identical": report.is_same,
         "cores": [
             {
-                "name": CORE_NAMES[core],
+                "name": name,
                 "steps": report.steps[core],
                 "stimuli": report.stimuli[core],
                 "effects": report.effects[core],
             }
-            for core in range(CORES)
+            for core, name in enumerate(report.names)
         ],
         "skipped_steps": report.skipped,
         "snapshots": report.snapshots,
         "link_messages": report.link_messages,
+        "unmatched_messages": report.unmatched,
+        "notes": list(trace.header.notes),
         "differing_steps": report.differing,
-        "difference": as_data(report.difference) if report.difference else None,
+        "difference": as_data(report.difference, trace) if report.difference else None,
         "raised": report.raised,
     }
 
@@ -96,11 +102,19 @@ def _as_text(trace: Trace, report: ReplayReport) -> str:
             f"{trace.name} was recorded by core revision {report.revision}, this is "
             f"{CORE_REVISION}: decisions may differ, and equality is not promised"
         )
+    lines += [f"collected: {note}" for note in trace.header.notes]
+    for info, name in zip(trace.header.cores, report.names, strict=True):
+        if info.unplayable:
+            lines.append(f"{name}: {info.unplayable}: told, not replayed")
     if report.skipped:
-        lines.append(f"{report.skipped:,} steps precede the first state in the trace: not replayed")
-    for core in range(CORES):
         lines.append(
-            f"{CORE_NAMES[core]:17} {report.steps[core]:>9,} steps   "
+            f"{report.skipped:,} steps precede the first state of their core in the trace: not "
+            "replayed"
+        )
+    width = max(17, *map(len, report.names))
+    for core, name in enumerate(report.names):
+        lines.append(
+            f"{name:{width}} {report.steps[core]:>9,} steps   "
             f"{report.stimuli[core]:>9,} stimuli   {report.effects[core]:>9,} effects   {verdict}"
         )
     lines.append(
@@ -108,10 +122,53 @@ def _as_text(trace: Trace, report: ReplayReport) -> str:
         if report.difference is None
         else f"{report.differing:,} {'step differs' if report.differing == 1 else 'steps differ'}"
     )
+    if report.unmatched:
+        lines.append(
+            f"{report.unmatched:,} messages came from what is not in the trace: nothing to compare"
+        )
     if report.raised:
         lines.append(f"the core raises in the last step, as it did:\n{report.raised}")
     if report.difference is not None:
         lines.append(render(report.difference, trace))
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ collecting
+
+
+def fetch_recordings(address: str) -> list[tuple[str, bytes]]:
+    """What every process of a running cluster has recorded so far, as (name, bytes of a trace).
+
+    `address` is the head's, "" for the cluster of this machine. Raises TraceError if there is none
+    to ask.
+    """
+    where = f"at {address}" if address else "on this machine"
+    raise TraceError(f"no cluster {where} can be asked: name the recordings' files instead")
+
+
+def run_collect(options: Options) -> int:
+    """`detray trace collect`: 0 if all messages arrived as they were sent, 1 if not."""
+    traces = [open_trace(path, salvage=True) for path in options.paths]
+    if not traces:
+        fetched = fetch_recordings(options.address or "")
+        traces = [Trace(data, name, salvage=True) for name, data in fetched]
+    collected = collect(traces, options.output)
+    if options.json:
+        print(json.dumps(msgspec.to_builtins(collected), indent=1))
+    else:
+        print(_collected_text(collected))
+    return 1 if collected.differences else 0
+
+
+def _collected_text(collected: Collected) -> str:
+    names = collected.cores
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    lines = [
+        f"{collected.path}: {sum(collected.steps):,} steps of {shown}",
+        f"{collected.matched:,} messages between them arrived as they were sent",
+        *collected.notes,
+    ]
+    lines += [f"differs: {difference}" for difference in collected.differences]
     return "\n".join(lines)
 
 

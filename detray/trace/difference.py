@@ -10,10 +10,11 @@ from detray.core.effects import Effect
 from detray.core.outbox import Outbox
 from detray.ids import TASK_ID_BYTES, ClientID
 from detray.trace.format import TraceError
-from detray.trace.names import describe, ids_in
+from detray.trace.links import nodes_of
+from detray.trace.names import core_names, describe, ids_in
 from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
-from detray.trace.replaying import CORE_NAMES, Difference
+from detray.trace.replaying import Difference
 from detray.trace.story import StoryLine, StorySubject, story
 
 SUBJECTS_MAX = 3
@@ -44,9 +45,9 @@ def first_differing(difference: Difference) -> int | None:
 def render(difference: Difference, trace: Trace, makers: Makers = schedulers) -> str:
     """The whole difference as text."""
     step = difference.played.step
-    seconds = (step.now_ns - trace.header.monotonic_ns) / 1e9
+    seconds = (step.now_ns - trace.header.process_of(step.core).monotonic_ns) / 1e9
     lines = [
-        f"step {step.number} of the {CORE_NAMES[step.core]}, {seconds:.6f} s after the start: "
+        f"step {step.number} of the {_core(step.core, trace)}, {seconds:.6f} s after the start: "
         f"{difference.what}",
         "it was told:",
         *_listed(difference.played.stimuli, None),
@@ -85,14 +86,18 @@ def stories(
             yield subject, upto[-STORY_LINES:]
 
 
-def as_data(difference: Difference) -> dict[str, Any]:  # Any: JSON
+def _core(core: int, trace: Trace) -> str:
+    return core_names(trace.header, nodes_of(trace))[core]
+
+
+def as_data(difference: Difference, trace: Trace) -> dict[str, Any]:  # Any: JSON
     """The difference for programs."""
     step = difference.played.step
     expected = expected_effects(difference)
     return {
         "what": difference.what,
         "step": step.number,
-        "core": CORE_NAMES[step.core],
+        "core": _core(step.core, trace),
         "now_ns": step.now_ns,
         "stimuli": [describe(item) for item in difference.played.stimuli],
         "expected": None if expected is None else [describe(item) for item in expected],

@@ -107,7 +107,7 @@ class Flight:
         writer = FrameWriter()
         yield writer.opening(self._header)
         for start, chunks in self._parts:
-            if start.first_step:
+            if start.first_step or start.begins:
                 yield writer.frame(SEGMENT_FRAME, msgspec.msgpack.encode(start))
             for chunk in chunks:
                 yield writer.head(STEPS_FRAME, chunk)

@@ -1,14 +1,16 @@
 """The computation graph of a trace, as a networkx multigraph that users can work on.
 
 Nodes are named by the ids in hexadecimal (`ObjectRef.hex()`), tasks and objects alike; attributes
-are strings, integers and booleans only, so every exporter of networkx takes them. Times are the
-node's monotonic nanoseconds, -1 where not known; sizes are bytes, -1 where there is no value.
+are strings, integers and booleans only, so every exporter of networkx takes them. Times are
+monotonic nanoseconds, -1 where not known; sizes are bytes, -1 where there is no value. `node` is
+the node where a task was sent last: `sent_ns` and what follows are of its clock, and `submitted_ns`
+of that of `owner`, the node where it was submitted. `nodes` are all where it was sent, by commas.
 
 ======  ===========================================================================================
 node    attributes
 ======  ===========================================================================================
-task    kind="task", label, name, state, attempts, worker, node, job, is_root, submitted_ns,
-        sent_ns, started_ns, ended_ns, error
+task    kind="task", label, name, state, attempts, worker, node, nodes, owner, job, is_root,
+        submitted_ns, sent_ns, started_ns, ended_ns, error
 object  kind="object", label, state ("ready", "pending", "failed"), is_put, size_bytes, created_ns
 ======  ===========================================================================================
 
@@ -26,11 +28,12 @@ contains   object, object   the first holds a reference to the second
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from detray.ids import TASK_ID_BYTES, ObjectID, TaskID, is_put, job_of, return_object, task_of
 from detray.trace.history import history_of
-from detray.trace.lives import CANCELLED, FAILED, FINISHED, SENT, TaskLife
+from detray.trace.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
 from detray.trace.play import Makers, schedulers
 
 if TYPE_CHECKING:
@@ -42,22 +45,30 @@ if TYPE_CHECKING:
 
 def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     """The graph of everything in `trace`. Raises TraceError, ImportError without networkx."""
-    return graph_of(
-        history_of(trace, makers), trace.header.entrypoint, trace.header.local.node_name
-    )
+    header = trace.header
+    history = history_of(trace, makers)
+    names = {n: core.name for n, core in header.local_cores()}
+    if history.names:
+        names = {n: history.names[n] for n in names}
+    return graph_of(history, header.entrypoint, names)
 
 
-def graph_of(history: History, entrypoint: str, node: str) -> networkx.MultiDiGraph:
-    """The graph of a history; programs that it does not know are labelled by `entrypoint`."""
+def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> networkx.MultiDiGraph:
+    """The graph of a history; programs that it does not know are labelled by `entrypoint`.
+
+    `names` are those of the nodes, by the number of their core.
+    """
     import networkx
 
     graph = networkx.MultiDiGraph(entrypoint=entrypoint)
-    entrypoints = {program.job: program.entrypoint for program in history.programs.values()}
-    jobs = sorted({job_of(task) for task in history.tasks} | set(entrypoints) - {0})
+    programs = {program.job: program for program in history.programs.values()}
+    jobs = sorted({job_of(task) for task in history.tasks} | set(programs) - {0})
     for job in jobs:
-        _add_root(graph, job, entrypoints.get(job) or entrypoint, node)
+        program = programs.get(job)
+        name, core = (program.entrypoint, program.core) if program else ("", UNKNOWN_CORE)
+        _add_root(graph, job, name or entrypoint, _name(names, core))
     for life in history.tasks.values():
-        _add_task(graph, life, node)
+        _add_task(graph, life, names)
         for index in range(life.num_returns):
             _add_return(graph, history, life, return_object(life.id, index))
     for item in history.objects.values():
@@ -67,6 +78,15 @@ def graph_of(history: History, entrypoint: str, node: str) -> networkx.MultiDiGr
                 _add_data(graph, item.producer.hex(), item.id.hex(), "produces", item.size_bytes)
     _add_uses(graph, history)
     return graph
+
+
+def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
+    """Of a core, or else of a node that the trace does not hold; "" if nothing is known."""
+    if core in names:
+        return names[core]
+    if len(names) == 1 and node < 0:
+        return next(iter(names.values()))
+    return f"node {node}" if node >= 0 else ""
 
 
 def _add_root(graph: networkx.MultiDiGraph, job: int, entrypoint: str, node: str) -> None:
@@ -84,8 +104,9 @@ def _add_root(graph: networkx.MultiDiGraph, job: int, entrypoint: str, node: str
     )
 
 
-def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, node: str) -> None:
+def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, names: Mapping[int, str]) -> None:
     last = life.last
+    owner = _name(names, life.core)
     graph.add_node(
         life.id.hex(),
         kind="task",
@@ -94,7 +115,9 @@ def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, node: str) -> None:
         state=life.state,
         is_root=False,
         job=job_of(life.id),
-        node=node,
+        node=_name(names, last.core, last.node) if last else owner,
+        nodes=", ".join(dict.fromkeys(_name(names, run.core, run.node) for run in life.attempts)),
+        owner=owner,
         attempts=len(life.attempts),
         worker=last.worker if last else 0,
         submitted_ns=life.submitted_ns,

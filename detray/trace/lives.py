@@ -1,15 +1,20 @@
-"""The lives of tasks, objects, workers and programs: rows of a `history.History`."""
+"""The lives of tasks, objects, workers and programs: rows of a `history.History`.
+
+`core` is always the number of the local scheduler where it happened; times are of its clock.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
-from detray.ids import ClientID, JobNumber, ObjectID, TaskID
+from detray.ids import ClientID, JobNumber, NodeID, ObjectID, TaskID
 
 WAITING, SENT, FINISHED = "waiting", "sent", "finished"
 FAILED, CANCELLED = "failed", "cancelled"
 LOST = "lost"
-"""An attempt whose worker ended."""
+"""An attempt whose worker, or node, ended."""
+UNKNOWN_CORE = -1
+"""Where a thing of which only others speak has its place: in no core of the trace."""
 
 
 class Attempt(msgspec.Struct):
@@ -22,6 +27,9 @@ class Attempt(msgspec.Struct):
     ended_ns: int = -1
     state: str = SENT
     error: str = ""
+    core: int = UNKNOWN_CORE
+    node: NodeID = NodeID(-1)
+    """Where it was sent; -1 where that is not known."""
 
 
 class TaskLife(msgspec.Struct):
@@ -38,6 +46,7 @@ class TaskLife(msgspec.Struct):
     state: str = WAITING
     error: str = ""
     cancel_asked: bool = False
+    core: int = UNKNOWN_CORE
 
     @property
     def last(self) -> Attempt | None:
@@ -62,12 +71,14 @@ class ObjectLife(msgspec.Struct):
     created_ns: int
     is_put: bool = False
     refs: tuple[ObjectID, ...] = ()
+    core: int = UNKNOWN_CORE
 
 
 class WorkerLife(msgspec.Struct):
     """A worker process; times are -1 where they are not known."""
 
     id: ClientID
+    core: int
     pid: int = 0
     ready_ns: int = -1
     lost_ns: int = -1
@@ -82,6 +93,7 @@ class Wait(msgspec.Struct):
     started_ns: int
     ended_ns: int
     count: int
+    core: int
 
 
 class Program(msgspec.Struct):
@@ -92,3 +104,4 @@ class Program(msgspec.Struct):
     entrypoint: str
     pid: int
     started_ns: int
+    core: int

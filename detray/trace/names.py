@@ -1,4 +1,4 @@
-"""Short names for ids, and finding what a user means by one.
+"""Short names for ids and cores, and finding what a user means by one.
 
 A task is shown as `job.parent.index` (`1.9f3a12.3`: child 3 of one stream of one parent), the
 program itself as `1.root`; a return adds its index (`1.9f3a12.3/0`), a put says `1.9f3a12.3/put`.
@@ -6,11 +6,13 @@ program itself as `1.root`; a return adds its index (`1.9f3a12.3/0`), a put says
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ObjectID, is_put
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, NodeID, ObjectID, is_put
+from detray.trace.format import Header, LocalCore
 
 HASH_HEX = 6
 """Hexadecimal digits of a parent's hash that are shown."""
@@ -62,3 +64,21 @@ def matches(item: bytes, wanted: str) -> bool:
     """True if a user who types `wanted` may mean this id: its short name, or a start of its hex."""
     text = wanted.strip().lower()
     return short(item) == text or (len(text) >= 8 and item.hex().startswith(text))
+
+
+def core_names(header: Header, nodes: Sequence[NodeID]) -> list[str]:
+    """What the cores of a trace are called; `nodes` are their nodes by core number (-1: unknown).
+
+    In a private session they go by what they are, in a cluster by the node; a head is told from
+    its earlier lives by its epoch.
+    """
+    heads = header.head_cores()
+    if len(header.processes) == 1 and len(header.cores) == 2 and len(heads) == 1:
+        return ["local scheduler", "global scheduler"]
+    names = []
+    for core, node in zip(header.cores, nodes, strict=True):
+        if isinstance(core, LocalCore):
+            names.append(f"node {node}" if node >= 0 else f"node without a number ({core.name})")
+        else:
+            names.append(f"head of epoch {core.epoch}" if len(heads) > 1 else "head")
+    return names

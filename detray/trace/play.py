@@ -1,20 +1,22 @@
 """Playing: feed the steps of a trace to cores that are made, or restored, for it.
 
-A trace can be played from its first step if that is step 0 (fresh cores) or a segment opens there
-with snapshots; otherwise from the first segment that does. What comes before is told, not played.
+A core whose first step is in the trace is played from there, fresh. One that begins in the middle
+(a flight recorder let its earlier steps go) is played from the first segment that opens with its
+snapshot; what comes before is told, not played.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
+from detray.core.config import GlobalConfig, LocalConfig
 from detray.core.effects import Effect, Order
 from detray.core.outbox import Outbox
 from detray.core.stimuli import Stimulus
-from detray.trace.format import Header, SegmentStart, TraceError, chained
+from detray.trace.format import NO_DIGEST, Header, LocalCore, SegmentStart, TraceError, chained
 from detray.trace.reading import RecordedStep, Trace
 
 
@@ -42,35 +44,48 @@ Makers = Callable[[Header], Sequence[Maker]]
 
 def schedulers(header: Header) -> Sequence[Maker]:
     """The makers of the real cores."""
-    from detray.core.global_scheduler import GlobalScheduler
+    return [
+        local_maker(core.config) if isinstance(core, LocalCore) else head_maker(core.config)
+        for core in header.cores
+    ]
+
+
+def local_maker(config: LocalConfig) -> Maker:
+    """How a local scheduler comes to be."""
     from detray.core.local import LocalScheduler
 
-    return (
-        Maker(
-            lambda: LocalScheduler(header.local),
-            lambda state: LocalScheduler.restore(header.local, state),
-        ),
-        Maker(
-            lambda: GlobalScheduler(header.head),
-            lambda state: GlobalScheduler.restore(header.head, state),
-        ),
+    return Maker(
+        lambda: LocalScheduler(config), lambda state: LocalScheduler.restore(config, state)
+    )
+
+
+def head_maker(config: GlobalConfig) -> Maker:
+    """How a global scheduler comes to be."""
+    from detray.core.global_scheduler import GlobalScheduler
+
+    return Maker(
+        lambda: GlobalScheduler(config), lambda state: GlobalScheduler.restore(config, state)
     )
 
 
 class Opening(NamedTuple):
-    """A segment opens before the next step. `is_fresh`: the cores were just made or restored."""
+    """Before the next step: cores begin, or a segment opens.
 
-    start: SegmentStart
-    cores: Sequence[Core]
-    is_fresh: bool
+    `cores` are all that are played by now, by number; `fresh` those that were just made or
+    restored. `start` is the segment, None where a core begins with its first step.
+    """
+
+    start: SegmentStart | None
+    cores: Mapping[int, Core]
+    fresh: tuple[int, ...]
 
 
 class Played(NamedTuple):
-    """A step and what the cores made of it.
+    """A step and what its core made of it.
 
-    `is_played` is False for steps before the first state that a trace can be played from: then
+    `is_played` is False for steps of a core before its first state that can be played from: then
     nothing else is filled in. `is_same`: the decisions are those that were recorded, to the byte.
-    `raised` is the traceback if the core raised; such a step is the last.
+    `raised` is the traceback if the core raised; such a step is its core's last.
     """
 
     step: RecordedStep
@@ -86,29 +101,78 @@ class Played(NamedTuple):
 def play(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Played]:
     """Play all steps, as far as the cores go. Raises TraceError.
 
-    Each step is judged by itself: a difference in one does not make all that follow different.
+    Each step is judged by itself: a difference in one does not make all that follow different. A
+    core that raises where it did not ends it all.
     """
-    made = makers(trace.header)
-    starts = {start.first_step: start for start in trace.starts}
+    stage = _Stage(trace, makers(trace.header))
     outbox = Outbox()
-    cores: Sequence[Core] | None = None
-    digests: list[bytes] = []
     for step in trace.steps():
-        start = starts.get(step.number)
-        if start is not None:
-            is_fresh = cores is None
-            cores = cores or _cores(trace, made, start)
-            digests = list(start.digests)
-            if cores is not None:
-                yield Opening(start, cores, is_fresh)
-        if cores is None:
+        yield from stage.open(step)
+        number = step.core
+        core = stage.cores.get(number)
+        if core is None:
             yield Played(step, step.stimuli())
             continue
-        played = _play_step(step, cores[step.core], outbox, digests[step.core])
-        digests[step.core] = step.digest
+        played = _play_step(step, core, outbox, stage.digests[number])
+        stage.digests[number] = step.digest
         yield played
         if played.raised:
-            return
+            if not step.error:
+                return
+            stage.end(number)
+
+
+class _Stage:
+    """The cores that are played, and the segments that are still to open."""
+
+    def __init__(self, trace: Trace, makers: Sequence[Maker]) -> None:
+        self.cores: dict[int, Core] = {}
+        self.digests: dict[int, bytes] = {}
+        self._trace = trace
+        self._makers = makers
+        self._starts = list(trace.starts)
+        self._known = {n for n, core in enumerate(trace.header.cores) if core.unplayable}
+        """Cores that began, were named by a segment, or are not to be played."""
+        self._over = set(self._known)
+
+    def open(self, step: RecordedStep) -> Iterator[Opening]:
+        """What opens before this step."""
+        while self._starts and self._starts[0].first_step <= step.number:
+            start = self._starts.pop(0)
+            yield Opening(start, self.cores, self._enter(start))
+        if step.core not in self._known:
+            self._known.add(step.core)
+            self.cores[step.core] = self._makers[step.core].make()
+            self.digests[step.core] = NO_DIGEST
+            yield Opening(None, self.cores, (step.core,))
+
+    def end(self, core: int) -> None:
+        """That core is no more."""
+        del self.cores[core]
+        self._over.add(core)
+
+    def _enter(self, start: SegmentStart) -> tuple[int, ...]:
+        """Restore the cores of a segment that are not played yet; which those are."""
+        fresh = []
+        for place, core in enumerate(start.cores):
+            self._known.add(core)
+            if core in self._over:
+                continue
+            self.digests[core] = start.digests[place]
+            if core not in self.cores and start.snapshots:
+                self.cores[core] = self._restore(core, start.snapshots[place], start.first_step)
+                fresh.append(core)
+        return tuple(fresh)
+
+    def _restore(self, core: int, state: bytes, first_step: int) -> Core:
+        try:
+            return self._makers[core].restore(state)
+        except Exception as error:
+            revision = self._trace.header.core_revision
+            raise TraceError(
+                f"{self._trace.name}: the state before step {first_step} cannot be restored by "
+                f"this detray (the trace is of core revision {revision}): {error!r}"
+            ) from error
 
 
 def _play_step(step: RecordedStep, core: Core, outbox: Outbox, before: bytes) -> Played:
@@ -124,20 +188,6 @@ def _play_step(step: RecordedStep, core: Core, outbox: Outbox, before: bytes) ->
     return Played(step, stimuli, True, is_same, effects, orders, groups)
 
 
-def _cores(trace: Trace, makers: Sequence[Maker], start: SegmentStart) -> Sequence[Core] | None:
-    if start.first_step == 0:
-        return [maker.make() for maker in makers]
-    if not start.snapshots:
-        return None
-    try:
-        return [maker.restore(state) for maker, state in zip(makers, start.snapshots, strict=True)]
-    except Exception as error:
-        raise TraceError(
-            f"{trace.name}: the state before step {start.first_step} cannot be restored by this "
-            f"detray (the trace is of core revision {trace.header.core_revision}): {error!r}"
-        ) from error
-
-
 class Told(NamedTuple):
     """A step with its effects, None if they were not kept and cannot be found out by playing."""
 
@@ -149,9 +199,10 @@ class Told(NamedTuple):
 def tell(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Told]:
     """All steps with their effects, recorded or else played. Raises TraceError.
 
-    Playing ends where it differs from what was recorded: from there on effects are unknown.
+    Playing ends where it differs from what was recorded: from there on only recorded effects are
+    known.
     """
-    if all(step.groups is not None or step.error for step in islice(trace.steps(), 1)):
+    if trace.keeps_effects:
         for step in trace.steps():
             yield Told(step, step.stimuli(), step.effects())
         return
@@ -163,6 +214,7 @@ def tell(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Told]:
         if item.is_played and not item.is_same:
             break
         last = item.step.number
-        yield Told(item.step, item.stimuli, item.effects if item.is_played else None)
+        effects = item.effects if item.is_played else item.step.effects()
+        yield Told(item.step, item.stimuli, effects)
     for step in islice(trace.steps(), last + 1 - trace.first_step, None):
-        yield Told(step, step.stimuli(), None)
+        yield Told(step, step.stimuli(), step.effects())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
@@ -23,22 +23,23 @@ from detray.core.effects import DefineTemplate, Effect
 from detray.core.stimuli import Stimulus
 from detray.trace.format import (
     CHUNK_HEAD,
-    CORES,
+    CORES_MAX,
     END_FRAME,
     FORMAT_VERSION,
     FRAME_HEAD,
     HEADER_FRAME,
     MAGIC,
-    NO_DIGEST,
     OPTIONAL_FRAMES,
     PREAMBLE,
     RAISED,
     SEGMENT_FRAME,
     STEP_HEAD,
+    STEP_HEAD_1,
     STEPS_FRAME,
     WITH_EFFECTS,
     End,
     Header,
+    Header1,
     SegmentStart,
     TraceError,
     head_check,
@@ -82,7 +83,7 @@ class Chunk(NamedTuple):
 
 
 class Trace:
-    """An open trace: `header`, `starts` (where it may be replayed from) and the steps.
+    """An open trace: `header`, `starts` (where cores begin in the middle) and the steps.
 
     `complete` is False if recording did not end in order; `note` then says where the trace is cut
     and how much of the file could not be read. `reason` tells why it was written.
@@ -97,14 +98,15 @@ class Trace:
         self.starts: list[SegmentStart] = []
         self._chunks: list[Chunk] = []
         self._next_step: int | None = None
+        self.header: Header
         self.header = self._read(memoryview(data), salvage)
-        if not self.starts or (self._chunks and self.starts[0].first_step != self.first_step):
-            self.starts.insert(0, SegmentStart(first_step=0, digests=(NO_DIGEST,) * CORES))
 
     @property
     def first_step(self) -> int:
         """Number of the first step held; above 0 if a flight recorder let earlier ones go."""
-        return self._chunks[0].first_step if self._chunks else 0
+        if self._chunks:
+            return self._chunks[0].first_step
+        return self.starts[0].first_step if self.starts else 0
 
     @property
     def step_count(self) -> int:
@@ -113,22 +115,34 @@ class Trace:
 
     def steps(self) -> Iterator[RecordedStep]:
         """The steps in the order in which they happened. Raises TraceError."""
+        layout = STEP_HEAD_1 if self.header.format_version == 1 else STEP_HEAD
+        cores = len(self.header.cores)
         for chunk in self._chunks:
             try:
-                yield from _steps_of(chunk)
+                yield from _steps_of(chunk, layout, cores)
             except (struct.error, IndexError) as error:
                 raise TraceError(
                     f"{self.name}: the steps from {chunk.first_step} on make no sense: {error}"
                 ) from None
 
+    @cached_property
+    def keeps_effects(self) -> bool:
+        """True if every step that did not raise is there with its effects. Raises TraceError."""
+        return all(step.groups is not None or step.error for step in self.steps())
+
+    @property
+    def end_step(self) -> int:
+        """Number of the step that would come next."""
+        return self._next_step or 0
+
     def _read(self, data: memoryview, salvage: bool) -> Header:
-        _check_preamble(data, self.name)
+        version = _check_preamble(data, self.name)
         frames = _frames(data)
         header: Header | None = None
         try:
             for kind, payload in frames:
                 if header is None:
-                    header = _header(kind, payload)
+                    header = self.header = _header(kind, payload, version)
                 elif self.complete:
                     raise _Damage("frames follow the end of the trace")
                 else:
@@ -170,8 +184,14 @@ class Trace:
         self._chunks.append(Chunk(first, count, payload[CHUNK_HEAD.size :]))
 
     def _take_start(self, start: SegmentStart) -> None:
-        if len(start.digests) != CORES or len(start.snapshots) not in (0, CORES):
-            raise _Damage("a segment does not open with the state of all cores")
+        if not start.cores:
+            every = tuple(range(len(self.header.cores)))
+            start = msgspec.structs.replace(start, cores=every)
+        count = len(start.cores)
+        if len(start.digests) != count or len(start.snapshots) not in (0, count):
+            raise _Damage("a segment does not open with the state of its cores")
+        if not all(0 <= core < len(self.header.cores) for core in start.cores):
+            raise _Damage("a segment opens for a core that the header does not list")
         if self._next_step is None:
             self._next_step = start.first_step
         elif self._next_step != start.first_step:
@@ -192,19 +212,20 @@ class _Damage(Exception):
     """A frame is there and wrong."""
 
 
-def _check_preamble(data: memoryview, name: str) -> None:
+def _check_preamble(data: memoryview, name: str) -> int:
     if data[: len(MAGIC)] != MAGIC:
         if len(data) < PREAMBLE.size and MAGIC.startswith(data):
             raise TraceError(f"{name} is empty or was cut off before its first frame")
         raise TraceError(f"{name} is not a detray trace: it does not begin with {MAGIC!r}")
     if len(data) < PREAMBLE.size:
         raise TraceError(f"{name} was cut off before its first frame")
-    version = PREAMBLE.unpack_from(data)[1]
+    version = int(PREAMBLE.unpack_from(data)[1])
     if version > FORMAT_VERSION or version < 1:
         raise TraceError(
             f"{name} has trace format {version}; this detray reads 1 to {FORMAT_VERSION}. "
             "Read it with the detray that wrote it, or a later one"
         )
+    return version
 
 
 def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
@@ -227,10 +248,19 @@ def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         at, index = start + size, index + 1
 
 
-def _header(kind: int, payload: memoryview) -> Header:
+def _header(kind: int, payload: memoryview, version: int) -> Header:
     if kind != HEADER_FRAME:
         raise _Damage("the first frame is no header")
-    return _convert(payload, Header)
+    if version == 1:
+        return _convert(payload, Header1).today()
+    header = _convert(payload, Header)
+    if header.format_version != version:
+        raise _Damage(f"the header is of format {header.format_version}, the file of {version}")
+    if not 0 < len(header.cores) <= CORES_MAX:
+        raise _Damage(f"the header lists {len(header.cores)} cores")
+    if not all(0 <= core.process < len(header.processes) for core in header.cores):
+        raise _Damage("the header has a core without its process")
+    return header
 
 
 def _convert(payload: memoryview, kind: type[T]) -> T:
@@ -276,14 +306,14 @@ def _sizes(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}I")
 
 
-def _steps_of(chunk: Chunk) -> Iterator[RecordedStep]:
+def _steps_of(chunk: Chunk, head: struct.Struct, cores: int) -> Iterator[RecordedStep]:
     data, at = chunk.data, 0
     for number in range(chunk.first_step, chunk.first_step + chunk.steps):
-        core, flags, stimuli, groups, now_ns, digest = STEP_HEAD.unpack_from(data, at)
+        core, flags, stimuli, groups, now_ns, digest = head.unpack_from(data, at)
         layout = _sizes(stimuli + groups)
-        sizes = layout.unpack_from(data, at + STEP_HEAD.size)
-        at += STEP_HEAD.size + layout.size
-        if core >= CORES or flags & ~(WITH_EFFECTS | RAISED) or at + sum(sizes) > len(data):
+        sizes = layout.unpack_from(data, at + head.size)
+        at += head.size + layout.size
+        if core >= cores or flags & ~(WITH_EFFECTS | RAISED) or at + sum(sizes) > len(data):
             raise IndexError(f"step {number} of core {core} is not laid out as it should be")
         blobs = []
         for size in sizes:

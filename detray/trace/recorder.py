@@ -21,18 +21,23 @@ from typing import Protocol
 import msgspec
 
 from detray.core.config import CORE_REVISION, GlobalConfig, LocalConfig
+from detray.core.tables import Tables
 from detray.trace.flight import RING_BYTES, Flight, Ring, chunk_of
 from detray.trace.format import (
     CHUNK_BYTES,
-    CORES,
     END_FRAME,
     NO_DIGEST,
     RAISED,
+    SEGMENT_FRAME,
     STEPS_FRAME,
     WITH_EFFECTS,
+    CoreInfo,
     End,
     FrameWriter,
+    HeadCore,
     Header,
+    LocalCore,
+    ProcessInfo,
     SegmentStart,
     chained,
 )
@@ -56,23 +61,52 @@ class Snapshots(Protocol):
 
 def new_header(
     *,
-    local: LocalConfig,
-    head: GlobalConfig,
+    local: LocalConfig | None = None,
+    head: GlobalConfig | None = None,
     entrypoint: str,
     wall_ns: int,
     monotonic_ns: int,
     detray_version: str,
+    cluster: str = "",
+    life: str = "",
+    epoch: int = 0,
 ) -> Header:
-    """The header of a trace that begins now, by the given clocks."""
+    """The header of a trace that one process begins now, by the given clocks.
+
+    Its cores are those that have a configuration, numbered from 0: the local scheduler first.
+    `cluster` and `life` are 32 hexadecimal digits each: the cluster's id, and this process's.
+    """
+    cores: list[CoreInfo] = []
+    if local is not None:
+        cores.append(LocalCore(name=local.node_name, config=local))
+    if head is not None:
+        cores.append(HeadCore(name="head", config=head, epoch=epoch))
+    process = ProcessInfo(
+        wall_ns=wall_ns,
+        monotonic_ns=monotonic_ns,
+        life=life,
+        python_version="{}.{}.{}".format(*sys.version_info),
+    )
     return Header(
         core_revision=CORE_REVISION,
         detray_version=detray_version,
-        python_version="{}.{}.{}".format(*sys.version_info),
         entrypoint=entrypoint,
-        wall_ns=wall_ns,
-        monotonic_ns=monotonic_ns,
-        local=local,
-        head=head,
+        processes=(process,),
+        cores=tuple(cores),
+        cluster=cluster,
+    )
+
+
+def begun_with(cores: Sequence[Snapshots]) -> SegmentStart:
+    """The state of all cores before their first step, for those that were not made empty.
+
+    A head that restarted has one: what it read from its store is nowhere in its stimuli.
+    """
+    return SegmentStart(
+        first_step=0,
+        digests=(NO_DIGEST,) * len(cores),
+        snapshots=tuple(core.snapshot() for core in cores),
+        begins=True,
     )
 
 
@@ -85,17 +119,24 @@ class Recorder:
         cores: Sequence[Snapshots],
         path: str | os.PathLike[str] | None = None,
         ring_bytes: int = RING_BYTES,
+        start: SegmentStart | None = None,
     ) -> None:
-        """Raises OSError if `path` cannot be opened for writing."""
+        """Raises OSError if `path` cannot be opened for writing.
+
+        `start` is the state that cores begin with which were not made empty (`begun_with`).
+        """
         self.header = header
         self.problem: str | None = None
         self._cores = tuple(cores)
-        self._digests = [NO_DIGEST] * CORES
+        self._digests = [NO_DIGEST] * len(header.cores)
         self._steps: list[bytes] = []
         self._room = CHUNK_BYTES
         self._first_step = 0
-        self._ring = Ring(SegmentStart(first_step=0, digests=tuple(self._digests)), ring_bytes)
+        empty = SegmentStart(first_step=0, digests=tuple(self._digests))
+        self._ring = Ring(start or empty, ring_bytes)
         self._file = None if path is None else TraceFile(path, header)
+        if self._file and start is not None:
+            self._file.open_segment(start)
         self._with_effects = path is not None
 
     @property
@@ -138,7 +179,8 @@ class Recorder:
     def freeze(self, reason: str) -> Flight:
         """What the ring holds now, as a trace that can be written later or in another thread."""
         self._close_chunk()
-        return Flight(self.header, self._ring.freeze(), End(steps=self._first_step, reason=reason))
+        end = End(steps=self._first_step, reason=reason)
+        return Flight(self._header_now(), self._ring.freeze(), end)
 
     def dump(self, path: str | os.PathLike[str], reason: str) -> str:
         """Write out the flight recorder; returns where the trace is. Raises OSError.
@@ -164,6 +206,18 @@ class Recorder:
         if self._file:
             self._file.end(End(steps=self._first_step, reason=reason))
             self._note_problem()
+
+    def _header_now(self) -> Header:
+        """The header with the node's number, if the head has given it one meanwhile.
+
+        What the ring still holds need not say it any more.
+        """
+        cores = list(self.header.cores)
+        for number, core in enumerate(self._cores):
+            info, tables = cores[number], getattr(core, "tables", None)
+            if isinstance(info, LocalCore) and isinstance(tables, Tables):
+                cores[number] = msgspec.structs.replace(info, node=tables.node)
+        return msgspec.structs.replace(self.header, cores=tuple(cores))
 
     def _append(
         self,
@@ -243,6 +297,12 @@ class TraceFile:
         self._buffer = [self._frames.opening(header)]
         self._buffered = len(self._buffer[0])
 
+    def open_segment(self, start: SegmentStart) -> None:
+        """Add the state that the steps which follow begin with."""
+        frame = self._frames.frame(SEGMENT_FRAME, msgspec.msgpack.encode(start))
+        self._buffer.append(frame)
+        self._buffered += len(frame)
+
     def append(self, chunk: bytes) -> None:
         """Add a steps frame."""
         self._buffer += (self._frames.head(STEPS_FRAME, chunk), chunk)
@@ -274,5 +334,5 @@ _HEADS: dict[int, Struct] = {}
 
 
 def _head(blobs: int) -> Struct:
-    layout = _HEADS[blobs] = Struct(f"<BBHHQ8s{blobs}I")
+    layout = _HEADS[blobs] = Struct(f"<HBHHQ8s{blobs}I")
     return layout

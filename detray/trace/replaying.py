@@ -6,33 +6,24 @@ end, and the steps that decide otherwise are counted; stimuli that answer the ol
 make little sense to the new ones, so the first difference is the one to read.
 
 Also checked on the way: that what one core says it sent is what the other got, in order (PROTOCOL
-T15); that a snapshot inside the trace is the state that replay arrives at (T13); and, if asked for,
-every invariant after every step.
+T15, `links.py`); that a snapshot inside the trace is the state that replay arrives at (T13); and,
+if asked for, every invariant after every step.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
 from detray.core.config import CORE_REVISION
-from detray.core.effects import Order, SendToHead, SendToNode
-from detray.core.head_messages import (
-    HeadMessage,
-    NodeMessage,
-)
-from detray.core.stimuli import (
-    Stimulus,
-)
-from detray.trace.format import CORES, HEAD, LOCAL
+from detray.trace.format import SegmentStart
+from detray.trace.links import Links
+from detray.trace.names import core_names
 from detray.trace.play import Core, Makers, Opening, Played, play, schedulers
-from detray.trace.reading import RecordedStep, Trace
+from detray.trace.reading import Trace
 
-CORE_NAMES = ("local scheduler", "global scheduler")
-LINK_MESSAGES = frozenset(get_args(HeadMessage) + get_args(NodeMessage))
 Check = Callable[[Any], None]  # Any: the core that was stepped, of whatever class
 """Raises if an invariant of the core does not hold."""
 
@@ -49,14 +40,19 @@ class ReplayReport(msgspec.Struct):
     """What a replay found. Lists are by core number."""
 
     revision: int
-    steps: list[int] = msgspec.field(default_factory=lambda: [0] * CORES)
-    effects: list[int] = msgspec.field(default_factory=lambda: [0] * CORES)
-    stimuli: list[int] = msgspec.field(default_factory=lambda: [0] * CORES)
+    names: list[str]
+    """Of the cores."""
+    steps: list[int]
+    effects: list[int]
+    stimuli: list[int]
     skipped: int = 0
-    """Steps before the first state that the trace can be replayed from."""
+    """Steps before the first state that their core can be replayed from."""
     snapshots: int = 0
     """Snapshots inside the trace that replay arrived at."""
     link_messages: int = 0
+    """Messages between cores that arrived as they were sent."""
+    unmatched: int = 0
+    """Messages from cores, or from times, that the trace does not hold."""
     raised: str = ""
     """What the core raised in the last step, when it was recorded as now."""
     differing: int = 0
@@ -77,35 +73,48 @@ class ReplayReport(msgspec.Struct):
 
 def replay(trace: Trace, makers: Makers = schedulers, check: Check | None = None) -> ReplayReport:
     """Play `trace` and compare. Raises TraceError if it cannot be read."""
-    report = ReplayReport(trace.header.core_revision)
-    links = Links(is_binding=report.is_same_revision)
-    cores: Sequence[Core] = ()
-    last: Played | None = None
+    nothing = [0] * len(trace.header.cores)
+    links = Links(trace)
+    report = ReplayReport(
+        trace.header.core_revision,
+        core_names(trace.header, links.directory.nodes),
+        nothing.copy(),
+        nothing.copy(),
+        nothing.copy(),
+    )
+    cores: Mapping[int, Core] = {}
+    last: dict[int, Played] = {}
     for item in play(trace, makers):
         if isinstance(item, Opening):
             cores = item.cores
-            problem = _arrive(item, links, report)
-            if problem and last is not None:
-                _differ(report, Difference(what=problem, played=last))
+            for core in item.fresh:
+                links.directory.begin(core, cores[core])
+            if item.start is not None:
+                _arrive(item, item.start, report, last)
         elif not item.is_played:
             report.skipped += 1
+            problem = links.follow(item.step, item.stimuli, item.step.effects())
+            if problem and report.is_same_revision:
+                _differ(report, Difference(what=problem, played=item))
         else:
-            last = item
-            difference = _judge(item, links, cores[item.step.core], check)
+            last[item.step.core] = item
+            difference = _judge(item, links, cores[item.step.core], check, report)
             _count(report, item)
             if difference is not None:
                 _differ(report, difference)
         if report.difference is not None and report.is_same_revision:
             break
-    report.link_messages = links.received
+    report.link_messages, report.unmatched = links.matched, links.unmatched
     return report
 
 
-def _judge(item: Played, links: Links, core: Core, check: Check | None) -> Difference | None:
-    problem = links.follow(item)
+def _judge(
+    item: Played, links: Links, core: Core, check: Check | None, report: ReplayReport
+) -> Difference | None:
+    problem = links.follow(item.step, item.stimuli, item.effects)
     if not item.is_same:
         return Difference(what=_what_differs(item), played=item, detail=item.raised)
-    if problem and links.is_binding:
+    if problem and report.is_same_revision:
         return Difference(what=problem, played=item)
     if check is not None and not item.raised:
         try:
@@ -123,17 +132,20 @@ def _what_differs(item: Played) -> str:
     return "the effects are not those that were recorded"
 
 
-def _arrive(opening: Opening, links: Links, report: ReplayReport) -> str:
-    if opening.is_fresh:
-        links.is_whole = opening.start.first_step == 0
-        return ""
-    if not opening.start.snapshots:
-        return ""
-    for name, core, state in zip(CORE_NAMES, opening.cores, opening.start.snapshots, strict=True):
-        if core.snapshot() != state:
-            return f"after this step the state of the {name} is not the one in the trace's snapshot"
-    report.snapshots += 1
-    return ""
+def _arrive(
+    opening: Opening, start: SegmentStart, report: ReplayReport, last: Mapping[int, Played]
+) -> None:
+    """The snapshots of a segment are the states that its cores have been played to."""
+    is_compared = False
+    for core, state in zip(start.cores, start.snapshots, strict=False):
+        if core in opening.fresh or core not in last or core not in opening.cores:
+            continue
+        is_compared = True
+        if opening.cores[core].snapshot() != state:
+            name = report.names[core]
+            what = f"after this step the state of the {name} is not the one in the trace's snapshot"
+            _differ(report, Difference(what=what, played=last[core]))
+    report.snapshots += is_compared
 
 
 def _count(report: ReplayReport, item: Played) -> None:
@@ -148,44 +160,3 @@ def _count(report: ReplayReport, item: Played) -> None:
 def _differ(report: ReplayReport, difference: Difference) -> None:
     report.differing += 1
     report.difference = report.difference or difference
-
-
-class Links:
-    """The ordered links between the two cores: what was sent and is not delivered yet."""
-
-    def __init__(self, is_binding: bool) -> None:
-        self.is_binding = is_binding
-        """False if the cores decide by another revision: then they also send otherwise."""
-        self.is_whole = True
-        """False if messages may have been under way when the trace begins."""
-        self.received = 0
-        self._under_way: tuple[deque[Any], deque[Any]] = (deque(), deque())
-
-    def follow(self, item: Played) -> str:
-        """Take a step's messages; says what is wrong with them, "" if nothing is."""
-        problem = ""
-        for stimulus in item.stimuli:
-            if type(stimulus) in LINK_MESSAGES:
-                problem = problem or self._receive(item.step, stimulus)
-        for order in item.orders:
-            if type(order) is SendToHead or type(order) is SendToNode:
-                self._send(order)
-        return problem
-
-    def _send(self, order: Order) -> None:
-        if isinstance(order, SendToHead):
-            self._under_way[HEAD].append(order.message)
-        elif isinstance(order, SendToNode):
-            self._under_way[LOCAL].append(order.message)
-
-    def _receive(self, step: RecordedStep, stimulus: Stimulus) -> str:
-        queue = self._under_way[step.core]
-        self.received += 1
-        if not queue:
-            if not self.is_whole:
-                return ""
-            return f"{type(stimulus).__name__} arrived, and nobody sent it"
-        sent = queue.popleft()
-        if sent != stimulus:
-            return f"{type(stimulus).__name__} arrived where {type(sent).__name__} was sent"
-        return ""

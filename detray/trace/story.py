@@ -8,21 +8,27 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, ObjectID, TaskID, is_put
-from detray.trace.format import LOCAL, TraceError
-from detray.trace.history import History, history_of
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, NodeID, ObjectID, TaskID, is_put
+from detray.trace.format import TraceError
+from detray.trace.history import History, follow, history_of, new_history
 from detray.trace.lives import LOST, Attempt
 from detray.trace.names import matches, short
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
 from detray.trace.sentences import sentence
 
-_CLIENT = re.compile(r"(?:(worker|driver)[ -]?|w)(\d+)$", re.IGNORECASE)
+_CLIENT = re.compile(
+    r"(?:(worker|driver)[ -]?|w)(\d+)(?: on| of|,)?(?: ?(?:node[ -]?|n)(\d+))?$", re.IGNORECASE
+)
 _CANDIDATES_MAX = 20
 
 
 class StoryLine(NamedTuple):
-    """One fact: `since_ns` after the trace began, in step `step`."""
+    """One fact: `since_ns` after the trace began, in step `step`.
+
+    Lines are in the order of the steps. Where machines tell different dates, `since_ns` may go
+    back between two of them.
+    """
 
     since_ns: int
     step: int
@@ -33,44 +39,59 @@ class StoryLine(NamedTuple):
 
 
 class StorySubject(NamedTuple):
-    """What a story is about: an id, or a client (then `item` is empty)."""
+    """What a story is about: an id, or a client (then `item` is empty) of a node (-1: of any)."""
 
     item: bytes
     client: ClientID
+    node: NodeID = NodeID(-1)
 
     def __str__(self) -> str:
         if self.item:
             return short(self.item)
-        return f"worker {self.client}" if self.client > 0 else f"driver {-self.client}"
+        name = f"worker {self.client}" if self.client > 0 else f"driver {-self.client}"
+        return f"{name} on node {self.node}" if self.node >= 0 else name
 
 
 def story(trace: Trace, subject: StorySubject, makers: Makers = schedulers) -> Iterator[StoryLine]:
     """All that `trace` says about `subject`. Raises TraceError."""
     is_about = _test(subject)
-    history = History()
+    history = new_history(trace)
     began_ns: int | None = None
     for item in tell(trace, makers):
-        if isinstance(item, Opening) or item.step.core != LOCAL:
+        lost_before = len(_lost(history, subject))
+        if not follow(history, trace, item) or isinstance(item, Opening):
             continue
-        began_ns = item.step.now_ns if began_ns is None else began_ns
-        since, number = item.step.now_ns - began_ns, item.step.number
-        lost_before = _lost(history, subject)
-        history.take(item.step.now_ns, item.stimuli, item.effects)
-        for run in _lost(history, subject)[len(lost_before) :]:
-            yield StoryLine(since, number, f"its run on worker {run.worker} is lost: {run.error}")
+        core, number = item.step.core, item.step.number
+        date_ns = trace.header.date_ns(core, item.step.now_ns)
+        began_ns = date_ns if began_ns is None else began_ns
+        since = date_ns - began_ns
+        for run in _lost(history, subject)[lost_before:]:
+            on = _place(run, history)
+            yield StoryLine(since, number, f"its run on {on} is lost: {run.error}")
+        if not subject.item and subject.node not in (NodeID(-1), history.node_of(core)):
+            continue
         for message in _messages(item):
             if is_about(message):
                 yield StoryLine(since, number, sentence(message, history))
 
 
+def _place(run: Attempt, history: History) -> str:
+    if not run.worker:
+        return f"node {run.node}"
+    return f"worker {run.worker}{history.where(run.core)}"
+
+
 def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> StorySubject:
-    """What a user means by `wanted`: an id, the start of its hex, a short name, "worker 3", or the
-    name of a function that was called once. Raises TraceError if that is nothing, or several.
+    """What a user means by `wanted`: an id, the start of its hex, a short name, "worker 3", "worker
+    3 on node 1", or the name of a function that was called once.
+
+    Raises TraceError if that is nothing, or several.
     """
     client = _CLIENT.match(wanted.strip())
     if client:
         sign = -1 if (client[1] or "").lower() == "driver" else 1
-        return StorySubject(b"", ClientID(sign * int(client[2])))
+        node = NodeID(int(client[3])) if client[3] else NodeID(-1)
+        return _find_client(trace, StorySubject(b"", ClientID(sign * int(client[2])), node), makers)
     history = history_of(trace, makers)
     ids: list[bytes] = [*history.tasks, *history.objects]
     found = [item for item in ids if matches(item, wanted)]
@@ -87,6 +108,19 @@ def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> Stor
         )
     names = ", ".join(map(short, found[:_CANDIDATES_MAX]))
     raise TraceError(f"{wanted!r} may be any of {len(found)}: {names}")
+
+
+def _find_client(trace: Trace, subject: StorySubject, makers: Makers) -> StorySubject:
+    """With its node, where the trace has several."""
+    if subject.node >= 0 or len(trace.header.local_cores()) < 2:
+        return subject
+    history = history_of(trace, makers)
+    seats = [*history.workers, *history.programs]
+    nodes = sorted(history.node_of(core) for core, client in seats if client == subject.client)
+    if len(nodes) < 2:
+        return subject._replace(node=nodes[0]) if nodes else subject
+    names = ", ".join(str(subject._replace(node=node)) for node in nodes[:_CANDIDATES_MAX])
+    raise TraceError(f"{str(subject)!r} may be any of {len(nodes)}: {names}")
 
 
 def _lost(history: History, subject: StorySubject) -> list[Attempt]:

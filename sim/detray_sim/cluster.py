@@ -96,6 +96,8 @@ class SimCluster:
         """Between cores."""
         self.notes: list[tuple[int, str]] = []
         self.recorded: list[RecordedSimStep] = []
+        self.openings: dict[int, bytes] = {}
+        """The state that recorded heads with a store began with, by core number."""
         self.transfers: list[TransferRecord] = []
         self.reads: dict[ObjectID, Value] | None = {} if check_values else None
         self.listener: Callable[[SimNode, SimWorker, ef.RunTask], None] | None = None
@@ -149,8 +151,12 @@ class SimCluster:
 
     def enter(self, server: CoreServer) -> int:
         """A number for a core that begins."""
+        number = len(self.cores)
         self.cores.append(server)
-        return len(self.cores) - 1
+        durable = getattr(server.core.tables, "durable", None)
+        if self._record and getattr(durable, "epoch", None):
+            self.openings[number] = server.core.snapshot()
+        return number
 
     def latency_ns(self, source: int, target: int) -> int | None:
         """How long a packet takes between two machines; None: for ever."""

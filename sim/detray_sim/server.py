@@ -41,6 +41,9 @@ class SteppedCore(Protocol):
     def next_deadline_ns(self) -> int | None:
         """When it wants to be called again even if nothing happens."""
 
+    def snapshot(self) -> bytes:
+        """Its whole state, encoded."""
+
 
 class CoreServer:
     """Feeds a core and performs what it orders. `machine` is the index of its machine."""

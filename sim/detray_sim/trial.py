@@ -92,7 +92,8 @@ class Watched(SimCluster):
             session=world.session,
         )
         self.watch = watch
-        super().__init__(config)
+        super().__init__(config, record=watch.keeps)
+        watch.cluster = self
         self.observes = True
         self._jitter_ns = world.jitter_ns
         self._packets = 0
@@ -101,6 +102,8 @@ class Watched(SimCluster):
         self, server: CoreServer, now_ns: int, stimuli: Sequence[Any], effects: Sequence[Effect]
     ) -> None:
         """A core took a step. (Any: messages of all kinds.)"""
+        if self.watch.keeps:
+            super().observe(server, now_ns, stimuli, effects)
         self.watch.step(self, server, now_ns, stimuli, effects)
 
     def latency_ns(self, source: int, target: int) -> int | None:
@@ -138,7 +141,17 @@ def _node_shape(shape: Any) -> NodeShape:  # Any: a world's Shape
 class Watch:
     """Sees every step: digest, coverage, invariants; keeps the steps if asked to."""
 
-    def __init__(self, profile: Profile, *, checks: bool = True, records: bool = False) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        *,
+        checks: bool = True,
+        records: bool = False,
+        keeps: bool = False,
+    ) -> None:
+        self.keeps = keeps
+        """The cluster keeps all steps, so that they can be written as a trace."""
+        self.cluster: SimCluster | None = None
         self.judges = checks
         """False for a second run: it is only compared with the first."""
         self.stimuli = 0

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from detray.cli import main
+from detray_sim.traces import write_parts
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, many, recorded, troubles
+from tests.trace.simulated import run_cluster
 
 
 @pytest.fixture
@@ -167,6 +169,22 @@ def test_what_cannot_be_replayed_is_said(tmp_path, capsys, monkeypatch):
     assert main(["replay", path]) == 2
     assert "cannot be replayed (the state was too large" in capsys.readouterr().err
     assert main(["graph", path]) == 0
+
+
+def test_recordings_are_collected(tmp_path, capsys):
+    """One trace of all; a message that does not match is exit code 1; without files, a refusal."""
+    paths = [str(path) for path in write_parts(run_cluster(2), tmp_path)]
+    output = str(tmp_path / "all.trace")
+    assert main(["trace", "collect", *paths, "-o", output]) == 0
+    said = capsys.readouterr().out
+    assert "steps of head, node 0, node 1" in said
+    assert "messages between them arrived as they were sent" in said
+    assert main(["replay", output]) == 0
+    capsys.readouterr()
+    assert main(["trace", "collect", "--json", *paths[1:], "-o", output]) == 0
+    assert json.loads(capsys.readouterr().out)["unmatched"] > 0
+    assert main(["replay", output]) == 0
+    assert "collected: no recording of the head was given" in capsys.readouterr().out
 
 
 def test_a_graph_is_drawn_beside_its_trace(trace, capsys):

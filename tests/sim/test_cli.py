@@ -72,7 +72,7 @@ def test_what_a_run_writes(folder: Path) -> None:
     made = {path.name for path in out.iterdir()}
     assert {
         *("tasks.csv", "tasks.json", "summary.json", "result.json", "gantt.svg", "gantt.png"),
-        *("utilisation.svg", "timeline.json", "steps.msgpack"),
+        *("utilisation.svg", "timeline.json", "run.trace"),
     } <= made
     result = read_result((out / "result.json").read_bytes())
     assert read_tasks_csv((out / "tasks.csv").read_text()) == result.tasks

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from detray.core.placement import Hybrid
+from detray.trace.graph import build
 from detray.trace.reading import open_trace
 from detray.trace.replaying import replay as replay_trace
 from detray_sim import behaviour as do
+from detray_sim.cli import main
 from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.result import NodeShape
 from detray_sim.traces import replay, write_trace
@@ -32,20 +35,52 @@ def test_the_cores_of_a_cluster_replay() -> None:
     assert replay(recorded(3)) > 100
 
 
-def test_a_run_of_one_node_is_a_trace_like_any_other(tmp_path: Path) -> None:
-    """What `detray replay` reads."""
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_run_is_a_trace_like_any_other(tmp_path: Path, nodes: int) -> None:
+    """What `detray replay` reads, with all cores in it, and every message between them."""
     path = tmp_path / "run.trace"
-    cluster = recorded(1)
+    cluster = recorded(nodes)
     write_trace(cluster, path)
     report = replay_trace(open_trace(path))
     assert report.is_same, report.difference
     assert sum(report.steps) == len(cluster.recorded)
+    assert len(report.steps) == nodes + 1
+    assert (report.link_messages > 0, report.unmatched) == (True, 0)
 
 
-def test_a_trace_has_one_node(tmp_path: Path) -> None:
-    """Several do not fit into today's format."""
-    with pytest.raises(ValueError, match="2 nodes"):
-        write_trace(recorded(2), tmp_path / "run.trace")
+def test_the_same_run_gives_the_same_trace(tmp_path: Path) -> None:
+    """To the byte: nothing of the machine that simulates is in it but its Python's version."""
+    for name in ("one", "two"):
+        write_trace(recorded(2), tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_head_that_decides_by_a_policy_of_the_simulator_is_told_not_replayed(
+    tmp_path: Path,
+) -> None:
+    """Nothing in a trace could make that policy anew: its steps are kept, and links checked."""
+    cluster = recorded(2)
+
+    class Own(Hybrid):
+        """A policy that only this simulation has."""
+
+    cluster.head.core.placement = Own(0)
+    write_trace(cluster, tmp_path / "run.trace")
+    report = replay_trace(open_trace(tmp_path / "run.trace"))
+    assert report.is_same, report.difference
+    assert (report.steps[0], report.skipped > 0) == (0, True)
+    assert (report.link_messages > 0, report.unmatched) == (True, 0)
+
+
+def test_a_recorded_seed_is_a_trace(tmp_path: Path) -> None:
+    """`detray-sim seed --trace`: faults and all."""
+    path = tmp_path / "seed.trace"
+    assert main(["seed", "3", "--trace", str(path)]) == 0
+    trace = open_trace(path)
+    report = replay_trace(trace)
+    assert report.is_same and sum(report.steps) == trace.step_count > 0
+    assert build(trace).number_of_nodes() > 1
+    assert main(["seed", "3", "--trace", str(tmp_path / "no" / "x.trace")]) == 2
 
 
 def empty(run: do.Run) -> list[do.Result]:

@@ -1,8 +1,9 @@
 """The traces kept in `traces/`: formats stay readable for ever, decisions are re-recorded.
 
-`format-1.trace` was written when format 1 was new, and is never written again. `decisions.trace` is
-what the cores of today decide about `programs.troubles` and `programs.experiments`; after a change
-of decisions on purpose: python -m tests.trace.test_fixtures
+`format-1.trace` and `format-2.trace` were written when those formats were new, and are never
+written again. `decisions.trace` is what the cores of today decide about `programs.troubles` and
+`programs.experiments`; after a change of decisions on purpose:
+python -m tests.trace.test_fixtures
 """
 
 from __future__ import annotations
@@ -32,6 +33,25 @@ def test_format_1_stays_readable():
     assert [step.number for step in trace.steps()] == list(range(trace.step_count))
     names = {data["label"] for _, data in build(trace).nodes(data=True)}
     assert {"root\nprogram.py", "fine", "wrong", "shaky"} <= names
+    assert len(chrome_events(trace)) > 10
+
+
+def test_format_2_stays_readable():
+    """A collected trace: several nodes, two from flight recorders, a head with a state."""
+    trace = open_trace(TRACES / "format-2.trace")
+    header = trace.header
+    assert (trace.complete, header.format_version) == (True, 2)
+    assert [core.name for core in header.cores] == ["head", "n0", "n1", "n2"]
+    assert [core.node for _, core in header.local_cores()] == [0, 1, 2]
+    assert len({process.life for process in header.processes}) == 4
+    assert len(header.cluster) == 32
+    assert any("begins in the middle" in note for note in header.notes)
+    assert any(start.begins for start in trace.starts)
+    assert [step.number for step in trace.steps()] == list(range(trace.step_count))
+    assert {step.core for step in trace.steps()} == {0, 1, 2, 3}
+    assert all(step.stimuli() is not None for step in trace.steps())
+    owners = {data.get("owner") for _, data in build(trace).nodes(data=True)}
+    assert "node 0" in owners
     assert len(chrome_events(trace)) > 10
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from detray.trace.format import TraceError
+from detray.trace.collecting import collect
+from detray.trace.format import PREAMBLE, FrameWriter, TraceError
 from detray.trace.reading import RecordedStep, Trace
 from detray.trace.replaying import replay
 from detray.trace.timeline import chrome_events
@@ -16,6 +19,7 @@ from tests.trace.machine import Machine
 from tests.trace.programs import dots, many, recorded, troubles
 
 SEEDS = range(400)
+FIXTURES = sorted((Path(__file__).resolve().parents[2] / "traces").glob("*.trace"))
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,64 @@ def test_no_flipped_bit_of_a_flight_recorder_is_believed(flight):
         assert read is None or (
             not read.complete and list(read.steps()) == steps[: read.step_count]
         )
+
+
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)
+def test_no_change_of_a_fixture_is_believed(path):
+    """Of every format: flipped bits, cuts, doubled and exchanged frames, other versions."""
+    whole = path.read_bytes()
+    steps = list(Trace(whole).steps())
+    frames = split(whole)
+    for seed in range(120):
+        chance = random.Random(seed)
+        a, b = (chance.randrange(len(frames)) for _ in range(2))
+        cut = chance.randrange(len(whole))
+        flipped = bytearray(whole)
+        flipped[cut] ^= 1 << chance.randrange(8)
+        moved = frames.copy()
+        moved[a], moved[b] = moved[b], moved[a]
+        doubled = [*frames[: a + 1], *frames[a:]]
+        for data in (bytes(flipped), whole[:cut], b"".join(moved), b"".join(doubled)):
+            if data == whole:
+                continue
+            try:
+                read = Trace(data)
+                kept = list(read.steps())
+            except TraceError:
+                continue
+            assert not read.complete and kept == steps[: len(kept)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(where=some.integers(min_value=0), what=some.binary(min_size=1, max_size=60))
+def test_a_header_that_lies_behind_right_checks_ends_in_an_error(tmp_path_factory, where, what):
+    """Cores, processes, nodes and segments that do not fit: refused, or a trace like another."""
+    whole = FIXTURES[-1].read_bytes()
+    frames = [(frame[0], frame[17:]) for frame in split(whole[PREAMBLE.size :], 0)]
+    number = where % 3
+    payload = bytearray(frames[number][1])
+    at = where % len(payload)
+    payload[at : at + len(what)] = what
+    frames[number] = frames[number][0], bytes(payload)
+    writer = FrameWriter()
+    data = whole[: PREAMBLE.size] + b"".join(writer.frame(*frame) for frame in frames)
+    try:
+        trace = Trace(data)
+        replay(trace)
+        chrome_events(trace)
+        collect([trace], tmp_path_factory.mktemp("lies") / "all.trace")
+    except TraceError:
+        pass
+
+
+def split(data: bytes, at: int = PREAMBLE.size) -> list[bytes]:
+    """The frames of a trace; the preamble stays with the first."""
+    frames = [data[:at]]
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at + 1)
+        frames.append(data[at : at + 17 + size])
+        at += 17 + size
+    return [frames[0] + frames[1], *frames[2:]]
 
 
 def test_nothing_read_from_moved_pieces_is_believed(whole):

@@ -9,7 +9,7 @@ import pytest
 
 from detray.trace import recorder as recorder_module
 from detray.trace.reading import Trace, open_trace
-from detray.trace.recorder import Recorder
+from detray.trace.recorder import Recorder, begun_with, new_header
 from detray.trace.replaying import replay
 from tests.trace.machine import Machine
 from tests.trace.programs import many, ten_sleeps, troubles
@@ -105,6 +105,65 @@ def test_a_frozen_flight_is_not_changed_by_later_steps():
     steps = machine.recorder.step_count
     ten_sleeps(machine)
     assert Trace(b"".join(flight.pieces())).step_count == steps
+
+
+@pytest.mark.parametrize("is_head", [False, True])
+def test_a_process_of_a_cluster_records_one_core(tmp_path, is_head):
+    """Its number is 0, whichever kind it is; cluster, life and epoch are in the header."""
+    machine = Machine(tmp_path / "both.trace")
+    ten_sleeps(machine)
+    machine.recorder.close("done")
+    both = open_trace(tmp_path / "both.trace")
+    node, head = both.header.cores
+    header = new_header(
+        local=None if is_head else node.config,
+        head=head.config if is_head else None,
+        entrypoint="",
+        wall_ns=1,
+        monotonic_ns=2,
+        detray_version="test",
+        cluster="c" * 32,
+        life="1" * 32,
+        epoch=3,
+    )
+    recorder = Recorder(header, [machine.cores[is_head]], tmp_path / "one.trace")
+    for step in both.steps():
+        if step.core == is_head:
+            recorder.step(0, step.now_ns, step.metas, step.groups)
+    recorder.close("done")
+    trace = open_trace(tmp_path / "one.trace")
+    report = replay(trace)
+    assert (report.is_same, report.steps) == (True, [trace.step_count])
+    assert report.names == ["head" if is_head else "node 0"]
+    assert (report.link_messages, report.unmatched) == (0, 2)
+    assert (trace.header.cluster, trace.header.processes[0].life) == ("c" * 32, "1" * 32)
+
+
+@pytest.mark.parametrize("is_ring", [False, True])
+def test_cores_that_were_not_empty_bring_their_state(tmp_path, is_ring):
+    """A trace that begins with a state replays from it, whole from its first step (PROTOCOL N8)."""
+    machine = Machine()
+    ten_sleeps(machine)
+    start = begun_with(machine.cores)
+    header = machine.recorder.header
+    path = None if is_ring else tmp_path / "run.trace"
+    machine.recorder = Recorder(header, machine.cores, path, start=start)
+    troubles(machine)
+    trace = Trace(machine.recorder.read_all())
+    report = replay(trace)
+    assert (trace.first_step, trace.starts[0].begins) == (0, True)
+    assert (report.is_same, report.skipped, sum(report.steps)) == (True, 0, trace.step_count)
+    machine.recorder.close("done")
+
+
+def test_a_flight_recorder_knows_its_node():
+    """What the head said when it admitted the node has long gone from the ring."""
+    machine = Machine(ring_bytes=400_000)
+    many(machine, rounds=200)
+    trace = Trace(machine.recorder.read_all())
+    (_, node), *_ = trace.header.local_cores()
+    assert trace.first_step > 0
+    assert node.node == 0
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

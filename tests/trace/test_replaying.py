@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from detray.core.effects import Effect, RunTask
-from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import JobAdmitted
 from detray.core.local import LocalScheduler
 from detray.core.stimuli import ObjectPut
@@ -56,7 +55,7 @@ def test_the_first_difference_is_shown(tmp_path):
     assert "the effects are not those that were recorded" in text
     assert "   >  RunTask(" in text
     assert "submits dot" in text
-    data = as_data(report.difference)
+    data = as_data(report.difference, trace)
     assert data["step"] == 14
     assert len(data["expected"]) == len(data["came"]) + 1
 
@@ -116,7 +115,9 @@ def test_a_message_that_was_not_sent_is_noticed(tmp_path):
     machine.recorder.close("done")
     report = replay(open_trace(tmp_path / "run.trace"))
     assert report.difference is not None
-    assert report.difference.what == "JobAdmitted arrived, and nobody sent it"
+    assert report.difference.what == (
+        "JobAdmitted arrived, and nobody sent it (message 3 of the link from the head to node 0)"
+    )
 
 
 def test_invariants_are_checked_after_every_step(tmp_path):
@@ -168,8 +169,11 @@ def changed(change: Callable[[list[Effect]], list[Effect]]) -> Callable[[Header]
             return change(super().handle(*stimuli, now_ns=now_ns))
 
     return lambda header: (
-        Maker(lambda: Changed(header.local), lambda state: Changed.restore(header.local, state)),
-        Maker(lambda: GlobalScheduler(header.head), schedulers(header)[1].restore),
+        Maker(
+            lambda: Changed(header.cores[0].config),
+            lambda state: Changed.restore(header.cores[0].config, state),
+        ),
+        schedulers(header)[1],
     )
 
 

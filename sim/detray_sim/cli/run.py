@@ -25,9 +25,8 @@ examples:
   detray-sim run cholesky.toml --set cluster.nodes=16 --set workload.tiles=20 --json
 
 --out writes tasks.csv, tasks.json, summary.json, result.json, gantt.svg and .png, utilisation.svg,
-bytes.svg, timeline.json (open it at https://ui.perfetto.dev), and steps.msgpack, every step of
-every core; of a single node also run.trace (detray replay, story, graph). Exit status 1: a task
-failed or never ran."""
+bytes.svg, timeline.json (open it at https://ui.perfetto.dev), and run.trace, every step of every
+core (detray replay, story, graph, timeline). Exit status 1: a task failed or never ran."""
 
 
 def add_parser(
@@ -86,9 +85,4 @@ def _one(scenario: Scenario, seed: int, folder: Path | None) -> Summary:
 def _write(folder: Path, experiment: Experiment, result: RunResult, workload: Workload) -> None:
     write_run(folder, result, workload)
     (folder / "trace.json").rename(folder / "timeline.json")
-    if len(experiment.cluster.nodes) == 1 and len(result.faults) == 0:
-        write_trace(experiment.cluster, folder / "run.trace")
-    encode = msgspec.msgpack.Encoder().encode
-    with open(folder / "steps.msgpack", "wb") as file:
-        for step in experiment.cluster.recorded:
-            file.write(encode(step))
+    write_trace(experiment.cluster, folder / "run.trace")

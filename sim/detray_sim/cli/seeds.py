@@ -14,6 +14,7 @@ from detray_sim.determinism import play_twice
 from detray_sim.story import causal_slice, ids_of, tell
 from detray_sim.swarm import SwarmReport, reduce_seed, swarm
 from detray_sim.tape import Tape
+from detray_sim.traces import write_trace
 from detray_sim.trial import Watch, run_trial
 from detray_sim.world import PROFILES, Profile, draw_world
 
@@ -33,6 +34,7 @@ examples:
   detray-sim seed 4711
   detray-sim seed 4711 --story 1.9f3a12.3
   detray-sim seed 4711 --shrink --record failure.txt
+  detray-sim seed 4711 --trace seed.trace        (then: detray replay seed.trace)
 
 --record writes the story: the steps in the past of a failure, and the tape that plays it again;
 of a seed that does not fail, what its cores were told and ordered. Exit status 1: it failed."""
@@ -62,6 +64,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("seed", type=int, metavar="K")
     _add_common(parser)
     parser.add_argument("--record", metavar="PATH", help="write the story to a file")
+    parser.add_argument("--trace", metavar="PATH", help="write all steps of all cores as a trace")
     parser.add_argument("--story", metavar="ID", help="print the steps that touch this id (hex)")
     parser.add_argument("--shrink", action="store_true", help="find the smallest that fails alike")
     parser.set_defaults(run=run_seed)
@@ -141,6 +144,8 @@ def run_seed(options: argparse.Namespace) -> int:
     wanted = _prefix(options.story) if options.story else b""
     if options.record and not Path(options.record).resolve().parent.is_dir():
         raise Refused(f"--record {options.record}: there is no such folder")
+    if options.trace:
+        _write_trace(options.seed, profile, options.trace)
     verdict = play_twice(Tape(options.seed), profile)
     reduced = reduce_seed(options.seed, profile) if options.shrink else None
     report = SeedReport(
@@ -172,6 +177,15 @@ def run_seed(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.encode(report).decode())
     return 1 if report.failed else 0
+
+
+def _write_trace(seed: int, profile: Profile, path: str) -> None:
+    if not Path(path).resolve().parent.is_dir():
+        raise Refused(f"--trace {path}: there is no such folder")
+    watch = Watch(profile, checks=False, keeps=True)
+    run_trial(Tape(seed), profile, watch=watch)
+    if watch.cluster is not None:
+        write_trace(watch.cluster, path)
 
 
 def _print_seed(report: SeedReport) -> None:

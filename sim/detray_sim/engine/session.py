@@ -83,7 +83,8 @@ class SimSession:
         """The recording so far. Raises RuntimeError if there is none."""
         if not self._records:
             raise RuntimeError(
-                "a simulated session with several nodes, or with records=False, has no trace"
+                "a simulated session of several nodes has a trace if init was given record=PATH "
+                "or records=True, and none with records=False"
             )
         with tempfile.TemporaryDirectory() as directory:
             path = os.path.join(directory, "session.trace")

@@ -24,10 +24,9 @@ from typing import Any
 
 from detray.core.effects import GetAnswered
 from detray.core.stimuli import GetRequested, TaskSubmitted, TemplateDefined
-from detray.core.tables import Tables
 from detray.ids import ClientID, JobNumber, ObjectID, TaskID, TemplateID, return_object, root_task
-from detray.trace.format import LOCAL, TraceError
-from detray.trace.history import History
+from detray.trace.format import TraceError
+from detray.trace.history import follow, new_history
 from detray.trace.lives import FINISHED, TaskLife
 from detray.trace.play import Opening, tell
 from detray.trace.reading import Trace, open_trace
@@ -63,13 +62,14 @@ def from_trace(trace: Trace, name: str, follow: str = "times") -> Workload:
     if not lives:
         raise WorkloadError(f"{trace.name} holds no task that finished")
     ended_ns = max(_span(life)[1] for life in lives)
-    cpus = dict(trace.header.local.totals).get("CPU", 0) // UNIT
+    totals = [dict(core.config.totals) for _, core in trace.header.local_cores()]
+    cpus = tuple(total.get("CPU", 0) // UNIT for total in totals)
     return assemble(
         name,
         _by_times(witness, lives) if follow == "times" else _Causes(witness, lives).drafts(),
         source=trace.name,
         recorded_makespan_ns=ended_ns - _began_ns(lives),
-        recorded_nodes=(cpus,) if cpus else (),
+        recorded_nodes=tuple(number for number in cpus if number),
     )
 
 
@@ -103,45 +103,43 @@ class _Witness:
     """All that a trace says about tasks: their history, what they asked for, where they waited."""
 
     def __init__(self, trace: Trace) -> None:
-        self.history = History()
+        self.history = new_history(trace)
         self.demands: dict[TaskID, Demand] = {}
         self.stops: dict[TaskID, list[_Stop]] = {}
-        self._templates: dict[tuple[ClientID, TemplateID], Demand] = {}
-        self._open: dict[tuple[ClientID, int], _Stop] = {}
+        self._templates: dict[tuple[int, ClientID, TemplateID], Demand] = {}
+        self._open: dict[tuple[int, ClientID, int], _Stop] = {}
         for item in tell(trace):
-            if isinstance(item, Opening):
-                tables = getattr(item.cores[LOCAL], "tables", None)
-                if item.is_fresh and isinstance(tables, Tables):
-                    self.history.begin(tables)
-            elif item.step.core == LOCAL:
-                self._take(item.step.now_ns, item.stimuli, item.effects or ())
+            if follow(self.history, trace, item) and not isinstance(item, Opening):
+                core = item.step.core
+                now_ns = trace.header.date_ns(core, item.step.now_ns)
+                self._take(core, now_ns, item.stimuli, item.effects or ())
         self.history.close()
+        self.history.use_dates(trace.header)
 
-    def _take(self, now_ns: int, stimuli: Sequence[Any], effects: Sequence[Any]) -> None:
+    def _take(self, core: int, now_ns: int, stimuli: Sequence[Any], effects: Sequence[Any]) -> None:
         # Any: of all messages, four are looked at.
-        self.history.take(now_ns, stimuli, effects)
         for stimulus in stimuli:
             if isinstance(stimulus, TemplateDefined):
-                self._templates[stimulus.client, stimulus.template] = stimulus.demand
+                self._templates[core, stimulus.client, stimulus.template] = stimulus.demand
             elif isinstance(stimulus, TaskSubmitted):
-                demand = self._templates.get((stimulus.client, stimulus.template))
+                demand = self._templates.get((core, stimulus.client, stimulus.template))
                 self.demands[stimulus.task] = (("CPU", UNIT),) if demand is None else demand
             elif isinstance(stimulus, GetRequested):
-                self._on_get(stimulus, now_ns)
+                self._on_get(core, stimulus, now_ns)
         for effect in effects:
             if isinstance(effect, GetAnswered) and not effect.more:
-                stop = self._open.pop((effect.client, effect.request), None)
+                stop = self._open.pop((core, effect.client, effect.request), None)
                 if stop is not None:
                     stop.ended_ns = now_ns
                     self.stops.setdefault(stop.who, []).append(stop)
 
-    def _on_get(self, m: GetRequested, now_ns: int) -> None:
+    def _on_get(self, core: int, m: GetRequested, now_ns: int) -> None:
         who = m.blocks
-        program = self.history.programs.get(m.client)
+        program = self.history.programs.get((core, m.client))
         if program is not None:
             who = root_task(JobNumber(program.job))
         if who:
-            self._open[m.client, m.request] = _Stop(who, m.objects, m.needed, now_ns)
+            self._open[core, m.client, m.request] = _Stop(who, m.objects, m.needed, now_ns)
 
     def draft(self, life: TaskLife) -> Draft:
         """A task without its inputs: how long it computed, what it asked for, what it made."""
