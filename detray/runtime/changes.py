@@ -5,7 +5,8 @@ Rules (PROTOCOL N19)
 - Nobody asks, nothing is looked at. A head that keeps a view asks each node about once a second;
   what was born and freed between two questions is never told.
 - A question is cheap for the service, however large its tables are: at most `LOOK_MAX` rows of a
-  table are looked at for one, the next ones for the next. A batch says how old its oldest look is.
+  table are looked at for one, and `SEND_MAX` told, the next ones with the next. A batch says how
+  old its oldest look is.
 - A batch names the one before (`seen`). If the head has not got that one, everything is told anew.
 - Pure in the tables, the question and the time; it changes nothing that a core sees.
 
@@ -26,10 +27,10 @@ from detray.core.tables import HERE, Function, Object, Tables, Task
 from detray.errors import Failure
 from detray.ids import ObjectID, TaskID, job_of, producer_of
 
-LOOK_MAX = 3_000
-"""Rows of one table that are looked at for one batch: 10 ms of the service's time at most."""
-SEND_MAX = 2_000
-"""Rows of one table in one batch."""
+LOOK_MAX = 2_000
+"""Rows of one table that are looked at for one batch, 1 us each: a few ms of the service's time."""
+SEND_MAX = 250
+"""Rows of one table in one batch, 10 us each."""
 SHOWN_MAX = 100_000
 """Rows of one table that the view has of one node: the oldest."""
 IDS_MAX = 32
@@ -130,7 +131,7 @@ def _begin_round(kind: _Kind, table: dict[Any, Any], now_ns: int) -> list[bytes]
 def _look(
     kind: _Kind, tables: Tables, table: dict[Any, Any], faults: list[Fault]
 ) -> list[Row]:  # Any: see `since`
-    describe = _DESCRIBERS[kind.name]
+    mark_of, describe = _VIEWS[kind.name]
     found: list[Row] = []
     for _ in range(LOOK_MAX):
         if not kind.left or len(found) >= SEND_MAX:
@@ -139,13 +140,13 @@ def _look(
         record = table.get(item)
         if record is None:
             continue
-        facts, place = describe(tables, record)
-        digest = hash((place, tuple(facts.items()) if facts is not None else None))
-        if kind.shown.get(item) == digest:
+        mark = hash(mark_of(tables, record))
+        if kind.shown.get(item) == mark:
             continue
+        facts, place = describe(tables, record)
         if kind.name == "objects" and facts is not None and item not in kind.shown:
             faults += _fault(record)
-        kind.shown[item] = digest
+        kind.shown[item] = mark
         found.append(Row(item, facts, place))
     return found
 
@@ -243,11 +244,35 @@ def _function(t: Tables, function: Function) -> tuple[Facts | None, str]:
     return facts, place
 
 
+# ------------------------------------------------------- what shows a change
+
+
+def _mark_of_task(t: Tables, task: Task) -> tuple[object, ...]:
+    """All of a row that may change and is told."""
+    return (task.state, _stage(t, task), task.attempt, task.retries, task.missing)
+
+
+def _mark_of_object(t: Tables, item: Object) -> tuple[object, ...]:
+    shared = item.shared
+    others = sum(item.others.values()) if item.others else 0
+    held = (item.granted + others, item.uses, item.containers, item.refs)
+    if shared is None:
+        return (type(item.state), item.state, held)
+    lent = tuple(sorted(shared.lent))
+    return (type(item.state), item.state, held, shared.home, shared.keeper, shared.attempt, lent)
+
+
+def _mark_of_function(t: Tables, function: Function) -> tuple[object, ...]:
+    return (function.refs, job_of(function.id) in t.jobs_elsewhere)
+
+
 # Any: the record that belongs to the key
-_DESCRIBERS: dict[str, Callable[[Tables, Any], tuple[Facts | None, str]]] = {
-    "tasks": _task,
-    "objects": _object,
-    "functions": _function,
+_Mark = Callable[[Tables, Any], tuple[object, ...]]
+_Describe = Callable[[Tables, Any], tuple[Facts | None, str]]
+_VIEWS: dict[str, tuple[_Mark, _Describe]] = {
+    "tasks": (_mark_of_task, _task),
+    "objects": (_mark_of_object, _object),
+    "functions": (_mark_of_function, _function),
 }
 
 
