@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
+
 from detray import launch
+from detray.core.config import Policy
 from detray.errors import NotStartedError
 from detray.ids import node_name
 from detray.launch import Launched, LaunchError, Listen
@@ -25,7 +28,7 @@ from detray.startup import SessionInfo, init, running, shutdown
 _STORE_PREFIX = "head-of-"
 _STOP_S = 15.0
 _POLL_S = 0.02
-_HEAD_ONLY = ("store", "web_port", "port")
+_HEAD_ONLY = ("store", "web_port", "port", "_system_config")
 _LOOPBACK = "127.0.0.1"
 
 
@@ -112,6 +115,7 @@ class Cluster:
         self._key = launch.new_key()
         self._head: Launched | None = None
         self._head_options: dict[str, Any] = {}
+        self._policy = Policy()
         self._nodes: list[ClusterNode] = []
         self._own_dir = ""
         """The head's log, unless the first node named another store."""
@@ -153,7 +157,9 @@ class Cluster:
 
         Options are those of `detray.init` that describe a node (`num_cpus` is 1 if not given),
         `node_ip_address` (127.0.0.1), `env_vars`, and, for the first node, `port`, `store` and
-        `web_port` of the head. With `wait` the node is a member on return.
+        `web_port` of the head, and `_system_config`: fields of `detray.core.config.Policy`, such as
+        `{"death_ns": 2_000_000_000}`, for the head and all nodes. With `wait` the node is a member
+        on return.
 
         Raises LaunchError if it does not come up, ValueError or TypeError for unknown options.
         """
@@ -171,6 +177,7 @@ class Cluster:
         with _environment(variables):
             is_first = self._head is None
             if is_first:
+                self._policy = _read_policy(head_options.pop("_system_config", None))
                 self._head_options = {"host": host, **head_options}
                 self._begin_head()
             elif head_options:
@@ -184,6 +191,7 @@ class Cluster:
                         head=self.address,
                         tied=True,
                         is_beside_head=is_first and index == 0,
+                        policy=self._policy,
                     )
                 )
         nodes = [ClusterNode(node) for node in started]
@@ -302,6 +310,7 @@ class Cluster:
             store_dir=store_dir,
             web_port=options.get("web_port", -1),
             tied=True,
+            policy=self._policy,
         )
         self._head = head
         try:
@@ -340,6 +349,20 @@ def _end_all(processes: list[Launched]) -> None:
 def _is_ignored(name: str, value: Any) -> bool:
     """Options of Ray's that mean nothing here, and those that say nothing."""
     return value is None and name in DEFAULTS
+
+
+def _read_policy(config: dict[str, Any] | None) -> Policy:
+    """What `_system_config` makes of the policy. Raises ValueError for what it has not."""
+    fields = Policy.__struct_fields__
+    if unknown := [name for name in config or () if name not in fields]:
+        raise ValueError(
+            f"_system_config: {', '.join(map(repr, unknown))} is no field of "
+            f"detray.core.config.Policy; those are {', '.join(fields)}"
+        )
+    try:
+        return msgspec.convert(config or {}, Policy)
+    except msgspec.ValidationError as problem:
+        raise ValueError(f"_system_config: {problem}") from None
 
 
 def _sweep_stores() -> None:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from detray import machine, nearby
+from detray.core.config import GlobalConfig, LocalConfig, Policy
 from detray.errors import EngineError
 from detray.runtime.boot import (
     BootConfig,
@@ -214,6 +215,7 @@ def start_head(
     web_port: int = 0,
     record: str = "",
     tied: bool = False,
+    policy: Policy | None = None,
 ) -> Launched:
     """Spawn a head; call `wait_ready` next.
 
@@ -222,6 +224,7 @@ def start_head(
     cluster = _cluster_boot(key, listen, "", tls, tied)
     boot = HeadBoot(
         cluster=cluster,
+        global_=GlobalConfig(policy=policy or Policy()),
         store=store,
         store_dir=store_dir,
         web_port=web_port,
@@ -246,13 +249,12 @@ def start_node(
     tls: TlsFiles | None = None,
     tied: bool = False,
     is_beside_head: bool = False,
+    policy: Policy | None = None,
 ) -> Launched:
     """Spawn a node of the cluster whose head is at `head`; call `wait_ready` next.
 
     Raises OSError if it cannot be spawned.
     """
-    from detray.core.config import LocalConfig
-
     cluster = msgspec.structs.replace(
         _cluster_boot(key, listen, head, tls, tied), is_with_head=is_beside_head
     )
@@ -268,6 +270,7 @@ def start_node(
             stop_with_last_driver=False,
             prestart_workers=min(machine.count_cpus(), settings.whole_cpus()),
             labels=tuple(sorted(settings.labels.items())),
+            policy=policy or Policy(),
         ),
         record=settings.record,
         cluster=cluster,
