@@ -43,7 +43,7 @@ SOMETIMES = ("node", "primary", "error")
 Facts = dict[str, str | int]
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class ViewRow(msgspec.Struct, frozen=True, array_like=True):
     """One row of a table. Without facts this node is not its owner; without `place` it has none."""
 
     id: bytes
@@ -68,7 +68,7 @@ class RowBatch(msgspec.Struct, frozen=True, array_like=True):
     number: int
     is_full: bool
     age_ns: int
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[ViewRow]] = {}
     removed: dict[str, list[bytes]] = {}
     faults: list[Fault] = []
 
@@ -100,7 +100,7 @@ class Changes:
         if is_full:
             self._kinds = [_Kind(name) for name in KINDS]
         self._number += 1
-        rows: dict[str, list[Row]] = {}
+        rows: dict[str, list[ViewRow]] = {}
         removed: dict[str, list[bytes]] = {}
         faults: list[Fault] = []
         for kind in self._kinds:
@@ -130,9 +130,9 @@ def _begin_round(kind: _Kind, table: dict[Any, Any], now_ns: int) -> list[bytes]
 
 def _look(
     kind: _Kind, tables: Tables, table: dict[Any, Any], faults: list[Fault]
-) -> list[Row]:  # Any: see `since`
+) -> list[ViewRow]:  # Any: see `since`
     mark_of, describe = _VIEWS[kind.name]
-    found: list[Row] = []
+    found: list[ViewRow] = []
     for _ in range(LOOK_MAX):
         if not kind.left or len(found) >= SEND_MAX:
             break
@@ -147,7 +147,7 @@ def _look(
         if kind.name == "objects" and facts is not None and item not in kind.shown:
             faults += _fault(record)
         kind.shown[item] = mark
-        found.append(Row(item, facts, place))
+        found.append(ViewRow(item, facts, place))
     return found
 
 

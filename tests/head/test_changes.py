@@ -11,7 +11,7 @@ import pytest
 from detray.core.states import Failed
 from detray.core.tables import HERE, Tables
 from detray.runtime import changes as module
-from detray.runtime.changes import KINDS, Changes, Row, RowBatch
+from detray.runtime.changes import KINDS, Changes, RowBatch, ViewRow
 from tests.golden.play import play, transcripts
 from tests.support.play import Player
 
@@ -22,7 +22,7 @@ class Model:
     def __init__(self) -> None:
         self.changes = Changes()
         self.seen = 0
-        self.rows: dict[tuple[str, bytes], Row] = {}
+        self.rows: dict[tuple[str, bytes], ViewRow] = {}
         self.faults: list[str] = []
 
     def ask(self, tables: Tables, now_ns: int = 1) -> RowBatch:
@@ -51,7 +51,7 @@ def played(seed: int) -> Player:
     return player
 
 
-def expected(tables: Tables) -> dict[tuple[str, bytes], Row]:
+def expected(tables: Tables) -> dict[tuple[str, bytes], ViewRow]:
     """What somebody says who is told everything, and only once."""
     model = Model()
     model.ask(tables)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from detray.ids import NodeID, ObjectID
-from detray.runtime.changes import Changes, Fault, Row, RowBatch
+from detray.runtime.changes import Changes, Fault, RowBatch, ViewRow
 from detray.runtime.head import redis_server as server_module
 from detray.runtime.head import redis_view as view_module
 from detray.runtime.head.redis_view import RedisView
@@ -70,10 +70,10 @@ class Watched:
         assert seen is not None
         return seen
 
-    def tell(self, node: int, *rows: tuple[str, Row], **more: Any) -> None:  # Any: of RowBatch
+    def tell(self, node: int, *rows: tuple[str, ViewRow], **more: Any) -> None:  # Any: of RowBatch
         """A node's answer, through the wire, written when this returns."""
         seen = self.ready(node)
-        kinds: dict[str, list[Row]] = {}
+        kinds: dict[str, list[ViewRow]] = {}
         for kind, row in rows:
             kinds.setdefault(kind, []).append(row)
         self.give(node, RowBatch(seen + 1, not seen, 0, kinds, **more))
@@ -97,8 +97,8 @@ def wait(what: Callable[[], bool], why: Callable[[], str] = lambda: "") -> None:
         time.sleep(0.005)
 
 
-def owned(**facts: str | int) -> Row:
-    return Row(OBJECT, {"state": "stored", **facts}, "")
+def owned(**facts: str | int) -> ViewRow:
+    return ViewRow(OBJECT, {"state": "stored", **facts}, "")
 
 
 def test_redis_cli_answers_where_an_object_lives(watched: Watched, server: RedisServer) -> None:
@@ -142,8 +142,8 @@ def holders(nodes: dict[int, Any]) -> dict[ObjectID, list[int]]:
 def test_an_owner_has_the_facts_and_others_their_places(watched: Watched) -> None:
     """One hash for one object; each node speaks for itself."""
     watched.tell(0, ("objects", owned(size_bytes=7)))
-    watched.tell(1, ("objects", Row(OBJECT, None, "memory, 7 bytes")))
-    watched.tell(2, ("objects", Row(OBJECT, None, "disk, 7 bytes")))
+    watched.tell(1, ("objects", ViewRow(OBJECT, None, "memory, 7 bytes")))
+    watched.tell(2, ("objects", ViewRow(OBJECT, None, "disk, 7 bytes")))
     name = f"object:{OBJECT.hex()}"
     assert watched.key(name) == {
         "state": "stored", "size_bytes": "7", "at:1": "memory, 7 bytes", "at:2": "disk, 7 bytes",
@@ -161,10 +161,10 @@ def test_an_owner_has_the_facts_and_others_their_places(watched: Watched) -> Non
 
 def test_facts_that_are_over_go(watched: Watched) -> None:
     """A task that came back from another node is not said to be there."""
-    watched.tell(0, ("tasks", Row(TASK, {"state": "delivered", "node": 3})))
-    watched.tell(0, ("tasks", Row(TASK, {"state": "running"}, "worker 1")))
+    watched.tell(0, ("tasks", ViewRow(TASK, {"state": "delivered", "node": 3})))
+    watched.tell(0, ("tasks", ViewRow(TASK, {"state": "running"}, "worker 1")))
     assert watched.key(f"task:{TASK.hex()}") == {"state": "running", "at:0": "worker 1"}
-    watched.tell(0, ("tasks", Row(TASK, {"state": "ready"})))
+    watched.tell(0, ("tasks", ViewRow(TASK, {"state": "ready"})))
     assert watched.key(f"task:{TASK.hex()}") == {"state": "ready"}
 
 
@@ -189,9 +189,9 @@ def test_nodes_jobs_and_the_age_of_the_view(watched: Watched) -> None:
 def test_the_rows_of_a_dead_node_go(watched: Watched) -> None:
     """What it owned, and its word about others' objects; who it was stays."""
     view, t = overview(2)
-    watched.tell(0, ("objects", owned()), ("tasks", Row(TASK, {"state": "ready"})))
-    watched.tell(1, ("objects", Row(OBJECT, None, "memory, 7 bytes")))
-    watched.tell(1, ("functions", Row(b"f" * 16, {"name": "f"}, "f, 3 bytes")))
+    watched.tell(0, ("objects", owned()), ("tasks", ViewRow(TASK, {"state": "ready"})))
+    watched.tell(1, ("objects", ViewRow(OBJECT, None, "memory, 7 bytes")))
+    watched.tell(1, ("functions", ViewRow(b"f" * 16, {"name": "f"}, "f, 3 bytes")))
     del t.nodes[NodeID(1)]
     view.buried(1, "test", 100 * S)
     watched.view.show(view.report(t, 100 * S))
@@ -241,12 +241,12 @@ def test_a_lost_answer_leads_to_everything(watched: Watched) -> None:
     """A batch that does not follow the last one is not written."""
     watched.tell(0, ("objects", owned()))
     assert watched.ready(0) == 1
-    batch = RowBatch(3, False, 0, {"objects": [Row(OBJECT, {"state": "wrong"})]})
+    batch = RowBatch(3, False, 0, {"objects": [ViewRow(OBJECT, {"state": "wrong"})]})
     watched.give(0, batch)
     assert watched.ready(0) == 0
     assert watched.key(f"object:{OBJECT.hex()}") == {"state": "stored"}
     other = b"p" * 20
-    watched.give(0, RowBatch(4, True, 0, {"objects": [Row(other, {"state": "inline"})]}))
+    watched.give(0, RowBatch(4, True, 0, {"objects": [ViewRow(other, {"state": "inline"})]}))
     assert watched.keys("object:*") == [f"detray:{CLUSTER}:object:{other.hex()}"]
 
 
