@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,6 +33,9 @@ def end(loop: Loop) -> Iterator[Callable[..., End]]:
     yield make
     for one in made:
         one.hub.close()
+    for thread in threading.enumerate():
+        if thread.name.startswith("resolve "):
+            thread.join()  # a name server's socket is not ours
     left = _descriptors() - before
     assert not left, f"descriptors left open: {left}"
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import socket
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
-from detray.runtime.net import dialling, link
+from detray.core.peer_messages import PeerMessage
+from detray.runtime.net import dialling, hub, link
 from detray.runtime.net.address import Address
 from detray.runtime.net.hub import Hub
 from detray.runtime.net.identity import Refusal
@@ -18,7 +22,7 @@ Ends = Callable[..., End]
 Proxies = Callable[[Address], Proxy]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_cuts_lose_nothing(
     seed: int, loop: Loop, end: Ends, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +215,57 @@ def test_another_life_is_let_in_only_if_the_owner_says_so(loop: Loop, end: Ends)
     assert "another process" in other.refusals[0].reason
     b.restarts_others = True
     loop.run_until(lambda: b.numbers == [1, 2, 1, 2, 3])
+
+
+def test_what_comes_again_is_delivered_once(loop: Loop, end: Ends, proxy: Proxies) -> None:
+    """Received, not acknowledged, cut: it is sent again, and only what is new is handed over."""
+    a, b = end(1), end(2, is_settling=False)
+    between = proxy(b.listen())
+    connector = connect(loop, a, b, between.address)
+    a.say(connector, range(1, 6), 10)
+    loop.run_until(lambda: len(b.said) == 5)
+    between.is_refusing = True
+    between.cut()
+    loop.run_until(lambda: not connector.is_up)
+    a.say(connector, range(6, 11), 10)
+    between.is_refusing = False
+    loop.run_until(lambda: len(b.said) == 10)
+    assert b.numbers == list(range(1, 11)) and len(b.values) == 10
+    decode = msgspec.msgpack.Decoder(list[PeerMessage]).decode
+    assert [message for meta in b.metas for message in decode(meta)] == b.said
+    assert b.link(1).session.stats.duplicates == 5
+    b.hub.settle()
+    loop.run_until(lambda: not connector.is_owing)
+
+
+def test_without_descriptors_nobody_comes_and_the_loop_rests(
+    loop: Loop, end: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EMFILE: one line, and a try again later."""
+    monkeypatch.setattr(hub, "_REST_NS", 200_000_000)
+    a, b = end(1), end(2)
+    address = b.listen()
+    calls = []
+
+    class Full:
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock = sock
+
+        def fileno(self) -> int:
+            return self.sock.fileno()
+
+        def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+            calls.append(1)
+            if len(calls) < 3:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.sock.accept()
+
+    full = Full(b.hub._listeners[0])
+    loop.forget(full.fileno())
+    loop.watch(full.fileno(), lambda mask: b.hub._accept(full))  # type: ignore[arg-type]
+    connect(loop, a, b, address)
+    assert 3 <= len(calls) <= 5
+    assert [note for note in b.notes if "Too many open files" in note] == b.notes[:1]
 
 
 def test_a_link_that_was_closed_does_not_go_on(loop: Loop, end: Ends) -> None:

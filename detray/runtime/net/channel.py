@@ -40,8 +40,8 @@ _decode_refusal = msgspec.msgpack.Decoder(Refusal).decode
 class Channel:
     """One connection of one link. The newest one counts; older ones are closed."""
 
-    __slots__ = ("_intake", "_link", "_sock", "_wakeups", "began_ns", "heard_ns", "host", "is_open",
-                 "outlet")  # fmt: skip
+    __slots__ = ("_intake", "_last", "_link", "_sock", "_wakeups", "began_ns", "heard_ns", "host",
+                 "is_open", "outlet")  # fmt: skip
 
     def __init__(self, link: Link, sock: PlainSocket, wakeups: Wakeups, host: str) -> None:
         self._link = link
@@ -51,6 +51,7 @@ class Channel:
         self.outlet = Outlet(sock, link.blocks, self._want_write)
         self.host = host
         """The peer's address, for notes."""
+        self._last = memoryview(b"")
         self.is_open = True
         self.began_ns = self.heard_ns = monotonic_ns()
         """`heard_ns`: when bytes last came."""
@@ -74,20 +75,20 @@ class Channel:
             self.is_open = False
             self._wakeups.forget(self._sock.fileno())
             self._sock.close()
+            self._intake.drop()
             self.outlet.end()
 
     def close_after(self, frame: bytes) -> None:
-        """End it after one last frame, if the kernel takes that soon."""
+        """End it after one last frame, which has a second. Nothing else is sent or taken."""
         if not self.is_open:
             return
-        self.outlet.put(frame)
         self.is_open = False
         fd = self._sock.fileno()
         self._wakeups.forget(fd)
+        self._intake.drop()
+        self._last = memoryview(self.outlet.last_bytes(frame))
         self.outlet.end()
-        self._sock.finish_sending()
-        # What is still to be read would turn the close into a reset, and the frame would be lost.
-        self._wakeups.watch(fd, self._drain)
+        self._wakeups.watch(fd, self._linger, READ | WRITE)
         self._wakeups.call_at(monotonic_ns() + _LINGER_NS, self.end_linger)
 
     # ----------------------------------------------------------------------------- events
@@ -116,7 +117,7 @@ class Channel:
     def _receive(self) -> None:
         intake, sock = self._intake, self._sock
         budget = _READ_BYTES_MAX
-        while self.is_open and (budget > 0 or sock.hides_bytes):
+        while self.is_open and budget > 0:
             room = intake.room()
             size = len(room)
             count = sock.receive_into(room)
@@ -132,6 +133,13 @@ class Channel:
             budget -= count
             if count < size and not sock.hides_bytes:
                 return
+        if self.is_open and sock.hides_bytes:
+            # What TLS has read already makes no descriptor readable.
+            self._wakeups.call_at(monotonic_ns(), self._read_on)
+
+    def _read_on(self) -> None:
+        if self.is_open:
+            self._on_ready(READ)
 
     def _dispatch(self) -> None:
         intake, link = self._intake, self._link
@@ -184,9 +192,17 @@ class Channel:
 
     # --------------------------------------------------------------------------- lingering
 
-    def _drain(self, mask: int) -> None:
+    def _linger(self, mask: int) -> None:
+        """Send the rest, then read until the peer has it: an unread byte would turn the close into
+        a reset, and the kernel would throw away what it has not sent.
+        """
         scratch = memoryview(bytearray(1 << 16))
         try:
+            if self._last:
+                self._last = self._last[self._sock.send(self._last) :]
+                if not self._last:
+                    self._sock.finish_sending()
+                    self._wakeups.change(self._sock.fileno(), READ)
             if self._sock.receive_into(scratch) != 0:
                 return
         except OSError:
@@ -199,6 +215,7 @@ class Channel:
         if fd >= 0:
             self._wakeups.forget(fd)
             self._sock.close()
+            self._link.on_linger_end(self)
 
 
 def _cut_payload(messages: list[Any], payload: memoryview) -> list[list[bytes]]:

@@ -169,6 +169,10 @@ class Intake:
         if self._target is not None:
             self._target = scratch[: len(self._target)]
 
+    def drop(self) -> None:
+        """No data comes any more: whose memory it went to has it back."""
+        self._target = None
+
     def _make_room(self) -> None:
         """Space for more: memory follows what has come, not what was announced."""
         rest = bytes(self._view[self._start : self._end])

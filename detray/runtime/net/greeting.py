@@ -149,7 +149,7 @@ class HalfOpen:
         self._hello = hello
         choice = self._hub.receive(hello)
         if not isinstance(choice, Refusal) and not choice.may_go_on(hello.life):
-            choice = Refusal(False, f"{hello.name or hello.kind} is another process than before")
+            choice = Refusal(False, f"{hello.kind} {hello.node} is another process than before")
         if isinstance(choice, Refusal):
             self._refuse(choice)
             return
@@ -175,7 +175,7 @@ class HalfOpen:
         problem = self._hub.find_mismatch(hello)
         is_other = not link.may_go_on(hello.life, said.session)
         if not problem and is_other and not self._hub.begins_anew(link, hello):
-            problem = f"{hello.name or hello.kind} is another process, or began another session"
+            problem = f"{hello.kind} {hello.node} is another process, or began another session"
         if link.is_closed:
             problem = "the link was closed"
         if problem:
@@ -195,7 +195,7 @@ class HalfOpen:
 
     def _on_refusal(self, refusal: Refusal) -> None:
         link = self._link
-        self._end(f"it refused: {refusal.reason}")
+        self._end(f"it refused: {ascii(refusal.reason[:200])[1:-1]}")
         if self._is_dialler and link is not None and not link.is_closed:
             link.on_turned_away(refusal)
 
@@ -203,7 +203,7 @@ class HalfOpen:
         self._queue(_pack(Refusal(refusal.is_buried, refusal.reason[:1000])))
         self._flush()
         self._sock.finish_sending()
-        self._end(f"refused: {refusal.reason}")
+        self._end(f"refused: {ascii(refusal.reason[:200])[1:-1]}")
 
     # -------------------------------------------------------------------------------- end
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Any, Protocol
 
 from detray import __version__
@@ -23,15 +24,17 @@ from detray.runtime.net.notes import PeerNotes
 from detray.runtime.net.resolver import Resolver, resolve_now
 from detray.runtime.net.security import Security
 from detray.runtime.net.sockets import PlainSocket
-from detray.runtime.wakeups import Wakeups
+from detray.runtime.wakeups import READ, Wakeups
 
 __all__ = ["Hub", "Link", "LinkOwner"]
 
-HALF_OPEN_MAX = 64
+HALF_OPEN_MAX = 128
 """Incoming connections that have not greeted: one more, and the oldest is turned away."""
-_BACKLOG = 128
+_BACKLOG = 256
 _ACCEPTS_MAX = 16
 """Accepted in one wake-up."""
+_REST_NS = 500_000_000
+"""So long nobody is accepted when there is no descriptor for him."""
 
 
 class LinkOwner(Protocol):
@@ -94,7 +97,7 @@ class Hub:
         self.resolver = Resolver(wakeups)
         self.owing: dict[Link, None] = {}
         """Links that delivered something since the last `settle`."""
-        self.lingering: list[Channel] = []
+        self.lingering: dict[Channel, None] = {}
         """Connections that end after a last frame."""
         self._links: dict[Link, None] = {}
         self._sessions = 0
@@ -165,9 +168,8 @@ class Hub:
         self._half_open.clear()
         for link in list(self._links):
             link.close()
-        for channel in self.lingering:
+        for channel in list(self.lingering):
             channel.end_linger()
-        self.lingering.clear()
         self.resolver.close()
 
     # ----------------------------------------------------------------------- for the parts
@@ -186,9 +188,11 @@ class Hub:
         """Why that peer cannot be one of ours; "" if it can."""
         ours = self.owner.hello()
         if hello.version != ours.version:
-            return f"it has detray {hello.version}, here is {__version__}: install the same one"
+            return (
+                f"it has detray {_line(hello.version)}, here is {__version__}: install the same one"
+            )
         if hello.cluster and ours.cluster and hello.cluster != ours.cluster:
-            return f"it belongs to cluster {hello.cluster[:64]}, here is {ours.cluster}"
+            return f"it belongs to cluster {_line(hello.cluster)}, here is {ours.cluster}"
         if hello.life == ours.life:
             return "it is this very process"
         return ""
@@ -232,7 +236,7 @@ class Hub:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._make_room_for_descriptors(error)
+                    self._make_room_for_descriptors(listener, error)
                 return
             if len(self._half_open) >= HALF_OPEN_MAX:
                 oldest = next(iter(self._half_open))
@@ -251,12 +255,20 @@ class Hub:
             self._half_open[half_open] = None
             half_open.begin()
 
-    def _make_room_for_descriptors(self, error: OSError) -> None:
-        """No descriptor is left: who has not greeted gives one back, or nobody could come."""
+    def _make_room_for_descriptors(self, listener: socket.socket, error: OSError) -> None:
+        """No descriptor is left: who has not greeted gives his back. A short rest, too: who waits
+        to be accepted would wake the loop again and again.
+        """
         self.notes.trouble("", "descriptors", f"no connection can be accepted: {error.strerror}")
         for half_open in list(self._half_open):
             half_open.close()
         self._half_open.clear()
+        self.wakeups.change(listener.fileno(), 0)
+        self.wakeups.call_at(monotonic_ns() + _REST_NS, lambda: self._accept_again(listener))
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if listener.fileno() >= 0:
+            self.wakeups.change(listener.fileno(), READ)
 
     def _on_greeted(self, half_open: HalfOpen, problem: str) -> None:
         self._half_open.pop(half_open, None)
@@ -266,3 +278,8 @@ class Hub:
                 "stranger",
                 f"a connection from {half_open.host} was ended: {problem}",
             )
+
+
+def _line(text: str) -> str:
+    """What a peer calls something, fit for a note."""
+    return ascii(text[:40])[1:-1]

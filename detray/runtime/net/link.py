@@ -23,7 +23,13 @@ from detray.core.session import NEVER, Frame, LinkSession
 from detray.runtime.net.alarm import Alarm
 from detray.runtime.net.blocks import KEY_BYTES_MAX, BlockTable
 from detray.runtime.net.channel import Channel, InMessage
-from detray.runtime.net.framing import GOODBYE, LinkGarbage, encode_aside, encode_frame
+from detray.runtime.net.framing import (
+    FRAME_BYTES_MAX,
+    GOODBYE,
+    LinkGarbage,
+    encode_aside,
+    encode_frame,
+)
 from detray.runtime.net.identity import Hello, Refusal
 from detray.runtime.net.outlet import OutMessage
 
@@ -38,6 +44,7 @@ _STUCK_NS = 5_000_000_000
 BLOCKS_WAIT_NS = 5_000_000_000
 """So long blocks wait for a link that is down."""
 _STABLE_NS = 1_000_000_000
+_PAYLOAD_BYTES_MAX = FRAME_BYTES_MAX - (1 << 24)
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -94,10 +101,14 @@ class Link:
     def send(self, messages: Sequence[tuple[Any, Sequence[bytes]]]) -> None:
         """Send messages with their payload: in order, each once, when the peer can be reached.
 
-        A closed link takes nothing. (Any: messages of the union that the peer accepts.)
+        A closed link takes nothing. Raises ValueError for more payload than a frame can have. (Any:
+        messages of the union that the peer accepts.)
         """
         now_ns = monotonic_ns()
         encoded = [(_encode(message), tuple(payload)) for message, payload in messages]
+        for _, payload in encoded:
+            if payload and sum(map(len, payload)) > _PAYLOAD_BYTES_MAX:
+                raise ValueError(f"a message brings {sum(map(len, payload))} bytes of payload")
         self._carry(self.session.send(encoded, now_ns))
         self._arm(now_ns)
 
@@ -167,7 +178,7 @@ class Link:
             self.dialler.close()
         channel, self._channel = self._channel, None
         if channel is not None and refusal is not None:
-            self._hub.lingering.append(channel)
+            self._hub.lingering[channel] = None
             channel.close_after(encode_frame(GOODBYE, _encode(_cut_short(refusal))))
         elif channel is not None:
             channel.close()
@@ -222,6 +233,8 @@ class Link:
             self.session.receive(Frame(1, handled), now_ns)
             self._carried = self.session.acked
             self._carry(self.session.reconnected(now_ns))
+            if self.blocks.has_chunks:
+                channel.outlet.begin_bulk()
         self._arm(now_ns)
         self._hear()
         if self._channel is channel:
@@ -240,18 +253,24 @@ class Link:
         if self.peer is not None and self.peer.kind == "tool":
             self.close()  # who asked has its answers, or does not want them any more
             return
-        self._hub.notes.say("info", f"the connection to {self.name} ended: {reason}")
+        if reason:
+            text = f"the connection to {self.name} ended: {reason}"
+            self._hub.notes.trouble(self.name, "ended", text, "info")
         self._watch_blocks()
         if self.dialler is not None:
             is_stable = monotonic_ns() - channel.began_ns > _STABLE_NS
             self.dialler.retry(is_first=is_stable)
+
+    def on_linger_end(self, channel: Channel) -> None:
+        """The last frame of a closed link has gone, or had its time."""
+        self._hub.lingering.pop(channel, None)
 
     def on_garbage(self, channel: Channel, reason: str) -> None:
         """What came makes no sense: a new connection, if it can be had, begins at a frame."""
         self._hub.notes.trouble(
             channel.host, "garbage", f"{self.name} ({channel.host}) sent garbage: {reason}"
         )
-        self.on_lost(channel, "garbage")
+        self.on_lost(channel, "")
 
     def on_goodbye(self, channel: Channel, refusal: Refusal) -> None:
         """The peer ended the link."""

@@ -20,8 +20,8 @@ class PeerNotes:
         """A note that is not limited: a fact about a link of ours."""
         self._note(level, text)
 
-    def trouble(self, host: str, kind: str, text: str) -> None:
-        """A warning about `host`, unless it had one of this kind a short while ago."""
+    def trouble(self, host: str, kind: str, text: str, level: str = "warning") -> None:
+        """A note about `host`, unless it had one of this kind a short while ago."""
         now_ns = monotonic_ns()
         key = (host, kind)
         last_ns = self._last_ns.pop(key, None)
@@ -36,4 +36,4 @@ class PeerNotes:
                 self._last_ns[key] = now_ns
                 return
         self._last_ns[key] = now_ns
-        self._note("warning", text)
+        self._note(level, text)

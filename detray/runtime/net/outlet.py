@@ -29,6 +29,7 @@ _FRAME_BYTES = 1 << 18
 _ASIDE_BYTES_MAX = 1 << 24
 _BULK_BYTES_MAX = 1 << 22
 _JOINED_BYTES_MAX = 1 << 16
+_LAST_BYTES_MAX = 1 << 22
 
 
 def encode_messages(frame: Frame[OutMessage]) -> bytes:
@@ -110,6 +111,22 @@ class Outlet:
         """There are chunks: from the next wake-up on."""
         if not self.is_waiting and not self.is_broken:
             self._wait(True)
+
+    def last_bytes(self, frame: bytes) -> bytes:
+        """A copy of what must still go for `frame` to arrive, as the last one.
+
+        That is the rest of what was begun, and of what waits as much as is worth it.
+        """
+        parts = [bytes(self._current or b"")]
+        chunk = self._chunk
+        if chunk is not None and not self._is_chunk_begun:
+            parts.append(bytes(chunk.data))
+        size = 0
+        while self._queue and size < _LAST_BYTES_MAX:
+            item = self._queue.popleft()
+            parts.append(self._encode(item) if isinstance(item, Frame) else item)
+            size += len(parts[-1])
+        return b"" if self.is_broken else b"".join([*parts, frame])
 
     def end(self) -> None:
         """The connection is over: nothing is read from a block's view any more."""
