@@ -215,9 +215,7 @@ def _add_trace_commands(commands: _Commands[_Parser]) -> None:
         "paths", metavar="PATH", nargs="*", help="recordings (default: those of a running cluster)"
     )
     parser.add_argument("-o", "--output", metavar="FILE", default="cluster.trace")
-    parser.add_argument(
-        "--address", help="the head of the cluster to ask (default: this machine's)"
-    )
+    add_cluster(parser)
     _add_json(parser)
     parser.set_defaults(run=traces.run_collect)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from detray.cli.heads import HeadAt, find_head
 from detray.core import invariants
 from detray.core.config import CORE_REVISION
 from detray.core.local import LocalScheduler
@@ -24,6 +25,7 @@ from detray.trace.story import find_subject, story
 from detray.trace.timeline import chrome_events
 
 Options = argparse.Namespace
+_PIECE_BYTES = 1 << 18
 
 
 def _open(options: Options) -> Trace:
@@ -136,21 +138,38 @@ def _as_text(trace: Trace, report: ReplayReport) -> str:
 # ------------------------------------------------------------------ collecting
 
 
-def fetch_recordings(address: str) -> list[tuple[str, bytes]]:
+def fetch_recordings(options: Options) -> list[tuple[str, bytes]]:
     """What every process of a running cluster has recorded so far, as (name, bytes of a trace).
 
-    `address` is the head's, "" for the cluster of this machine. Raises TraceError if there is none
-    to ask.
+    `options` are those of `add_cluster`. Raises EngineError if the head or a node cannot be asked,
+    TraceError if there is no cluster.
     """
-    where = f"at {address}" if address else "on this machine"
-    raise TraceError(f"no cluster {where} can be asked: name the recordings' files instead")
+    head = find_head(options)
+    if head is None:
+        raise TraceError(
+            "no cluster of yours runs on this machine: name its head with --address, or the "
+            "recordings' files"
+        )
+    nodes = [row["number"] for row in head.ask("list", "nodes", 0) if row["alive"]]
+    # The head last: what it was told and has answered is then in what the nodes recorded, mostly.
+    return [(f"node {node}", _fetch(head, node)) for node in nodes] + [("head", _fetch(head, -1))]
+
+
+def _fetch(head: HeadAt, node: int) -> bytes:
+    """The recording of a node, -1 for the head, piece by piece."""
+    parts: list[bytes] = []
+    size = 0
+    while piece := head.ask("trace", node, size, _PIECE_BYTES):
+        parts.append(piece)
+        size += len(piece)
+    return b"".join(parts)
 
 
 def run_collect(options: Options) -> int:
     """`detray trace collect`: 0 if all messages arrived as they were sent, 1 if not."""
     traces = [open_trace(path, salvage=True) for path in options.paths]
     if not traces:
-        fetched = fetch_recordings(options.address or "")
+        fetched = fetch_recordings(options)
         traces = [Trace(data, name, salvage=True) for name, data in fetched]
     collected = collect(traces, options.output)
     if options.json:

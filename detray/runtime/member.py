@@ -71,7 +71,8 @@ class Member:
         self._payloads = payloads
         self._wakeups = wakeups
         self._note = note
-        self._life = os.urandom(16).hex()
+        self.life = os.urandom(16).hex()
+        """Names this life of this process."""
         self._epoch = 0
         self._hub = Hub(wakeups, self, make_security(boot), note=note)
         bound = self._hub.listen(boot.listen_host, boot.listen_port)
@@ -225,7 +226,7 @@ class Member:
     def hello(self) -> Hello:
         """Who we are, now."""
         return Hello(
-            kind="node", cluster=self._boot.cluster, version=__version__, life=self._life,
+            kind="node", cluster=self._boot.cluster, version=__version__, life=self.life,
             node=self.node, epoch=self._epoch, address=str(self.address), name=self._name,
         )  # fmt: skip
 

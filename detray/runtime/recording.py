@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock
 from collections.abc import Callable
 from time import monotonic_ns, time_ns
@@ -32,12 +33,15 @@ class Recording:
         boot: BootConfig,
         cores: tuple[LocalScheduler, GlobalScheduler],
         *,
+        life: str = "",
         wakeups: Wakeups,
         log: DriverChannels,
         in_background: Background,
     ) -> None:
+        """In a cluster only the local core is recorded; `life` names its process in the header."""
         self._boot = boot
-        self._cores = cores
+        self._life = life
+        self._cores = cores if boot.cluster is None else cores[:1]
         self._wakeups = wakeups
         self._log = log
         self._in_background = in_background
@@ -109,14 +113,19 @@ class Recording:
         boot = self._boot
         header = new_header(
             local=boot.local,
-            head=boot.global_,
+            head=boot.global_ if boot.cluster is None else None,
+            cluster=boot.cluster.cluster if boot.cluster else "",
+            life=self._life,
             entrypoint=boot.entrypoint,
             wall_ns=time_ns(),
             monotonic_ns=monotonic_ns(),
             detray_version=__version__,
         )
+        path = boot.record
+        if path and boot.cluster is not None:
+            path = free_path(path)
         try:
-            return Recorder(header, self._cores, boot.record or None, boot.flight_bytes)
+            return Recorder(header, self._cores, path or None, boot.flight_bytes)
         except OSError as error:
             self._log.notify("error", "trace", f"nothing is recorded to {boot.record}: {error}")
             return Recorder(header, self._cores, None, boot.flight_bytes)
@@ -135,3 +144,16 @@ class Recording:
     def _next_flight(self) -> str:
         self._flights += 1
         return flight_path(self._boot.session_dir, self._flights)
+
+
+def free_path(path: str) -> str:
+    """`path`, or with a number after it if a file of that name is there.
+
+    A process of a cluster that comes back has the orders of its life before, and must not write
+    over what that one recorded.
+    """
+    number, free = 1, path
+    while os.path.exists(free):
+        number += 1
+        free = f"{path}.{number}"
+    return free

@@ -224,6 +224,8 @@ def _with_missing(
             )
         if not trace.complete:
             lacks.append(f"{who}'s recording ends before its step {trace.end_step}: {trace.note}")
+        elif trace.goes_on:
+            lacks.append(f"{who} went on after its step {trace.end_step}: {trace.reason}")
         notes += lacks
         for _ in trace.header.processes:
             old = processes[process]
@@ -260,8 +262,12 @@ def _cut(sources: Sequence[Source]) -> set[int]:
         source.first_core + core
         for source in sources
         for core in range(len(source.nodes))
-        if not source.trace.complete or source.trace.header.process_of(core).note
+        if _is_cut(source.trace) or source.trace.header.process_of(core).note
     }
+
+
+def _is_cut(trace: Trace) -> bool:
+    return not trace.complete or trace.goes_on
 
 
 def _find_messages(

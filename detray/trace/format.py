@@ -195,10 +195,14 @@ class SegmentStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The last frame of a trace that was ended in order."""
+    """The last frame of a trace that was ended in order.
+
+    `goes_on`: the cores do not end here, only what was written down, as of a flight recorder.
+    """
 
     steps: int
     reason: str
+    goes_on: bool = False
 
 
 class TraceError(DetrayError):

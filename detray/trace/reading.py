@@ -86,13 +86,15 @@ class Trace:
     """An open trace: `header`, `starts` (where cores begin in the middle) and the steps.
 
     `complete` is False if recording did not end in order; `note` then says where the trace is cut
-    and how much of the file could not be read. `reason` tells why it was written.
+    and how much of the file could not be read. `reason` tells why it was written; with `goes_on`
+    the cores went on after that.
     """
 
     def __init__(self, data: bytes, name: str = "trace", salvage: bool = False) -> None:
         """Raises TraceError; with `salvage`, damage only ends the trace instead."""
         self.name = name
         self.complete = False
+        self.goes_on = False
         self.note = ""
         self.reason = ""
         self.starts: list[SegmentStart] = []
@@ -170,7 +172,7 @@ class Trace:
             end = _convert(payload, End)
             if end.steps != (self._next_step or 0):
                 raise _Damage(f"it ends at step {self._next_step}, its last frame says {end.steps}")
-            self.complete, self.reason = True, end.reason
+            self.complete, self.reason, self.goes_on = True, end.reason, end.goes_on
         elif kind < OPTIONAL_FRAMES:
             raise _Damage(f"unknown frame kind {kind}")
 

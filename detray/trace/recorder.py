@@ -179,7 +179,7 @@ class Recorder:
     def freeze(self, reason: str) -> Flight:
         """What the ring holds now, as a trace that can be written later or in another thread."""
         self._close_chunk()
-        end = End(steps=self._first_step, reason=reason)
+        end = End(steps=self._first_step, reason=reason, goes_on=True)
         return Flight(self._header_now(), self._ring.freeze(), end)
 
     def dump(self, path: str | os.PathLike[str], reason: str) -> str:

@@ -33,6 +33,7 @@ from detray.runtime.children import rename_process
 from detray.runtime.daemon import Daemon
 from detray.runtime.head.inquiries import Finish, Inquiries
 from detray.runtime.head.overview import HeadFacts, Overview, Page
+from detray.runtime.head.recording import HeadRecording
 from detray.runtime.head.store import HeadStore, StoreError, read_tables
 from detray.runtime.head.stores import HasCopy, make_view, open_store
 from detray.runtime.head.web import WebPage
@@ -50,6 +51,7 @@ _READS_BEFORE_DEADLINE_MAX = 1_000
 _REPORT_NS = 1_000_000_000
 _SLOW_PATIENCE_NS = 10_000_000_000
 _GC_ALLOCATIONS = 100_000
+_PIECE_BYTES_MAX = 1 << 20
 
 
 def main(*, client_fd: int, log_fd: int, boot_fd: int, lock_fd: int) -> NoReturn:
@@ -112,6 +114,7 @@ class Head:
             monotonic_ns(),
             is_complete=loaded.is_complete,
         )
+        self._recording = HeadRecording(boot, self._core, life=self._life, wakeups=wakeups)
         self._known = NodeID(0)
         """Numbers from here on were not given out before this head's time."""
         self._handle([])
@@ -162,6 +165,7 @@ class Head:
         self._note("info", f"the head ends: {daemon.stop_asked}")
         self._hub.close()
         self._store.close()
+        self._recording.close(daemon.stop_asked)
         if self._view is not None:
             self._view.close()
         if self._page is not None:
@@ -177,7 +181,14 @@ class Head:
 
     def _handle(self, stimuli: list[GlobalStimulus]) -> None:
         frames: dict[Link, list[tuple[HeadMessage, tuple[bytes, ...]]]] = {}
-        for effect in self._core.handle(*stimuli, now_ns=monotonic_ns()):
+        now_ns = monotonic_ns()
+        try:
+            effects = self._core.handle(*stimuli, now_ns=now_ns)
+        except Exception as error:
+            self._recording.step_raised(now_ns, stimuli, f"{type(error).__name__}: {error}")
+            raise
+        self._recording.step(now_ns, stimuli, effects)
+        for effect in effects:
             if type(effect) is Persist:
                 self._store.commit(effect.events)
                 if self._store.is_long:
@@ -303,6 +314,8 @@ class Head:
                 self._ask_status(lambda: answer(self._report(), ""))
             case "list", [str() as kind, int() as limit]:
                 self._ask_rows(kind, limit, answer)
+            case "trace", [-1, int() as offset, int() as size_bytes]:
+                answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
             case (("trace" | "logs"), [int() as node, *rest]):
                 link = self._links.get(NodeID(node))
                 if link is None:
