@@ -59,11 +59,13 @@ def on_driver_connected(s: Step, m: DriverConnected) -> None:
 def join(s: Step) -> None:
     """Ask the head to become a member."""
     totals = resources.totals_of(s.t.pool)
-    name, is_reporting = s.t.config.node_name, s.t.reporting
     config = s.t.config
     s.to_head(
-        NodeJoined(s.next_link_seq(), name, totals, is_reporting, config.address, config.labels)
-    )
+        NodeJoined(
+            s.next_link_seq(), config.node_name, totals, s.t.reporting, config.address,
+            config.labels, config.life,
+        )
+    )  # fmt: skip
 
 
 def request_job(s: Step, client: Client) -> None:

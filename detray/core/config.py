@@ -94,6 +94,8 @@ class LocalConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where other nodes reach this one."""
     labels: tuple[tuple[str, str], ...] = ()
     """Sorted by key."""
+    life: str = ""
+    """Names the process that this core lives in, and no other ever; "" if heads do not restart."""
     policy: Policy = Policy()
 
 

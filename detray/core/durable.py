@@ -46,6 +46,7 @@ class Admitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=401):
     totals: tuple[tuple[str, int], ...]
     address: str = ""
     labels: Labels = ()
+    life: str = ""
 
 
 class Buried(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=402):
@@ -83,6 +84,8 @@ class MemberRecord(msgspec.Struct, frozen=True):
     totals: tuple[tuple[str, int], ...]
     address: str = ""
     labels: Labels = ()
+    life: str = ""
+    """Of its process: one that asks again, since it did not hear the answer, is still this one."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -118,7 +121,12 @@ def apply(tables: DurableTables, event: DurableEvent) -> None:
             tables.next_node = NodeID(max(tables.next_node, node + 1))
             tables.lives[event.name] = event.incarnation
             tables.members[node] = MemberRecord(
-                event.incarnation, event.name, event.totals, event.address, event.labels
+                event.incarnation,
+                event.name,
+                event.totals,
+                event.address,
+                event.labels,
+                event.life,
             )
         case Buried(node=node):
             tables.members.pop(node, None)

@@ -19,7 +19,8 @@ class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200
     """Node to head: a node with these totals (1/10,000 units, sorted by name) wants to join.
 
     With `is_reporting` it will report its load now and then: its silence means its death.
-    `address` is where other nodes reach it; cores only pass it on.
+    `address` is where other nodes reach it; cores only pass it on. `life` names its process: a head
+    that restarted may have admitted it already.
     """
 
     link_seq: int
@@ -28,6 +29,7 @@ class NodeJoined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=200
     is_reporting: bool = False
     address: str = ""
     labels: Labels = ()
+    life: str = ""
 
 
 class NodeAdmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=201):

@@ -44,10 +44,12 @@ class Members:
 
     def on_node_joined(self, m: NodeJoined) -> None:
         t = self.s.t
+        if m.life and self._readmit(m):
+            return
         self._bury_predecessor(m)
         number = t.durable.next_node
         life = t.durable.lives.get(m.name, 0) + 1
-        self.s.record(Admitted(number, life, m.name, m.totals, m.address, m.labels))
+        self.s.record(Admitted(number, life, m.name, m.totals, m.address, m.labels, m.life))
         totals = dict(m.totals)
         node = Node(
             number, life, m.name, totals, received=m.link_seq,
@@ -56,17 +58,39 @@ class Members:
         )  # fmt: skip
         if m.is_reporting and not t.check_ns:
             t.check_ns = t.now_ns + t.config.policy.death_ns
-        for other in t.nodes.values():
-            self._announce(node, other)
         t.nodes[node.id] = node
         t.roomy[node.id] = None
-        self.s.send(node, NodeAdmitted, node.id, node.incarnation, t.durable.epoch)
-        for job in t.jobs.values():
-            self.s.send(node, JobOpened, job.number, job.node, job.namespace)
+        self._tell_all(node)
         for other in t.nodes.values():
             if other is not node:
                 self._announce(other, node)
         self.placer.look_again(node)
+
+    def _tell_all(self, node: Node) -> None:
+        """What a node that knows nothing must know, itself included."""
+        t = self.s.t
+        for other in t.nodes.values():
+            if other is not node:
+                self._announce(node, other)
+        self.s.send(node, NodeAdmitted, node.id, node.incarnation, t.durable.epoch)
+        for job in t.jobs.values():
+            self.s.send(node, JobOpened, job.number, job.node, job.namespace)
+
+    def _readmit(self, m: NodeJoined) -> bool:
+        """True if this process was admitted by an earlier head and never heard it: tell it again.
+
+        Others may have heard it and have sent it something, which counts if its number stays.
+        """
+        t = self.s.t
+        for number, member in t.durable.members.items():
+            if member.life == m.life:
+                node = t.nodes[number]
+                if node.is_expected:
+                    self._take_back(node, m.link_seq, dict(member.totals))
+                    self._tell_all(node)
+                    self._tell_it_is_back(node)
+                return True
+        return False
 
     def _bury_predecessor(self, m: NodeJoined) -> None:
         """Who joins where an expected node listened is what became of it: that one cannot return.
@@ -203,20 +227,29 @@ class Members:
             # Buried meanwhile; said twice; or it has seen a later head, and we are the old one.
             t.counts["returns refused"] = t.counts.get("returns refused", 0) + 1
             return
-        node.is_expected = False
-        node.received, node.heard_ns = m.link_seq, t.now_ns
-        node.free = dict(zip(node.names, m.free, strict=False))
+        self._take_back(node, m.link_seq, dict(zip(node.names, m.free, strict=False)))
         node.backlog, node.confirmed = m.backlog, m.received
         self._tell_members(node, m)
         self._even_out_jobs(node, m)
-        self.s.send(node, NodeReadmitted, t.durable.epoch, t.durable.next_node - 1, t.jobs_before)
+        self._tell_it_is_back(node)
+
+    def _take_back(self, node: Node, link_seq: int, free: dict[str, int]) -> None:
+        """An expected node is here; accusations of it and by it count from now."""
+        t = self.s.t
+        node.is_expected = False
+        node.received, node.heard_ns, node.free = link_seq, t.now_ns, free
         for pair in t.unreachable:
             if str(node.id) in pair.split():
                 t.unreachable[pair] = t.now_ns
-        due_ns = t.now_ns + min(t.config.policy.death_ns, t.config.policy.unreachable_grace_ns)
+        policy = t.config.policy
+        due_ns = t.now_ns + min(policy.death_ns, policy.unreachable_grace_ns)
         t.check_ns = min(t.check_ns or due_ns, due_ns)
         self.placer.note_room(node)
         self.s.changed = True
+
+    def _tell_it_is_back(self, node: Node) -> None:
+        t = self.s.t
+        self.s.send(node, NodeReadmitted, t.durable.epoch, t.durable.next_node - 1, t.jobs_before)
 
     def _tell_members(self, node: Node, m: NodeReturned) -> None:
         """Verdicts and announcements that it missed."""

@@ -135,6 +135,10 @@ def on_node_readmitted(s: Step, m: NodeReadmitted) -> None:
     t = s.t
     t.highest_node = max(t.highest_node, m.highest_node)
     t.jobs_before = max(t.jobs_before, m.jobs_before)
+    for peer in list(t.peers.values()):
+        if not peer.name and peer.id <= m.highest_node:
+            # It spoke before anybody had announced it, and is dead.
+            on_node_buried(s, NodeBuried(0, peer.id, "it died while the head was away"))
 
 
 def take_early(s: Step) -> list[PeerMessage]:

@@ -18,6 +18,7 @@ import msgspec
 
 from detray.core import effects as ef
 from detray.core.config import GlobalConfig, LocalConfig, Policy
+from detray.core.head_invariants import check_head
 from detray.core.invariants import check
 from detray.core.session import SessionPolicy
 from detray.ids import ClientID, NodeID, ObjectID
@@ -29,6 +30,7 @@ from detray_sim.disk import Disk
 from detray_sim.driver import SimDriver
 from detray_sim.flows import Flows
 from detray_sim.head import HEAD_MACHINE, SimHead
+from detray_sim.head_store import SimHeadStore
 from detray_sim.network import SimpleNetwork, uniform
 from detray_sim.network.model import Network
 from detray_sim.node import OOM_REASON, SimNode
@@ -58,6 +60,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True):
     sessions: bool = False
     """Links may lose, double and reorder packets; sessions put up with it."""
     session: SessionPolicy = SessionPolicy()
+    head_store: bool = False
+    """The head keeps a log, so that it can die and come back."""
     message_bytes: int = 512
     """What a packet counts for on the network."""
 
@@ -125,7 +129,7 @@ class SimCluster:
         global_config = GlobalConfig(
             placement=config.placement, seed=config.seed, policy=config.policy
         )
-        self.head = SimHead(self, global_config)
+        self.head = SimHead(self, global_config, SimHeadStore() if config.head_store else None)
         self.nodes: list[SimNode] = [self._new_node(machine) for machine in range(machines)]
 
     # -------------------------------------------------------------- making it
@@ -145,6 +149,7 @@ class SimCluster:
             stop_with_last_driver=self.config.stop_with_last_driver,
             prestart_workers=self.config.prestart_workers,
             labels=shape.labels,
+            life=f"{machine}.{len(self.cores)}" if self.config.head_store else "",
             policy=self.config.policy,
         )
         return SimNode(self, machine, config)
@@ -225,8 +230,11 @@ class SimCluster:
         if self._record:
             step = RecordedSimStep(server.number, now_ns, tuple(stimuli), tuple(effects))
             self.recorded.append(step)
-        if self._check and server is not self.head:
-            check(server.core.tables)
+        if self._check:
+            if server.machine == HEAD_MACHINE:
+                check_head(server.core.tables)
+            else:
+                check(server.core.tables)
 
     def note(self, text: str) -> None:
         """Something worth reading after the run."""
@@ -347,6 +355,33 @@ class SimCluster:
     def _rejoin(self, node: SimNode) -> None:
         if self.nodes[node.machine] is node:
             self.nodes[node.machine] = self._new_node(node.machine)
+
+    def crash_head(self, when: int = 0) -> None:
+        """The head's process dies: now, or (SAVED, UNSAVED) in its next step with a commit."""
+        head = self.head
+        assert head.store is not None, "a head that may die needs a store: head_store=True"
+        if not head.is_alive:
+            return
+        if when:
+            head.dies = when
+        else:
+            self._fault("crash_head")
+            head.end()
+
+    def restart_head(self) -> None:
+        """A head begins from what the store has, unless one lives that is not about to die."""
+        head = self.head
+        if head.is_alive and not head.dies:
+            return
+        self.crash_head()
+        self.replace_head()
+
+    def replace_head(self) -> None:
+        """A head begins, whether the one before it is dead, or does not know that it is over."""
+        self._fault("replace_head")
+        before = self.head
+        assert before.store is not None, "a head that may be replaced needs a store"
+        self.head = SimHead(self, before.config, before.store)
 
     def pause(self, machine: int, duration_ns: int = 0) -> None:
         """The service of a machine (HEAD_MACHINE: the head) stands still, for a while or until

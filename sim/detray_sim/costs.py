@@ -56,6 +56,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     """A link that is silent for so long, though there is something to say, is reported."""
     rejoin_ns: int = 1 * SECOND
     """From leaving the cluster to coming back, empty."""
+    redial_ns: int = 100 * MS
+    """From one try of a node to reach the head again to the next; the wait grows to ten times."""
     boot_ns: int = 0
     """From the start of a machine to its service."""
 

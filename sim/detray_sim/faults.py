@@ -60,6 +60,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """Durations are drawn from 200 us to this, by their order of magnitude."""
     needs_nodes: int = 1
     """In smaller clusters it makes no sense."""
+    needs_store: bool = False
+    """Only where the head keeps a log."""
     needs_sessions: bool = False
     """Only where links put up with it."""
     loses_data: bool = False
@@ -91,7 +93,12 @@ def strike(cluster: SimCluster, fault: Fault, log: FaultLog) -> None:
     log.note(fault, cluster.clock.now_ns)
     kind.strike(hit)
     if kind.undo is not None:
-        hit.later(fault.for_ns, kind.undo, hit)
+        hit.later(fault.for_ns, _undo, kind.undo, hit, log)
+
+
+def _undo(undo: Act, hit: Strike, log: FaultLog) -> None:
+    if not log.is_over:
+        undo(hit)
 
 
 # ---------------------------------------------------------------------------------- processes
@@ -149,6 +156,20 @@ def _pause(s: Strike) -> None:
 
 def _pause_head(s: Strike) -> None:
     s.cluster.pause(HEAD, s.fault.for_ns)
+
+
+def _crash_head(s: Strike) -> None:
+    """At once, or in the next step that is persisted: after the commit, or before it."""
+    s.cluster.crash_head(s.fault.amount)
+
+
+def _restart_head(s: Strike) -> None:
+    s.cluster.restart_head()
+
+
+def _replace_head(s: Strike) -> None:
+    """Somebody starts a second head while the first one lives."""
+    s.cluster.replace_head()
 
 
 def _roll(s: Strike) -> None:
@@ -311,11 +332,13 @@ def _kind(
         longest_ns=longest_ns,
         needs_nodes=needs_nodes,
         needs_sessions=name in _LOSSY,
+        needs_store=name in _MORTAL,
         loses_data=Failure.OBJECT_LOST in excuses,
     )
 
 
 _LOSSY = ("link_loses", "link_doubles", "link_reorders", "head_link_lossy")
+_MORTAL = ("head_restarts", "head_replaced")
 _LONG = 8 * SECOND
 
 KINDS: dict[str, Kind] = {
@@ -334,6 +357,8 @@ KINDS: dict[str, Kind] = {
         _kind("node_reboots", _restart, None, _DEAD, needs_nodes=2),
         _kind("node_pauses", _pause, None, _DEAD, longest_ns=_LONG, needs_nodes=2),
         _kind("head_pauses", _pause_head, None, _DEAD, longest_ns=_LONG),
+        _kind("head_restarts", _crash_head, _restart_head, (), (0, 2), longest_ns=_LONG),
+        _kind("head_replaced", _replace_head),
         _kind("nodes_roll", _roll, None, _DEAD, (0, 7), longest_ns=SECOND, needs_nodes=2),
         _kind("node_slow", _slow, _fast_again, (), (20, 800), longest_ns=SECOND),
         _kind("clock_jumps", _jump_clock, None, _DEAD, (-20, 6000)),
@@ -418,6 +443,8 @@ class FaultLog:
     def __init__(self) -> None:
         self.struck: Counter[str] = Counter()
         self.times: list[tuple[int, str]] = []
+        self.is_over = False
+        """What was broken is well, or broken for good: nothing is undone any more."""
 
     def note(self, fault: Fault, now_ns: int) -> None:
         """A fault struck."""

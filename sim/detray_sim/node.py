@@ -25,6 +25,7 @@ from detray_sim.behaviour import Got
 from detray_sim.disk import Disk
 from detray_sim.draws import draw
 from detray_sim.driver import SimDriver
+from detray_sim.head import HEAD_MACHINE, SimHead
 from detray_sim.process import SimProcess
 from detray_sim.server import CoreServer
 from detray_sim.transport import Sent
@@ -59,6 +60,11 @@ class SimNode(CoreServer):
         self._drivers = 0
         self._buried: set[NodeID] = set()
         self._draws = 0
+        self.head: SimHead = cluster.head
+        """Whom it tells what it has to tell a head; dead, perhaps."""
+        self._next_head: SimHead | None = None
+        """Who greeted since, and is listened to from then on."""
+        self._epoch = cluster.head.epoch
         if st.NodeStarted in local._HANDLERS:
             self.clock.after(cluster.costs.boot_ns, self.tell, st.NodeStarted())
 
@@ -124,7 +130,15 @@ class SimNode(CoreServer):
             raise Corruption(f"{len(values) - at} values came with no message: {values[at:]!r}")
 
     def begin_step(self) -> None:
-        """What was brought belongs to what is handled now; what is there already stays."""
+        """What was brought belongs to what is handled now; what is there already stays.
+
+        What follows from the step that hears of another head goes to that one.
+        """
+        if self._next_head is not None:
+            wire = self.wires.pop(self.head, None)
+            if wire is not None:
+                wire.close()
+            self.head, self._next_head = self._next_head, None
         if self._brought:
             for key, value in self._brought:
                 self.payloads.setdefault(key, value)
@@ -203,7 +217,7 @@ class SimNode(CoreServer):
             if kind is ef.SendToPeer:
                 self._post(packets, self.cluster.members[order.node], order.message)
             elif kind is ef.SendToHead:
-                self._post(packets, self.cluster.head, order.message)
+                self._post(packets, self.head, order.message)
             else:
                 _PERFORM[kind](self, order)
         for remote, packet in packets.items():
@@ -361,19 +375,29 @@ class SimNode(CoreServer):
             self._keep((message,), values)
         if type(message) is NodeBuried:
             self._buried.add(message.node)
-            wire = self.wires.get(self.cluster.members[message.node])
-            if wire is not None:
-                wire.close()
+            node = self.cluster.members.get(message.node)
+            if node in self.wires and node.node_id == message.node:
+                self.wires[node].close()
         self.inbox.append(message)
 
+    def hailed(self, source: CoreServer, epoch: int) -> None:
+        """A head greets: a later one than all before is the head from now on."""
+        if epoch > self._epoch:
+            self._epoch = epoch
+            self._next_head = source  # type: ignore[assignment]  # only heads hail
+            self.tell(st.HeadRestarted(epoch))
+
     def refuses(self, source: CoreServer) -> bool:
-        """True for a node that the head has buried."""
+        """True for a node that the head has buried, and for all heads but the last that greeted."""
+        if source.machine == HEAD_MACHINE:
+            return source is not (self._next_head or self.head)
         return bool(self._buried) and source.node_id in self._buried
 
     def refused(self, source: CoreServer, goodbye: Goodbye) -> None:
         """The head's goodbye is final; another node only stops talking to us."""
-        if source is self.cluster.head and goodbye.is_receiver_buried:
-            self.tell(st.Fenced("the head does not know this incarnation any more"))
+        if source.machine == HEAD_MACHINE:
+            if source is (self._next_head or self.head) and goodbye.is_receiver_buried:
+                self.tell(st.Fenced("the head does not know this incarnation any more"))
         elif source in self.wires:
             self.wires[source].close()
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from detray.core.head_invariants import check_head
+from detray.core.head_tables import GlobalTables
 from detray.core.invariants import InvariantBroken, check
 from detray.core.states import Stored
 from detray.core.status import TOPICS, describe
@@ -48,6 +50,15 @@ def check_core(tables: Tables) -> None:
     except InvariantBroken as broken:
         name, seen = broken.args
         raise Violation(f"invariant {name}", f"{type(seen).__name__}: {seen!r}"[:2000]) from None
+
+
+def check_head_core(tables: GlobalTables) -> None:
+    """The invariants of a global scheduler."""
+    try:
+        check_head(tables)
+    except InvariantBroken as broken:
+        name, seen = broken.args
+        raise Violation(f"invariant {name}", f"{seen!r}"[:2000]) from None
 
 
 # ---------------------------------------------------------------------------------- nodes

@@ -18,7 +18,7 @@ from detray.core.effects import Effect
 from detray.core.session import Goodbye
 from detray.ids import NodeID
 from detray_sim.clock import NEVER, ClockView, Timer
-from detray_sim.transport import Packet, Wire
+from detray_sim.transport import Hail, Packet, Wire
 
 if TYPE_CHECKING:
     from detray_sim.cluster import SimCluster
@@ -234,6 +234,8 @@ class CoreServer:
             return
         if self.is_paused:
             self._held.append((source, packet))
+        elif type(packet) is Hail:
+            self.hailed(source, packet.epoch)
         elif type(packet) is Goodbye:
             self.refused(source, packet)
         elif self.refuses(source):
@@ -244,6 +246,9 @@ class CoreServer:
     def refuses(self, source: CoreServer) -> bool:
         """True if the other end is buried, so that nothing it says counts."""
         return False
+
+    def hailed(self, source: CoreServer, epoch: int) -> None:
+        """A head greets."""
 
     def refused(self, source: CoreServer, goodbye: Goodbye) -> None:
         """The other end said goodbye."""

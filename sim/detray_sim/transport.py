@@ -11,7 +11,7 @@ transport may do to them what it likes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detray.core.session import NEVER, Frame, Goodbye, LinkSession
 from detray.core.stimuli import PeerHeard, PeerSilent
@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
 Sent = tuple[Any, tuple[Any, ...]]
 """A message to another core and the values of its payload. (Any: of all kinds.)"""
-Packet = list[Sent] | Frame[Sent] | Goodbye
+
+
+class Hail(NamedTuple):
+    """A head is at the end of a node's link: the greeting that every connection begins with."""
+
+    epoch: int
+
+
+Packet = list[Sent] | Frame[Sent] | Goodbye | Hail
 
 
 class Wire:

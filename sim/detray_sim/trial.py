@@ -32,6 +32,7 @@ from detray_sim.oracles import (
     Expectation,
     Violation,
     check_core,
+    check_head_core,
     check_nothing_left,
     leftovers,
     pinned_by_jobs,
@@ -90,6 +91,7 @@ class Watched(SimCluster):
             seed=world.seed & 0xFFFFFFFF,
             sessions=world.sessions,
             session=world.session,
+            head_store=True,
         )
         self.watch = watch
         super().__init__(config, record=watch.keeps)
@@ -190,7 +192,9 @@ class Watch:
             self._steps += 1
             self.seen.update(map(type, stimuli))
             self.seen.update(map(type, effects))
-            if server.machine != HEAD and self._steps % self._every == 0:
+            if server.machine == HEAD:
+                check_head_core(server.core.tables)
+            elif self._steps % self._every == 0:
                 check_core(server.core.tables)
             if self._steps % self._looks_every == 0:
                 self.look(cluster)
@@ -293,6 +297,7 @@ class Trial:
     def heal(self) -> None:
         """Make a core of the cluster well, for good; cut the rest off, for good."""
         cluster, tape = self.cluster, self.tape
+        self.log.is_over = True
         machines = range(len(cluster.nodes))
         home = self.driver.host.machine
         core = [home]
@@ -303,6 +308,7 @@ class Trial:
         self.core = tuple(sorted(core))
         cluster.heal_all()
         cluster.resume(HEAD)
+        cluster.restart_head()
         for machine in machines:
             if machine in core:
                 self._heal_machine(machine)

@@ -16,7 +16,8 @@ and its beginning::
 
 Of two heads on one store one lives. A store that only one process can have open refuses `open`.
 One that others can reach compares and sets: the first `commit` after `load` has an `EpochRaised`,
-which it takes only if the epoch is still what `load` found; later ones only while it is still that.
+which it takes only if the log still ends where `load` found it (the old head may have committed
+since, and the new one would not know); later ones it takes only while nobody raised the epoch.
 """
 
 from __future__ import annotations
