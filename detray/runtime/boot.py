@@ -80,19 +80,19 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     """None for a private session, which has its head in itself and ends with its driver."""
 
 
-class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+class DidStart(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
     """A cluster process is up; what it wrote into `cluster.json`."""
 
     info: dict[str, str | int]
 
 
-class NotReady(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+class DidNotStart(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     """It could not start, or not join, and ends."""
 
     reason: str
 
 
-Readiness = Ready | NotReady
+Readiness = DidStart | DidNotStart
 """The one frame that a cluster process sends to whoever started it, on the client socket."""
 
 

@@ -1,8 +1,8 @@
 """A process of a cluster that outlives who started it: readiness, signals, what it leaves to find.
 
-The starter hears one frame: `Ready`, or `NotReady` with the reason. Others find the process by
-`cluster.json` in its session directory. SIGTERM asks for an orderly end; so does, if the boot order
-says so, the end of the starter (its end of the lifeline closes, however it died).
+The starter hears one frame: `DidStart`, or `DidNotStart` with the reason. Others find the process
+by `cluster.json` in its session directory. SIGTERM asks for an orderly end; so does, if the boot
+order says so, the end of the starter (its end of the lifeline closes, however it died).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from detray import __version__
-from detray.runtime.boot import ClusterBoot, NotReady, Ready
+from detray.runtime.boot import ClusterBoot, DidNotStart, DidStart
 from detray.runtime.frames import frame
 from detray.runtime.session import INFO_NAME, TOKEN_NAME
 from detray.runtime.wakeups import Wakeups
@@ -71,13 +71,13 @@ class Daemon:
             files = msgspec.structs.asdict(self._boot.tls)
             facts |= {f"tls_{name}": os.path.abspath(path) for name, path in files.items()}
         _write(os.path.join(self._session_dir, INFO_NAME), msgspec.json.encode(facts))
-        self._tell(Ready(facts))
+        self._tell(DidStart(facts))
 
     def tell_not_ready(self, reason: str) -> None:
         """It never will be. Nothing if it was."""
-        self._tell(NotReady(reason))
+        self._tell(DidNotStart(reason))
 
-    def _tell(self, message: Ready | NotReady) -> None:
+    def _tell(self, message: DidStart | DidNotStart) -> None:
         starter, self._starter = self._starter, None
         if starter is None:
             return

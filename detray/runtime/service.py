@@ -28,6 +28,7 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
 from detray.core.stimuli import NodeStopping
 from detray.ids import ClientID
+from detray.runtime.answers import NodeAnswers
 from detray.runtime.boot import BootConfig, ClusterBoot
 from detray.runtime.children import rename_process
 from detray.runtime.connections import Inbox
@@ -46,7 +47,6 @@ from detray.runtime.zygote_link import ZygoteLink
 
 if TYPE_CHECKING:
     # Loaded only by the nodes of clusters.
-    from detray.runtime.changes import Changes, RowBatch
     from detray.runtime.daemon import Daemon
     from detray.runtime.member import Member
 
@@ -58,8 +58,6 @@ _EXIT_NS = 200_000_000
 _KILL_ROUNDS = 10
 _LAST_LINES_S = 2.0
 _GC_ALLOCATIONS = 100_000
-_ROWS_MAX = 10_000
-_PIECE_BYTES_MAX = 1 << 20
 
 _encode = msgspec.msgpack.Encoder().encode
 Order = TypeVar("Order", bound=msgspec.Struct)
@@ -121,19 +119,15 @@ class Service:
         self._given = boot
         self._stop_reason: str | None = None
         self._is_stopping = False
-        self._changes: Changes | None = None
         self._inbox = inbox = Inbox()
         self._wakeups = wakeups = Wakeups()
         payloads: dict[bytes, bytes] = {}
         self._daemon: Daemon | None = None
         self._member: Member | None = None
         if boot.cluster is not None:
-            from detray.runtime.daemon import Daemon
-
-            self._daemon = Daemon(
-                boot.cluster, boot.session_dir, starter=client, lifeline=log, wakeups=wakeups
+            self._daemon, self._member = self._make_member(
+                boot, boot.cluster, payloads, client, log
             )
-            self._member = self._make_member(boot.cluster, payloads)
             local = msgspec.structs.replace(boot.local, address=str(self._member.address))
             boot = msgspec.structs.replace(boot, local=local)
         self._boot = boot
@@ -168,11 +162,18 @@ class Service:
         self._recording = Recording(
             boot,
             self._cores,
+            life=self._member.life if self._member else "",
             wakeups=wakeups,
             log=self._log,
             in_background=self._segments.run,
         )
+        self._answers = NodeAnswers(self._local, self._recording, self._files, self._facts)
         self._performer = self._make_performer(payloads)
+        self._begin(client, log)
+
+    def _begin(self, client: socket.socket, log: socket.socket) -> None:
+        """Join the cluster, or take in the driver that started us."""
+        boot = self._boot
         if self._member is not None:
             self._join(self._member)
         else:
@@ -303,58 +304,50 @@ class Service:
         if self._member is not None:
             self._member.ask_head(topic, arguments, answer)
         else:
-            self._answer(topic, arguments, answer)
-
-    def _answer(self, topic: str, arguments: list[Any], answer: Answer) -> None:
-        """What this node alone knows. (Any: plain data, from whoever asks.)"""
-        core = self._local
-        match topic, arguments:
-            case "status", []:
-                answer(self._member.facts() if self._member else core.describe("summary"), "")
-            case "rows", [str() as kind, int() as limit]:
-                answer(core.describe(kind, min(limit, _ROWS_MAX)), "")
-            case "changes", [int() as seen]:
-                answer(self._tell_changes(seen), "")
-            case "logs", []:
-                answer(self._files.names(), "")
-            case "logs", [str() as name, int() as offset, int() as size_bytes]:
-                try:
-                    piece = self._files.read(name, offset, min(size_bytes, _PIECE_BYTES_MAX))
-                except OSError as problem:
-                    answer(None, str(problem))
-                else:
-                    answer(piece, "")
-            case "trace", [int() as offset, int() as size_bytes]:
-                answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
-            case _:
-                answer(None, f"a node cannot answer {topic!r:.40} with these arguments")
-
-    def _tell_changes(self, seen: int) -> RowBatch:
-        """What is new for the view on a Redis server (PROTOCOL N19)."""
-        if self._changes is None:
-            from detray.runtime.changes import Changes
-
-            self._changes = Changes()
-        return self._changes.since(seen, self._local.tables, monotonic_ns())
+            self._answers.answer(topic, arguments, answer)
 
     # -------------------------------------------------------------- clusters
 
     def _join(self, member: Member) -> None:
         member.on_lines = self._log.lines_from
-        member.on_question = self._answer
+        member.on_question = self._answers.answer
         member.begin(self._local, self._segments)
 
-    def _make_member(self, cluster: ClusterBoot, payloads: dict[bytes, bytes]) -> Member:
+    def _make_member(
+        self,
+        boot: BootConfig,
+        cluster: ClusterBoot,
+        payloads: dict[bytes, bytes],
+        starter: socket.socket,
+        lifeline: socket.socket,
+    ) -> tuple[Daemon, Member]:
+        """What a node of a cluster has besides. Raises OSError if its address is taken."""
+        from detray.runtime.daemon import Daemon
         from detray.runtime.member import Member
 
-        return Member(
+        daemon = Daemon(
             cluster,
-            name=self._given.local.node_name,
+            boot.session_dir,
+            starter=starter,
+            lifeline=lifeline,
+            wakeups=self._wakeups,
+        )
+        member = Member(
+            cluster,
+            name=boot.local.node_name,
             inbox=self._inbox,
             payloads=payloads,
             wakeups=self._wakeups,
             note=self._note,
         )
+        return daemon, member
+
+    def _facts(self) -> dict[str, Any]:
+        if self._member is not None:
+            return self._member.facts()
+        summary = self._local.describe("summary")
+        assert isinstance(summary, dict)
+        return summary
 
     def _look_after_membership(self, daemon: Daemon, member: Member) -> None:
         """Be found once we are a member; end when we are none any more, or are told to."""

@@ -33,7 +33,12 @@ def test_it_holds_every_module(wheel: zipfile.ZipFile) -> None:
     want = {
         path.relative_to(package.parent).as_posix()
         for package in PACKAGES
-        for path in [*modules(package), *package.rglob("*.pyi"), package / "py.typed"]
+        for path in [
+            *modules(package),
+            *package.rglob("*.pyi"),
+            *package.rglob("*.html"),
+            package / "py.typed",
+        ]
     }
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == want
 
