@@ -72,14 +72,14 @@ class ClusterNode:
     def kill_service(self) -> None:
         """kill -9 of the service; its zygote then ends the workers and cleans up."""
         self._launched.kill()
-        self._launched.wait(_STOP_S)
+        self._launched.wait_over(_STOP_S)
 
     kill_raylet = kill_service
 
     def kill_machine(self) -> None:
         """kill -9 of everything at once, as if the machine lost power."""
         self._launched.kill(whole=True)
-        self._launched.wait(_STOP_S)
+        self._launched.wait_over(_STOP_S)
 
     def freeze(self) -> None:
         """Stop every process of the node where it stands, as if the machine froze."""
@@ -214,7 +214,9 @@ class Cluster:
                     raise
 
     def remove_node(self, node: ClusterNode, allow_graceful: bool = True) -> None:
-        """End a node: in order, so that what it alone has goes elsewhere, or by kill -9.
+        """End a node: in order, so that the others know at once, or by kill -9.
+
+        What only it had is lost either way, and made again where somebody wants it.
 
         Raises ValueError if it is none of this cluster's.
         """
@@ -342,7 +344,7 @@ def _end_all(processes: list[Launched]) -> None:
     for process in processes:
         if process.wait(max(0.1, deadline - time.monotonic())) is None:
             process.kill(whole=True)
-            process.wait(_STOP_S)
+        process.wait_over(_STOP_S)
         process.close()
 
 

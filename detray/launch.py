@@ -28,8 +28,8 @@ from detray.errors import EngineError
 from detray.runtime.boot import (
     BootConfig,
     ClusterBoot,
+    DidNotStart,
     HeadBoot,
-    NotReady,
     Readiness,
     TlsFiles,
     tell_head,
@@ -38,7 +38,7 @@ from detray.runtime.boot import (
 from detray.runtime.frames import FrameError, FrameReader
 from detray.runtime.net.address import parse_address
 from detray.runtime.net.security import find_token, make_token, read_token
-from detray.runtime.session import home
+from detray.runtime.session import home, sweep
 from detray.runtime.spawn import SpawnedService, begin_service
 from detray.settings import Settings
 
@@ -114,6 +114,21 @@ class Launched:
         """Wait for its end; its exit status, None if it still lives."""
         return self._process.wait(timeout_s)
 
+    def wait_over(self, timeout_s: float) -> bool:
+        """Wait until all its processes are gone, and its session directory; False if they are not.
+
+        Who was killed as a whole cleans up nothing: we do.
+        """
+        deadline = time.monotonic() + timeout_s
+        if self.wait(timeout_s) is None:
+            return False
+        while os.path.exists(self.session_dir):
+            if time.monotonic() >= deadline:
+                return False
+            sweep(os.path.dirname(self.session_dir))
+            time.sleep(_PAUSE_S)
+        return True
+
     def signal(self, number: int, *, whole: bool = False) -> None:
         """Send it a signal; with `whole` to its zygote and workers as well, as if the machine had
         stopped, or lost power."""
@@ -168,7 +183,7 @@ class Launched:
             except (OSError, FrameError) as problem:
                 raise LaunchError(self._story(f"said nothing sensible: {problem}")) from None
         answer = _readiness(bytes(parts[0]))
-        if isinstance(answer, NotReady):
+        if isinstance(answer, DidNotStart):
             raise LaunchError(f"the {self.kind} could not start: {answer.reason}")
         return answer.info
 

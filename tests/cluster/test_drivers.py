@@ -166,7 +166,8 @@ def test_a_node_of_another_version_is_not_joined(
 def test_the_node_that_serves_a_driver_is_named_when_it_dies() -> None:
     """In every call, as what Ray calls it; the driver can join again where a node is left."""
     startup.shutdown()
-    with Cluster(initialize_head=True, connect=True) as small:
+    patience = {"_system_config": {"death_ns": 1_000_000_000}}
+    with Cluster(initialize_head=True, connect=True, head_node_args=patience) as small:
         second = small.add_node(resources={"second": 1})
         first = small.head_node
         ref = detray.put(1)
