@@ -157,7 +157,11 @@ def live_sessions() -> list[LiveSession]:
         # Shared, so that two who look at the same time do not take each other for the owner.
         lock_fd = _take_lock(directory, fcntl.LOCK_SH)
         if lock_fd is None:
-            found.append((os.stat(directory).st_mtime_ns, directory, int(name.split("-")[0])))
+            try:
+                born_ns = os.stat(directory).st_mtime_ns
+            except FileNotFoundError:
+                continue  # Its owner has just removed it.
+            found.append((born_ns, directory, int(name.split("-")[0])))
         else:
             os.close(lock_fd)
     found.sort(reverse=True)
