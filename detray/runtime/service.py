@@ -128,7 +128,9 @@ class Service:
             self._daemon, self._member = self._make_member(
                 boot, boot.cluster, payloads, client, log
             )
-            local = msgspec.structs.replace(boot.local, address=str(self._member.address))
+            local = msgspec.structs.replace(
+                boot.local, address=str(self._member.address), life=self._member.life
+            )
             boot = msgspec.structs.replace(boot, local=local)
         self._boot = boot
         arena_fd = make_arena(boot.local.arena_bytes)

@@ -16,7 +16,6 @@ import gc
 import os
 import socket
 import sys
-from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, NoReturn
@@ -100,7 +99,7 @@ class Head:
         self._wakeups = wakeups
         self._life = os.urandom(16).hex()
         self._inbox: list[GlobalStimulus] = []
-        self._joining: deque[Link] = deque()
+        self._joining: dict[Link, None] = {}
         """Whose wish to join the core has heard and not answered, oldest first."""
         self._lives: dict[str, Link] = {}
         """Links of nodes by their lives."""
@@ -115,10 +114,7 @@ class Head:
             is_complete=loaded.is_complete,
         )
         self._recording = HeadRecording(boot, self._core, life=self._life, wakeups=wakeups)
-        self._known = NodeID(0)
-        """Numbers from here on were not given out before this head's time."""
         self._handle([])
-        self._known = self._core.tables.durable.next_node
         self._hub = Hub(wakeups, self, make_security(boot.cluster), note=self._note)
         bound = self._hub.listen(boot.cluster.listen_host, boot.cluster.listen_port)
         host = boot.cluster.advertise or find_host(boot.cluster, bound.host)
@@ -202,12 +198,14 @@ class Head:
             link.send(messages)
 
     def _link_to(self, number: NodeID) -> Link | None:
-        """The link of a node. A number never heard of is the answer to the first who joins."""
+        """The link of a node. The first that it hears is its number: its process has that link."""
         link = self._links.get(number)
-        if link is None and number >= self._known and self._joining:
-            link = self._joining.popleft()
-            self._known = NodeID(number + 1)
-            self._enter(number, link)
+        if link is None:
+            member = self._core.tables.durable.members.get(number)
+            link = self._lives.get(member.life) if member is not None else None
+            if link is not None:
+                self._joining.pop(link, None)
+                self._enter(number, link)
         return link
 
     def _enter(self, number: NodeID, link: Link) -> None:
@@ -275,7 +273,7 @@ class Head:
                 if number is not None or link in self._joining:
                     link.close(Refusal(False, "you have joined already"))
                     return
-                self._joining.append(link)
+                self._joining[link] = None
             elif message.node != number:
                 link.close(Refusal(False, "you spoke in another node's name"))
                 return
