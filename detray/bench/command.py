@@ -8,27 +8,36 @@ rounds compares like with like.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import time
 from typing import Any
 
-from detray.bench.rows import BY_NAME, GROUPS, ON_REQUEST, chosen_groups
+from detray.bench.clusters import CLUSTER_ENGINES
+from detray.bench.rows import BY_NAME, CLUSTER_GROUPS, GROUPS, ON_REQUEST, chosen_groups
 from detray.bench.subjects import PEERS, is_installed
 from detray.bench.table import Samples, as_json, as_text
 from detray.bench.visit import VisitFailed, measure_start, visit
+
+_VERSIONS = """
+import importlib.metadata, json
+found = {package: [d.version for d in importlib.metadata.distributions(name=package)][:1]
+         for package in ("detray", "ray", "distributed", "joblib", "numpy", "msgspec")}
+print(json.dumps({package: "".join(version) for package, version in found.items()}))
+"""
 
 
 def main(argv: list[str]) -> int:
     """Run the command; the exit code is 0 even if a goal was missed: a speed is no error."""
     options = _parse(argv)
-    groups = chosen_groups(options.rows)
+    groups = chosen_groups(options.rows, cluster=options.cluster)
     engines = ["detray"]
     for peer in _chosen_peers(options.peers):
-        if is_installed(peer):
+        if is_installed(peer, options.peer_python):
             engines.append(peer)
         else:
             _say(f"{peer}: not installed, left out (pip install 'detray[peers]')")
@@ -61,16 +70,16 @@ def _visit_once(
     options: argparse.Namespace,
     samples: dict[str, list[float]],
 ) -> None:
+    python = sys.executable if engine == "detray" else options.peer_python
     try:
         if "start" in groups:
-            for name, value in measure_start(engine, workers=options.workers).items():
+            started = measure_start(engine, workers=options.workers, python=python)
+            for name, value in started.items():
                 samples.setdefault(name, []).append(value)
-        rest = tuple(
-            group
-            for group in groups
-            if group != "start" and (engine == "detray" or group not in ("recording", "million"))
-        )
-        for group, values in visit(engine, rest, workers=options.workers, quick=options.quick):
+        rest = tuple(group for group in groups if group != "start" and _is_for(engine, group))
+        for group, values in visit(
+            engine, rest, workers=options.workers, quick=options.quick, python=python
+        ):
             if isinstance(values, str):
                 _say(f"  {engine}, {group}: {values}")
                 continue
@@ -80,6 +89,13 @@ def _visit_once(
     except VisitFailed as failure:
         name, group, why = failure.args
         _say(f"  {name} gave up in {group}: {why}")
+
+
+def _is_for(engine: str, group: str) -> bool:
+    """True if the engine has what the group is about."""
+    if group in CLUSTER_GROUPS:
+        return engine in CLUSTER_ENGINES
+    return engine == "detray" or group not in ("recording", "million")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -94,7 +110,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--rows",
         default="",
         help=f"all, or some of {','.join(GROUPS)} "
-        f"(default: all but {','.join(sorted(ON_REQUEST))})",
+        f"(default: all but {','.join(group for group in GROUPS if group in ON_REQUEST)})",
+    )
+    parser.add_argument(
+        "--cluster",
+        action="store_true",
+        help=f"measure clusters of several nodes: {','.join(CLUSTER_GROUPS)}",
+    )
+    parser.add_argument(
+        "--peer-python",
+        default=sys.executable,
+        metavar="FILE",
+        help="interpreter that has the peers installed (default: this one)",
     )
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument("--quick", action="store_true", help="one short round: does it run at all?")
@@ -107,6 +134,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         _chosen_peers(options.peers)
     except ValueError as error:
         parser.error(str(error))
+    if shutil.which(options.peer_python) is None:
+        parser.error(f"--peer-python: {options.peer_python} cannot be run")
     return options
 
 
@@ -123,12 +152,6 @@ def _chosen_peers(names: str) -> tuple[str, ...]:
 
 
 def _about(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str, Any]:
-    versions = {}
-    for package in ("detray", "ray", "distributed", "joblib", "numpy", "msgspec"):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
         "python": platform.python_version(),
@@ -136,9 +159,16 @@ def _about(options: argparse.Namespace, groups: tuple[str, ...]) -> dict[str, An
         "cpus": os.cpu_count(),
         "workers": options.workers,
         "load_before": os.getloadavg(),
-        "versions": versions,
+        "versions": _versions(options.peer_python),
         "groups": groups,
     }
+
+
+def _versions(peer_python: str) -> dict[str, str]:
+    """Of what is measured and of what it stands on, as far as it is installed."""
+    ours = json.loads(subprocess.check_output([sys.executable, "-c", _VERSIONS]))
+    peers = json.loads(subprocess.check_output([peer_python, "-c", _VERSIONS]))
+    return {name: version for name, version in (peers | ours).items() if version}
 
 
 def _about_line(about: dict[str, Any]) -> str:

@@ -67,6 +67,16 @@ GOALS = (
     Goal("core", ">= 100,000 /s", True, 100_000),
     _at_most("pending_bytes", 1024, "<= 1 KB"),
     _at_most("growth", 1.5, "<= 1.5 x"),
+    Goal("remote_one", "<= 2 x at the driver's", False, 2, "detray", "local_one"),
+    *(
+        Goal(f"fetch_{size}", ">= 70 % of plain sockets", True, 0.7, "detray", f"plain_{size}")
+        for size in ("100mb", "1gb")
+    ),
+    Goal("broadcast", "<= half of one by one", False, 0.5, "detray", "pulls"),
+    *(
+        Goal(f"{row}_4", ">= 80 % of 1 node", True, 0.8, "detray", f"{row}_1")
+        for row in ("empty", "busy")
+    ),
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from detray.bench import measure
+from detray.bench.clusters import CLUSTER_MEASUREMENTS
 from detray.bench.subjects import Subject, Unsupported
 
 Values = dict[str, float]
@@ -185,5 +186,6 @@ MEASUREMENTS: dict[str, Measurement] = {
     "cpu": _cpu,
     "recording": _recording,
     "million": _million,
+    **CLUSTER_MEASUREMENTS,
 }
 """By group. `start` is not here: it is measured from outside (visit.py)."""

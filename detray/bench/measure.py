@@ -13,14 +13,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import ParamSpec
 
 _HOG = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100_000))\n"
 
 
-def seconds(action: Callable[[], object]) -> float:
+Arguments = ParamSpec("Arguments")
+
+
+def seconds(
+    action: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> float:
     """How long one call takes."""
     started = time.perf_counter()
-    action()
+    action(*args, **kwargs)
     return time.perf_counter() - started
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detray.bench.rows import BY_NAME
+from detray.bench.rows import BY_NAME, YARDSTICKS
 from detray.bench.table import number, ratio
 
 _ENGINES = ("detray", "ray", "dask", "pool", "executor", "loky")
@@ -45,7 +45,7 @@ def _cell(row: dict[str, Any], name: str, medians: dict[str, float]) -> str:
     if name not in medians:
         return ""
     text = f"{number(medians[name])} {row['unit']}"
-    if name != "detray" and "detray" in medians and not row["name"].startswith("memcpy"):
+    if name != "detray" and "detray" in medians and not row["name"].startswith(YARDSTICKS):
         text += f" ({ratio(BY_NAME[row['name']], medians['detray'], medians[name]):.3g}x)"
     return text
 

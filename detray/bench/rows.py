@@ -58,18 +58,45 @@ ROWS = (
     Row("million", "million", "1,000,000 tasks, submitted and got", "/s", True),
     Row("pending_bytes", "million", "memory of the service a pending task", "B", False),
     Row("growth", "million", "CPU of the service a task, at 1,000,000 / at 1,000", "x", False),
+    Row("local_one", "remote", "task at the driver's node, one at a time", "us", False),
+    Row("remote_one", "remote", "task at another node, one at a time", "us", False),
+    Row("local_batch", "remote", "batches of 1,000 at the driver's node", "/s", True),
+    Row("remote_batch", "remote", "batches of 1,000 at another node", "/s", True),
+    Row("cpu_local_one", "remote", "CPU a task, at the driver's node, one at a time", "us", False),
+    Row("cpu_remote_one", "remote", "CPU a task, at another node, one at a time", "us", False),
+    Row("cpu_local_batch", "remote", "CPU a task, at the driver's node, in batches", "us", False),
+    Row("cpu_remote_batch", "remote", "CPU a task, at another node, in batches", "us", False),
+    Row("fetch_100mb_cold", "transfer", "get 100 MB of another node, first time", "GB/s", True),
+    Row("fetch_100mb", "transfer", "get 100 MB of another node", "GB/s", True),
+    Row("plain_100mb", "transfer", "(100 MB over plain sockets)", "GB/s", True),
+    Row("fetch_1gb_cold", "transfer", "get 1 GB of another node, first time", "GB/s", True),
+    Row("fetch_1gb", "transfer", "get 1 GB of another node", "GB/s", True),
+    Row("plain_1gb", "transfer", "(1 GB over plain sockets)", "GB/s", True),
+    Row("broadcast", "broadcast", "100 MB to 8 nodes at once", "ms", False),
+    Row("pulls", "broadcast", "100 MB each to 8 nodes, one by one", "ms", False),
+    Row("empty_1", "nodes", "10,000 empty tasks, 1 node of 4 slots", "/s", True),
+    Row("empty_4", "nodes", "10,000 empty tasks, 4 nodes of 1 slot", "/s", True),
+    Row("busy_1", "nodes", "10,000 tasks of 1 ms, 1 node of 4 slots", "/s", True),
+    Row("busy_4", "nodes", "10,000 tasks of 1 ms, 4 nodes of 1 slot", "/s", True),
 )
 BY_NAME = {row.name: row for row in ROWS}
 GROUPS = tuple(dict.fromkeys(row.group for row in ROWS))
-ON_REQUEST = frozenset({"million"})
-"""Groups that are measured only if `--rows` names them: they take minutes."""
+CLUSTER_GROUPS = ("remote", "transfer", "broadcast", "nodes")
+"""Groups of `--cluster`."""
+ON_REQUEST = frozenset({"million", *CLUSTER_GROUPS})
+"""Groups that are measured only if they are asked for: they take minutes, or need a cluster."""
+YARDSTICKS = ("memcpy", "plain")
+"""How the names of rows begin that measure the machine, not an engine."""
 
 
-def chosen_groups(names: str) -> tuple[str, ...]:
+def chosen_groups(names: str, *, cluster: bool = False) -> tuple[str, ...]:
     """The groups that a `--rows` argument asks for: names, or "all" (also of what takes minutes).
 
-    Empty means the default. Raises ValueError for a name that is no group.
+    Empty means the default, with or without `--cluster`. Raises ValueError for a name that is no
+    group.
     """
+    if not names and cluster:
+        return CLUSTER_GROUPS
     if not names:
         return tuple(group for group in GROUPS if group not in ON_REQUEST)
     if names == "all":

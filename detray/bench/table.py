@@ -6,7 +6,7 @@ import statistics
 from typing import Any
 
 from detray.bench.goals import Medians, goals_of
-from detray.bench.rows import BY_NAME, ROWS, Row
+from detray.bench.rows import BY_NAME, ROWS, YARDSTICKS, Row
 
 Samples = dict[str, dict[str, list[float]]]
 """Engine name to row name to the values of all rounds."""
@@ -57,7 +57,7 @@ def _line(row: Row, medians: Medians, engines: tuple[str, ...]) -> list[str]:
             cells.append("-")
             continue
         cell = f"{number(value)} {row.unit}"
-        if engine != "detray" and ours is not None and not row.name.startswith("memcpy"):
+        if engine != "detray" and ours is not None and not row.name.startswith(YARDSTICKS):
             cell += f" ({ratio(row, ours, value):.3g}x)"
         cells.append(cell)
     goals = goals_of(row.name)

@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from detray.bench.groups import Values, measure_group
+from detray.bench.rows import CLUSTER_GROUPS
 from detray.bench.subjects import START_PROGRAMS, make
 
 _GROUP_S_MAX = 240.0
 _START_S_MAX = 60.0
-_STARTS_ITSELF = frozenset({"recording", "million"})
+_STARTS_ITSELF = frozenset({"recording", "million", *CLUSTER_GROUPS})
 """Groups that start and stop the engine themselves: each gets a visit of its own."""
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
@@ -30,11 +31,11 @@ class VisitFailed(Exception):
     """An engine did not answer or died: its name, the group, what it printed last."""
 
 
-def measure_start(name: str, *, workers: int) -> Values:
+def measure_start(name: str, *, workers: int, python: str = sys.executable) -> Values:
     """From a fresh interpreter to the first result, in milliseconds; raises VisitFailed."""
     program = START_PROGRAMS[name].replace("{workers}", str(workers))
     began_ns = time.monotonic_ns()
-    child = _popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    child = _popen([python, "-c", program], stdout=subprocess.PIPE)
     try:
         output, _ = child.communicate(timeout=_START_S_MAX)
     except subprocess.TimeoutExpired:
@@ -49,24 +50,32 @@ def measure_start(name: str, *, workers: int) -> Values:
 
 
 def visit(
-    name: str, groups: tuple[str, ...], *, workers: int, quick: bool
+    name: str,
+    groups: tuple[str, ...],
+    *,
+    workers: int,
+    quick: bool,
+    python: str = sys.executable,
 ) -> Iterator[tuple[str, Values | str]]:
-    """Start an engine, measure these groups, end it: (group, values or what went wrong)."""
+    """Start an engine, measure these groups, end it: (group, values or what went wrong).
+
+    `python` is the interpreter that has the engine.
+    """
     for group in sorted(_STARTS_ITSELF.intersection(groups)):
-        yield from _visit(name, (group,), workers=workers, quick=quick)
+        yield from _visit(name, (group,), workers=workers, quick=quick, python=python)
     together = tuple(group for group in groups if group not in _STARTS_ITSELF)
     if together:
-        yield from _visit(name, together, workers=workers, quick=quick)
+        yield from _visit(name, together, workers=workers, quick=quick, python=python)
 
 
 def _visit(
-    name: str, groups: tuple[str, ...], *, workers: int, quick: bool
+    name: str, groups: tuple[str, ...], *, workers: int, quick: bool, python: str
 ) -> Iterator[tuple[str, Values | str]]:
     read_end, write_end = os.pipe()
     request = {"groups": groups, "workers": workers, "quick": quick, "answers": write_end}
     with tempfile.TemporaryFile() as log:
         child = _popen(
-            [sys.executable, "-m", "detray.bench.visit", name, json.dumps(request)],
+            [python, "-m", "detray.bench.visit", name, json.dumps(request)],
             stdout=log,
             stderr=log,
             pass_fds=(write_end,),
@@ -86,11 +95,17 @@ def _visit(
 
 
 def _popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
-    environment = os.environ | _ENVIRONMENT
+    environment = os.environ | _ENVIRONMENT | {"PYTHONPATH": _our_place()}
     options.setdefault("stderr", subprocess.DEVNULL)
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment, **options
     )
+
+
+def _our_place() -> str:
+    """Where another interpreter finds us, and what it found before."""
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH", ""))))
 
 
 def _next_line(read_end: int, child: subprocess.Popen[bytes]) -> bytes | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from detray.bench import command
+from detray.bench.clusters.plain import PlainLink
 from detray.bench.goals import GOALS, Goal
 from detray.bench.groups import MEASUREMENTS
-from detray.bench.rows import BY_NAME, GROUPS, ON_REQUEST, ROWS, chosen_groups
-from detray.bench.subjects import PEERS
+from detray.bench.rows import BY_NAME, CLUSTER_GROUPS, GROUPS, ON_REQUEST, ROWS, chosen_groups
+from detray.bench.subjects import PEERS, is_installed
 from detray.bench.table import as_json, as_text, medians_of, number, ratio
 
 SAMPLES = {
@@ -34,6 +37,35 @@ def test_minutes_are_spent_on_request_only() -> None:
     """The default leaves out what takes minutes, `all` does not."""
     assert not ON_REQUEST & set(chosen_groups(""))
     assert chosen_groups("all") == GROUPS
+
+
+def test_clusters_are_measured_on_request() -> None:
+    """Their rows are those of `--cluster`, unless `--rows` names others."""
+    assert chosen_groups("", cluster=True) == CLUSTER_GROUPS
+    assert chosen_groups("remote", cluster=True) == chosen_groups("remote") == ("remote",)
+
+
+def test_peers_are_looked_for_where_they_are_said_to_be(tmp_path: Path) -> None:
+    """In another interpreter, or none."""
+    lacking = tmp_path / "python"
+    lacking.write_text("#!/bin/sh\nexit 1\n")
+    lacking.chmod(0o755)
+    assert is_installed("pool", sys.executable)
+    assert not is_installed("pool", str(lacking))
+
+
+def test_an_interpreter_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its name."""
+    with pytest.raises(SystemExit):
+        command.main(["--peer-python", "/nowhere/python", "--peers", "pool"])
+    assert "/nowhere/python cannot be run" in capsys.readouterr().err
+
+
+def test_plain_sockets_carry_what_was_asked_for() -> None:
+    """Time after time, and the other process ends with its end of the link."""
+    with PlainLink(3_000_000) as plain:
+        assert plain.seconds() > 0
+        assert plain.seconds() > 0
 
 
 def test_rows_that_do_not_exist_are_refused() -> None:
@@ -103,7 +135,7 @@ def test_a_peer_that_is_not_installed_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And the run goes on without it."""
-    monkeypatch.setattr(command, "is_installed", lambda peer: False)
+    monkeypatch.setattr(command, "is_installed", lambda *_: False)
     monkeypatch.setattr(command, "_visit_once", lambda *_: None)
     assert command.main(["--peers", "ray", "--quick"]) == 0
     assert "ray: not installed, left out" in capsys.readouterr().err
@@ -123,6 +155,16 @@ def test_a_quick_run_measures_detray_and_a_peer(capsys: pytest.CaptureFixture[st
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
     assert set(rows["batch"]["engines"]) == {"detray", "pool"}
     assert rows["cpu_service"]["engines"]["detray"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_clusters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Here and there, beside the machine itself."""
+    assert command.main(["--cluster", "--quick", "--json", "--rows", "remote,transfer"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    wanted = {"local_one", "remote_one", "cpu_remote_batch", "fetch_100mb", "plain_100mb"}
+    assert wanted <= set(rows)
+    assert [goal["verdict"] for goal in rows["remote_one"]["goals"]] != ["open"]
 
 
 def test_rows_have_names_of_their_own() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
+import sys
 
 from detray.bench.subjects.subject import Subject
 
@@ -61,9 +63,13 @@ They print when `init` began and when the first result was there, on the machine
 """
 
 
-def is_installed(name: str) -> bool:
-    """True if the engine can be imported here."""
-    return importlib.util.find_spec(_CLASSES[name][0]) is not None
+def is_installed(name: str, python: str = sys.executable) -> bool:
+    """True if the engine can be imported, by that interpreter. Raises OSError if there is none."""
+    module = _CLASSES[name][0]
+    if python == sys.executable:
+        return importlib.util.find_spec(module) is not None
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"
+    return subprocess.run([python, "-c", program], check=False).returncode == 0
 
 
 def make(name: str) -> Subject:
