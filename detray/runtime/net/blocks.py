@@ -258,7 +258,9 @@ class BlockTable:
         if size > _CHUNK_BYTES_MAX or offset + size > total:
             raise LinkGarbage(f"a chunk of {size} bytes at {offset} in a block of {total}")
         block = self._incoming.get(bytes(body[_HEAD.size :]))
-        if block is not None and total != len(block.view):
+        if transfer in self._stopped:
+            block = None  # its sender has not heard of it yet; the key may be expected anew
+        elif block is not None and total != len(block.view):
             self._stop(transfer)
             wrong = f"the sender has {total} bytes, {len(block.view)} were expected"
             self._end_incoming(block, wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -101,14 +102,11 @@ class Channel:
             if self._sock.hides_bytes and self.is_open and self.outlet.is_waiting:
                 self.outlet.flush()  # TLS may have waited for bytes to send
 
-    def _guard(self, action: Any) -> None:
-        """Any: a method of ours."""
+    def _guard(self, action: Callable[[], None]) -> None:
         try:
             action()
         except LinkGarbage as error:
             self._link.on_garbage(self, str(error))
-        except OSError as error:
-            self._lose(error.strerror or str(error))
 
     def _lose(self, reason: str) -> None:
         if self.is_open:
@@ -120,7 +118,12 @@ class Channel:
         while self.is_open and budget > 0:
             room = intake.room()
             size = len(room)
-            count = sock.receive_into(room)
+            try:
+                count = sock.receive_into(room)
+            except OSError as error:
+                del room
+                self._lose(error.strerror or str(error))
+                return
             del room  # a view of somebody's memory must be gone when they are told
             if count is None:
                 return

@@ -109,7 +109,11 @@ class Dialler:
         """Connect to the next candidate; `problem` is what the last one said."""
         while self._candidates:
             family, sockaddr = self._candidates.pop(0)
-            sock = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(family, socket.SOCK_STREAM)
+            except OSError as error:
+                problem = error.strerror or str(error)
+                continue
             sock.setblocking(False)
             code = sock.connect_ex(sockaddr)
             if code in (0, errno.EINPROGRESS):
@@ -125,9 +129,12 @@ class Dialler:
         sock = self._sock
         assert sock is not None
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        # Dialled with a port that the kernel picked for us, we may have reached ourselves.
-        if code == 0 and sock.getsockname() == sock.getpeername():
-            code = errno.ECONNREFUSED
+        try:
+            # Dialled from a port that the kernel picked for us, we may have reached ourselves.
+            if code == 0 and sock.getsockname() == sock.getpeername():
+                code = errno.ECONNREFUSED
+        except OSError as error:
+            code = error.errno or errno.ENOTCONN
         if code:
             self._drop_sock()
             self._try_next(os.strerror(code))

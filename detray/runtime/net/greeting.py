@@ -85,24 +85,26 @@ class HalfOpen:
     def _on_ready(self, mask: int) -> None:
         sock = self._sock
         try:
-            if not sock.shake():
-                wants_write = isinstance(sock, TlsSocket) and sock.wants_write
-                self._hub.wakeups.change(sock.fileno(), WRITE if wants_write else READ)
-                return
-            self._flush()
-            while self._on_end is not None and self._receive():
-                self._flush()
-        except HandshakeError as error:
-            self._on_failed_proof(error)
-        except UNDECODABLE as error:
-            self._end(f"its greeting cannot be decoded: {error}")
+            is_shaken = sock.shake()
         except OSError as error:
             self._end(error.strerror or str(error))
+            return
+        if not is_shaken:
+            wants_write = isinstance(sock, TlsSocket) and sock.wants_write
+            self._hub.wakeups.change(sock.fileno(), WRITE if wants_write else READ)
+            return
+        self._flush()
+        while self._on_end is not None and self._receive():
+            self._flush()
 
     def _receive(self) -> bool:
         """Read once; False if nothing is there now."""
         room = memoryview(bytearray(_READ_BYTES))
-        count = self._sock.receive_into(room)
+        try:
+            count = self._sock.receive_into(room)
+        except OSError as error:
+            self._end(error.strerror or str(error))
+            return False
         if count is None:
             return False
         if count == 0:
@@ -110,13 +112,27 @@ class HalfOpen:
             return False
         handshake = self._handshake
         was_proven = handshake.is_proven
-        answer = handshake.receive(bytes(room[:count]))
-        if handshake.is_proven and not was_proven and self._is_dialler:
-            answer += _pack(Introduction(self._hub.owner.hello()))
-        self._queue(answer)
-        while self._on_end is not None and (body := handshake.next_greeting()) is not None:
-            self._on_greeting(decode_greeting(body))
+        try:
+            answer = handshake.receive(bytes(room[:count]))
+            if handshake.is_proven and not was_proven and self._is_dialler:
+                answer += _pack(Introduction(self._hub.owner.hello()))
+            self._queue(answer)
+            while self._on_end is not None and (greeting := self._next_greeting()) is not None:
+                self._on_greeting(greeting)
+        except HandshakeError as error:
+            self._on_failed_proof(error)
         return True
+
+    def _next_greeting(self) -> Greeting | None:
+        """Raises HandshakeError."""
+        body = self._handshake.next_greeting()
+        if body is None:
+            return None
+        try:
+            greeting: Greeting = decode_greeting(body)
+        except UNDECODABLE as error:
+            raise HandshakeError(f"its greeting cannot be decoded: {error}") from None
+        return greeting
 
     def _queue(self, data: bytes) -> None:
         self._unsent += data
@@ -124,7 +140,11 @@ class HalfOpen:
     def _flush(self) -> None:
         """Send what the kernel takes; nobody sends us more than we answer."""
         while self._unsent:
-            sent = self._sock.send(memoryview(self._unsent))
+            try:
+                sent = self._sock.send(self._unsent)
+            except OSError as error:
+                self._end(error.strerror or str(error))
+                return
             if not sent:
                 break
             self._unsent = self._unsent[sent:]
@@ -209,15 +229,14 @@ class HalfOpen:
 
     def _hand_over(self, link: Link, hello: Hello, session: int, handled: int) -> None:
         self._flush()
-        if self._unsent:
+        if self._unsent or self._on_end is None:
             self._end("it did not read our greeting")
             return
         sock, rest = self._sock, self._handshake.take_rest()
         self._hub.wakeups.forget(sock.fileno())
         self._alarm.end()
         on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end(self, "")
+        on_end(self, "")
         self._hub.establish(link, sock, self.host, hello, session, handled, rest)
 
     def _end(self, reason: str) -> None:

@@ -53,7 +53,10 @@ class Resolver:
         thread = threading.Thread(
             target=self._ask, args=(address, answer), name=f"resolve {address.host}", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            answer([], f"{address.host} cannot be resolved: {error}")
 
     def close(self) -> None:
         """No answer comes any more, though a thread may still be asking."""
