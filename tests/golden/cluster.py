@@ -58,11 +58,12 @@ class Cluster:
 
     def __init__(
         self, cast: Cast, options: dict[str, Any], policy: Policy, totals: dict[str, int],
-        apart: bool = False, store: bool = False,
+        apart: bool = False, store: bool = False, nameless: bool = False,
     ) -> None:  # fmt: skip
         self.cast = cast
         self.options, self.policy, self.totals = options, policy, totals
         self.apart = apart
+        self.has_lives = store and not nameless
         self.shows_loads = False
         self.now_ns = 1_000
         self.head_config = GlobalConfig(policy=policy)
@@ -103,7 +104,8 @@ class Cluster:
             options["cpus"] = own.pop("CPU") // 10_000
         totals = {**common, **own}
         mine = {name: 100 * 10_000}
-        world = NodeWorld(name, policy=self.policy, totals=totals | mine, **options)
+        life = f"{name}{len(self.worlds)}" if self.has_lives else ""
+        world = NodeWorld(name, life, policy=self.policy, totals=totals | mine, **options)
         self.seats[name] = Seat(world, name)
         if self.heads.is_alive:
             self.greeted.add(name)

@@ -65,9 +65,9 @@ class Seat:
 class NodeWorld(World):
     """One node of several: it performs its effects, and leaves to others what it sends."""
 
-    def __init__(self, name: str, **options: Any) -> None:  # Any: those of a World
+    def __init__(self, name: str, life: str, **options: Any) -> None:  # Any: those of a World
         super().__init__(**options)
-        self.config = replace(self.config, node_name=name)
+        self.config = replace(self.config, node_name=name, life=life)
         self.local = LocalScheduler(self.config)
         self.sendable: dict[bytes, int] = {}
         """Payload bytes that the messages of the last step could take along."""

@@ -80,13 +80,19 @@ class Stage:
         self._seat = Seat(World(policy=policy, totals=totals, **options))  # type: ignore[arg-type]
 
     def assemble(self, words: Words) -> list[str]:
-        """Make several nodes: `nodes a b c cpus=2 b.GPU=1 hand_over=always apart store loads`."""
+        """Make several nodes: `nodes a b c cpus=2 b.GPU=1 hand_over=always apart store loads`.
+
+        With `store` the head keeps a log, and processes have names (`life`), unless `nameless`.
+        """
         if self._seat is not None:
             raise ScriptError("nodes must come first")
         drivers = words.list("driver")
         words.options.pop("driver", None)
         apart, store = words.flag("apart"), words.flag("store")
-        self.cluster = Cluster(self.cast, *settings(words), apart=apart, store=store)
+        nameless = words.flag("nameless")
+        self.cluster = Cluster(
+            self.cast, *settings(words), apart=apart, store=store, nameless=nameless
+        )
         shows_loads = words.flag("loads")
         lines = self.cluster.open(words.names)
         for name in drivers:
