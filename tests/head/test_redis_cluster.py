@@ -17,6 +17,7 @@ from detray import startup
 from detray.cluster_utils import Cluster
 from tests.head.redis_servers import RedisServer, redis_server
 
+pytestmark = pytest.mark.slow
 PATIENCE_S = 40
 BIG = 1_000_000
 
