@@ -249,8 +249,7 @@ class Cluster:
         Raises TimeoutError.
         """
         deadline = time.monotonic() + timeout
-        wanted = {node.number for node in self._nodes if node.is_alive()}
-        while (found := self._living_numbers()) != wanted:
+        while (found := self._living_numbers()) != (wanted := self._wanted_numbers()):
             if time.monotonic() >= deadline:
                 raise TimeoutError(
                     f"after {timeout:g} s the head counts the nodes {sorted(found)} as alive, not "
@@ -332,6 +331,12 @@ class Cluster:
             return bool(running().context["address"] == self.address)
         except (NotStartedError, RuntimeError):
             return False
+
+    def _wanted_numbers(self) -> set[int]:
+        """Of the nodes whose services run; one that came back has a new number."""
+        for node in self._nodes:
+            node._launched.refresh()
+        return {node.number for node in self._nodes if node.is_alive()}
 
     def _living_numbers(self) -> set[int]:
         nodes = self.ask("status")["nodes"]

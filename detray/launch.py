@@ -106,6 +106,14 @@ class Launched:
         if not self._tied:
             self._process.log_socket.close()
 
+    def refresh(self) -> None:
+        """Learn who it is now: a node that was declared dead wrongly comes back as a new one, in
+        the same process."""
+        for process in nearby.find_local():
+            if process.pid == self.pid and process.directory != self.session_dir:
+                self.session_dir = process.directory
+                self.info |= {"node": process.node, "address": process.address}
+
     def is_alive(self) -> bool:
         """True if the process has not ended."""
         return self._process.wait(0) is None
@@ -379,24 +387,36 @@ def given_token(token_file: str = "") -> bytes:
 def load_key(store_dir: str) -> ClusterKey | None:
     """The cluster whose head kept its log there; None if none did. Raises LaunchError."""
     path = os.path.join(store_dir, _IDENTITY_NAME)
-    try:
-        with open(path) as file:
-            facts = json.load(file)
-        return ClusterKey(str(facts["cluster"]), str(facts["token"]).encode())
-    except FileNotFoundError:
+    if not os.path.exists(path):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    facts = _read_key(store_dir)
+    if not facts.get("cluster") or not facts.get("token"):
         raise LaunchError(
-            f"{path} does not say whose log this is ({problem}): name another --store, or remove it"
-        ) from None
+            f"{path} does not say whose log this is: name another --store, or remove {store_dir}"
+        )
+    return ClusterKey(str(facts["cluster"]), str(facts["token"]).encode())
 
 
-def save_key(store_dir: str, key: ClusterKey) -> None:
-    """Write down whose log is kept there, for a head that comes after. Raises OSError."""
+def _read_key(store_dir: str) -> dict[str, object]:
+    """What `save_key` wrote; nothing if that cannot be read."""
+    try:
+        with open(os.path.join(store_dir, _IDENTITY_NAME)) as file:
+            facts = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def save_key(store_dir: str, key: ClusterKey, *, keep: bool = False) -> None:
+    """Write down whose log is kept there, for a head that comes after. Raises OSError.
+
+    `keep`: the user has named the store, and it stays when the cluster is stopped.
+    """
     os.makedirs(store_dir, 0o700, exist_ok=True)
     path = os.path.join(store_dir, _IDENTITY_NAME)
     with open(f"{path}.new", "w", opener=_private) as file:
-        json.dump({"cluster": key.cluster, "token": key.token.decode()}, file)
+        facts = {"cluster": key.cluster, "token": key.token.decode(), "keep": keep}
+        json.dump(facts, file)
     os.rename(f"{path}.new", path)
 
 
@@ -418,6 +438,17 @@ def place_store(store: str, default_dir: str) -> tuple[str, str]:
 def default_store(port: int) -> str:
     """The directory of the log of a head on that port, unless the user names one."""
     return os.path.join(home(), f"head-{port}")
+
+
+def remove_default_stores(cluster: str) -> None:
+    """A cluster was stopped in order: its log goes, unless the user had named a place for it."""
+    base = home()
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        if name.removeprefix("head-").isdigit():
+            facts = _read_key(path)
+            if facts.get("cluster") == cluster and not facts.get("keep"):
+                remove_store(path)
 
 
 def remove_store(store_dir: str) -> None:

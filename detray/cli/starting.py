@@ -132,7 +132,7 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
         )
     key = known or launch.new_key(given)
     tls = tls_files(options)
-    launch.save_key(store_dir, key)
+    launch.save_key(store_dir, key, keep=bool(options.store))
     try:
         head = launch.start_head(
             key=key,
@@ -263,7 +263,9 @@ def _block(started: Sequence[Launched]) -> int:
         if not process.stop(_STOP_S):
             process.kill()
     if not status:
-        _remove_default_stores(process.address for process in started if process.kind == "head")
+        for process in started:
+            if process.kind == "head":
+                launch.remove_default_stores(str(process.info["cluster"]))
     return status
 
 
@@ -285,20 +287,21 @@ def run_stop(options: argparse.Namespace) -> int:
         print("no cluster of yours runs on this machine")
         return 1
     status = 0
-    stopped_heads = []
+    kept = set()
     # Nodes first: what they alone have can still go elsewhere while the head is there.
     for process in sorted(processes, key=lambda p: (p.kind == "head", -p.started_ns)):
         how = launch.stop_process(process, timeout_s=_STOP_S, force=options.force)
         name = f"node {process.node}" if process.kind == "node" else "head"
         if how == "stuck":
             status = 1
+            kept.add(process.cluster)
             hint = "" if options.force else "; detray stop --force kills it"
             print(f"{name:8} {process.address}  pid {process.pid} has not ended yet{hint}")
             continue
         print(f"{name:8} {process.address}  pid {process.pid} {how}")
-        if process.kind == "head" and how == "stopped":
-            stopped_heads.append(process.address)
-    _remove_default_stores(stopped_heads)
+    # Who stops a cluster does not mean to go on with it; a store that a user named stays.
+    for cluster in sorted({process.cluster for process in processes} - kept):
+        launch.remove_default_stores(cluster)
     return status
 
 
@@ -319,12 +322,6 @@ def _to_stop(options: argparse.Namespace) -> list[LocalProcess]:
             "one with --address, or say --all"
         )
     return processes
-
-
-def _remove_default_stores(addresses: Any) -> None:  # Any: an iterable of strings
-    """A head that was stopped in order is not to be gone on with; a store of the user's stays."""
-    for address in addresses:
-        launch.remove_store(launch.default_store(parse_address(address).port))
 
 
 # ------------------------------------------------------------------ values of options
