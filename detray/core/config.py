@@ -59,6 +59,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Two nodes that cannot talk for this long cost one of them its life (PROTOCOL N16)."""
     in_flight_ns: int = 1_000 * MS
     """The head forgets placements that no report has confirmed after this long."""
+    lease_ns: int = 100 * MS
+    """A place that the head named serves its owner again for this long (PROTOCOL T23; 0: never)."""
     pull_share_permille: int = 250
     """Share of the arena that arriving arguments may take at once; one always may (N12)."""
     lineage_bytes_max: int = 256 << 20

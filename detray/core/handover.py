@@ -12,7 +12,7 @@ Rules (PROTOCOL N4, N7, D 13, 26 to 31)
 
 from __future__ import annotations
 
-from detray.core import lineage, objects, placing, reports
+from detray.core import leases, lineage, objects, placing, reports
 from detray.core.clients import shape_of
 from detray.core.effects import CopyPayload
 from detray.core.head_messages import Placed, RunsRecalled
@@ -87,7 +87,23 @@ def on_placed(s: Step, m: Placed) -> None:
         placing.withdraw(s, m.task, m.attempt, m.node)
         give_another_place(s, task)
     else:
-        _deliver(s, task, t.peers[m.node])
+        until_ns = t.now_ns + m.lease_ns if m.lease_ns else 0
+        _deliver(s, task, t.peers[m.node], until_ns)
+
+
+def deliver_leased(s: Step) -> None:
+    """Send tasks to places that serve again."""
+    t = s.t
+    leased, s.leased = s.leased, []
+    for name, attempt, lease in leased:
+        task = t.tasks.get(name)
+        if task is None or task.attempt != attempt or type(task.state) is not Placing:
+            continue
+        del t.placing[name]
+        if lease.node in t.peers and _are_available(s, task):
+            _deliver(s, task, t.peers[lease.node], lease.until_ns, is_leased=True)
+        else:
+            give_another_place(s, task)
 
 
 def _place_again(s: Step, task: Task) -> None:
@@ -106,7 +122,7 @@ def _are_available(s: Step, task: Task) -> bool:
     )
 
 
-def _deliver(s: Step, task: Task, peer: Peer) -> None:
+def _deliver(s: Step, task: Task, peer: Peer, until_ns: int, *, is_leased: bool = False) -> None:
     """Send the run, and before it what the node needs to know for it."""
     spec = task.spec
     template = s.t.templates[task.template]
@@ -118,8 +134,9 @@ def _deliver(s: Step, task: Task, peer: Peer) -> None:
         s, peer.id, RunDelivered, spec.task, task.attempt, template.number, spec.parent,
         spec.depth, spec.size_bytes, args, refs, spec.packed,
         away.wanted if away is not None else (), away.refusals if away is not None else 0,
+        is_leased,
     )  # fmt: skip
-    move_task(task, Delivered(peer.id))
+    move_task(task, Delivered(peer.id, until_ns))
 
 
 def _ship(s: Step, template: Template, peer: Peer) -> None:
@@ -196,7 +213,8 @@ def on_template_shipped(s: Step, m: TemplateShipped) -> None:
 def on_run_delivered(s: Step, m: RunDelivered) -> None:
     """Enter a run for another node's task."""
     t = s.t
-    t.received += 1
+    if not m.is_leased:  # the head counts the places that it named, one run for each
+        t.received += 1
     number = t.peers[m.node].known_templates.get(m.template)
     for arg in m.args:
         _enter_argument(s, arg, m.node)
@@ -228,6 +246,9 @@ def on_run_delivered(s: Step, m: RunDelivered) -> None:
         task.missing = 0
     if failed is not None:
         fail_task_like(s, task, failed)
+    elif m.is_leased and not leases.has_room(s, t.shapes[template.shape]):
+        reports.report_returned(s, task, "no room for a run without the head's word")
+        end_task(s, task, template)
     else:
         placing.enter_here(s, task, t.shapes[template.shape])
 
@@ -316,7 +337,9 @@ def on_run_done(s: Step, m: RunDone) -> None:
     if task is None or m.task in s.t.parked:
         refuse(s, m)
         return
-    note_duration(s.t.templates[task.template], m.duration_ns)
+    template = s.t.templates[task.template]
+    leases.keep(s, task, template)
+    note_duration(template, m.duration_ns)
     held = [borrow(s, part.refs, m.node) for part in m.returns if part.refs]
     if held and not s.t.config.policy.acceptance_check_off:
         for refs in held:
@@ -394,6 +417,7 @@ def on_run_erred(s: Step, m: RunErred) -> None:
         return
     drop_parked(s, m.task)
     template = s.t.templates[task.template]
+    leases.keep(s, task, template)
     if m.retryable and template.retry_application_errors and can_retry(task):
         reopen(s, task)
         return
@@ -429,5 +453,6 @@ def on_run_returned(s: Step, m: RunReturned) -> None:
     """It never began there; the attempt is placed again."""
     task = _open(s, m)
     if task is not None:
+        leases.end_at(s, m.node)
         placing.away_of(task).refusals += 1
         give_another_place(s, task)

@@ -97,13 +97,17 @@ class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False,
 
 
 class Placed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=207):
-    """Head to owner: run this attempt there. The owner takes the first answer per attempt."""
+    """Head to owner: run this attempt there. The owner takes the first answer per attempt.
+
+    For `lease_ns` from now on it may use the place again (`leases.py`).
+    """
 
     link_seq: int
     task: TaskID
     attempt: int
     node: NodeID
     incarnation: int
+    lease_ns: int = 0
 
 
 class DemandInfeasible(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=208):

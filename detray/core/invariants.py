@@ -26,7 +26,7 @@ from detray.core.states import (
     Stored,
 )
 from detray.core.strategy import AFFINITY, is_labelled, is_named
-from detray.core.tables import HERE, Tables
+from detray.core.tables import HERE, Tables, Task
 
 
 class InvariantBroken(AssertionError):
@@ -360,14 +360,21 @@ def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
 
 
 def i28_what_runs_here_may_run_here(t: Tables) -> None:
-    """I28: a run here insists on no other node, and this one has the labels that it asks for."""
+    """I28: what runs here for itself insists on no other node, nor on labels that are not here."""
     for task in t.tasks.values():
-        strategy = t.templates[task.template].strategy
-        if strategy is None or type(task.state) is not Assigned:
-            continue
-        is_bound = strategy.kind == AFFINITY and not strategy.is_soft
-        _require(not is_bound or is_named(strategy, t.node), "I28", (task, strategy))
-        _require(is_labelled(strategy.hard, t.node, t.config.labels), "I28", (task, strategy))
+        if task.owner == HERE and type(task.state) is Assigned:
+            _require(may_run_here(t, task), "I28", task)
+
+
+def may_run_here(t: Tables, task: Task) -> bool:
+    """True if the task's strategy allows this node."""
+    strategy = t.templates[task.template].strategy
+    if strategy is None:
+        return True
+    is_bound = strategy.kind == AFFINITY and not strategy.is_soft
+    if is_bound and not is_named(strategy, t.node):
+        return False
+    return is_labelled(strategy.hard, t.node, t.config.labels)
 
 
 INVARIANTS: tuple[Callable[[Tables], None], ...] = (

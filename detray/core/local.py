@@ -105,6 +105,8 @@ class LocalScheduler:
                 handover.accept_parked(s)
             s.is_fresh = False
             dispatch.dispatch(s)
+            if s.leased:
+                handover.deliver_leased(s)
             if t.peers:
                 placing.balance(s)
             if s.suspects:
@@ -120,7 +122,7 @@ class LocalScheduler:
                 deadlock.resolve(s)
             if not (
                 s.available or s.suspects or s.answered or s.rebuilds or s.again
-                or s.is_fresh or s.queued
+                or s.is_fresh or s.queued or s.leased
             ):  # fmt: skip
                 break
         if s.settled or s.returned or s.freed:

@@ -75,6 +75,7 @@ class RunDelivered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3
 
     `wanted` are the indexes of the returns to store (a re-run replaces no value that is alive).
     `refusals`: how often nodes gave this attempt back already; after one, it must be queued.
+    `is_leased`: the head named this place for an earlier run; without room it goes back at once.
     Answered by RunDone, RunErred, RunLost or RunReturned, once.
     """
 
@@ -91,6 +92,7 @@ class RunDelivered(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3
     packed: bool = False
     wanted: tuple[int, ...] = ()
     refusals: int = 0
+    is_leased: bool = False
 
 
 class RunCancelled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=303):

@@ -27,7 +27,16 @@ from detray.core.head_messages import (
 )
 from detray.core.head_step import HeadStep
 from detray.core.head_tables import Kind
-from detray.core.placement import UNIT, Demand, Node, Offer, Placement, can_ever, find_wanted
+from detray.core.placement import (
+    UNIT,
+    Demand,
+    Hybrid,
+    Node,
+    Offer,
+    Placement,
+    can_ever,
+    find_wanted,
+)
 from detray.core.resources import format_demand
 from detray.core.strategy import AFFINITY, SPREAD, is_labelled, node_named
 from detray.ids import JobNumber, NodeID, job_of
@@ -200,7 +209,7 @@ class Placer:
                 if is_shared:
                     t.share = shares.charge(t.shares, job, request.demand)
                 t.last = job
-                self.place(request, node)
+                self.place(request, node, 0 if is_shared else self._lease_ns(request))
                 kept.pop(kind.reserved, None)
                 kind.passed_over, kind.reserved = 0, NodeID(-1)
                 for other in full:
@@ -226,6 +235,15 @@ class Placer:
                 able = [node for node in t.nodes.values() if can_ever(request, node)]
                 best = max(able, key=lambda node: (node.free.get("CPU", 0), -node.id), default=None)
                 kind.reserved = best.id if best is not None and wanted is None else NodeID(-1)
+
+    def _lease_ns(self, request: PlacementRequested) -> int:
+        """For how long a place serves again; not if policy or strategy choose for each task."""
+        strategy = request.strategy
+        if type(self.placement) is not Hybrid:
+            return 0
+        if strategy is not None and (strategy.kind == SPREAD or strategy.spills or strategy.fails):
+            return 0
+        return self.s.t.config.policy.lease_ns
 
     def _choose(
         self, request: PlacementRequested, kind: Kind, kept: dict[NodeID, Kind]
@@ -279,7 +297,8 @@ class Placer:
     ) -> bool:
         return kept.get(node.id, kind) is kind and can_ever(request, node)
 
-    def place(self, request: PlacementRequested, node: Node) -> None:
+    def place(self, request: PlacementRequested, node: Node, lease_ns: int = 0) -> None:
+        """Name a node; for `lease_ns` its owner may use the place again without asking."""
         t = self.s.t
         del t.requests[request.task]
         if node.heard_ns >= 0:
@@ -290,7 +309,9 @@ class Placer:
         t.spare.pop(node.id, None)
         self.note_room(node)
         owner = t.nodes[request.node]
-        self.s.send(owner, Placed, request.task, request.attempt, node.id, node.incarnation)
+        self.s.send(
+            owner, Placed, request.task, request.attempt, node.id, node.incarnation, lease_ns
+        )
 
     # -------------------------------------------------------------- room
 

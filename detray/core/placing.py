@@ -13,7 +13,7 @@ Rules (DESIGN 1, PROTOCOL N7, D 27)
 
 from __future__ import annotations
 
-from detray.core import objects, resources
+from detray.core import leases, objects, resources
 from detray.core.head_messages import PlacementRequested, PlacementWithdrawn
 from detray.core.lending import shared_of
 from detray.core.lifecycle import move_task
@@ -114,11 +114,15 @@ def _holders(s: Step, row: Object) -> list[NodeID]:
 
 
 def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int], ...]) -> None:
-    """Put the task to the head."""
+    """Put the task to the head, unless a place that it named before will do."""
     t = s.t
+    lease = leases.take(s, task, template, hints) if t.leases else None
     move_task(task, Placing(t.now_ns))
     t.placing[task.spec.task] = None
-    request_place(s, task, template, hints)
+    if lease is not None:
+        s.leased.append((task.spec.task, task.attempt, lease))
+    else:
+        request_place(s, task, template, hints)
 
 
 def request_place(

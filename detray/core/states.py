@@ -51,9 +51,13 @@ class Fetching(msgspec.Struct, frozen=True, gc=False, tag="fetching"):
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False, tag="delivered"):
-    """Sent to another node, which will report once."""
+    """Sent to another node, which will report once.
+
+    If that is before `until_ns`, its place serves again (`leases.py`).
+    """
 
     node: int
+    until_ns: int = 0
 
 
 TaskState = Waiting | Ready | Placing | Assigned | Fetching | Delivered

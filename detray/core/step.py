@@ -6,8 +6,8 @@ from detray.core.effects import Effect, Notify, SendToHead
 from detray.core.head_messages import (
     NodeMessage,
 )
-from detray.core.tables import DRIVER, Tables
-from detray.ids import JobNumber, NodeID, ObjectID
+from detray.core.tables import DRIVER, Lease, Tables
+from detray.ids import JobNumber, NodeID, ObjectID, TaskID
 
 
 class Step:
@@ -22,6 +22,7 @@ class Step:
         "evicted",
         "freed",
         "is_fresh",
+        "leased",
         "missing",
         "orphans",
         "out",
@@ -60,6 +61,8 @@ class Step:
         """Secondary copies that had to make room."""
         self.corrupted: list[ObjectID] = []
         """Objects whose file did not give back what was written."""
+        self.leased: list[tuple[TaskID, int, Lease]] = []
+        """Tasks and attempts that go to a place that serves again."""
         self.is_fresh = False
         """A task became ready since tasks were dispatched."""
         self.queued = False

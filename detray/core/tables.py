@@ -281,6 +281,13 @@ class Past(msgspec.Struct, gc=False):
     size_bytes: int
 
 
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """A place at another node that the head named for a run that has ended since."""
+
+    node: NodeID
+    until_ns: int
+
+
 class Run(msgspec.Struct, gc=False):
     """One attempt of a task at a worker."""
 
@@ -407,6 +414,8 @@ class Tables(msgspec.Struct):
     start_retry_ns: int = 0
     start_failures: int = 0
     placing: dict[TaskID, None] = {}
+    leases: dict[int, list[Lease]] = {}
+    """By shape, places of runs that have ended, the last one at the end."""
     reported: list[tuple[JobNumber, Demand, Strategy | None]] = []
     peers: dict[NodeID, Peer] = {}
     highest_node: NodeID = NodeID(-1)

@@ -17,8 +17,8 @@ import msgspec
 
 from detray.core.head_invariants import check_head
 from detray.core.head_tables import GlobalTables
-from detray.core.invariants import InvariantBroken, check
-from detray.core.states import Stored
+from detray.core.invariants import InvariantBroken, check, may_run_here
+from detray.core.states import Assigned, Stored
 from detray.core.status import TOPICS, describe
 from detray.core.step import Step
 from detray.core.tables import HERE, Object, Tables
@@ -50,6 +50,9 @@ def check_core(tables: Tables) -> None:
     except InvariantBroken as broken:
         name, seen = broken.args
         raise Violation(f"invariant {name}", f"{type(seen).__name__}: {seen!r}"[:2000]) from None
+    for task in tables.tasks.values():
+        if type(task.state) is Assigned and not may_run_here(tables, task):
+            raise Violation("B7 a run where it must not be", f"node {tables.node}: {task!r}")
 
 
 def check_head_core(tables: GlobalTables) -> None:

@@ -6,17 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from detray.core.strategy import (
-    AFFINITY,
-    EXISTS,
-    IN,
-    MISSING,
-    NOT_IN,
-    SPREAD,
-    Expression,
-    Strategy,
-)
-from detray.ids import node_name
+from detray.core.strategy import Strategy
 from detray_sim.scripts import (
     CPU,
     Await,
@@ -32,12 +22,9 @@ from detray_sim.scripts import (
     Store,
 )
 from detray_sim.tape import Tape
+from detray_sim.wishes import draw_strategy
 
 US, MS = 1_000, 1_000_000
-GHOST = 1_000
-"""The number of a node that is in no world."""
-LABELS = ("east", "west")
-"""Values of the label `zone`."""
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,31 +122,7 @@ class Pen:
         """Where a script wants to run: as a rule it does not say."""
         if not self.chance(f"{label}/strategy", "strategies", 400):
             return None
-        tape = self.tape
-        label = f"program/{label}/strategy"
-        # Nodes are numbered as they join, and one that comes back is another.
-        numbers = (*range(self.bounds.nodes + 1), GHOST)
-        node = node_name(tape.pick(f"{label}/node", numbers))
-        labels = (self.expression(label),)
-        kinds = (
-            Strategy(SPREAD),
-            Strategy(AFFINITY, node),
-            Strategy(AFFINITY, node, is_soft=True),
-            Strategy(hard=labels),
-            Strategy(soft=labels),
-            Strategy(SPREAD, hard=labels),
-            Strategy(AFFINITY, node, is_soft=True, hard=labels),
-            Strategy(AFFINITY, node, is_soft=True, spills=True),
-            Strategy(AFFINITY, node, fails=True),
-        )
-        return tape.pick(f"{label}/kind", kinds)
-
-    def expression(self, label: str) -> Expression:
-        """What a label must be; most nodes have the label that is asked for (`world.py`)."""
-        tape = self.tape
-        operator = tape.pick(f"{label}/operator", (NOT_IN, IN, EXISTS, MISSING))
-        values = (tape.pick(f"{label}/value", LABELS),) if operator in (IN, NOT_IN) else ()
-        return Expression("zone", operator, values)
+        return draw_strategy(self.tape, f"program/{label}/strategy", self.bounds.nodes)
 
     def place(self, label: str) -> tuple[tuple[str, int], ...]:
         """A demand that says where to run, as a rule; anything else now and then."""

@@ -16,9 +16,10 @@ from detray_sim.costs import FREE, Costs
 from detray_sim.faults import KINDS as FAULTS
 from detray_sim.faults import Fault, plan_faults
 from detray_sim.lengths import expected_ns
-from detray_sim.programs import LABELS, Bounds, draw_features, draw_program
+from detray_sim.programs import Bounds, draw_features, draw_program
 from detray_sim.scripts import CPU, Program
 from detray_sim.tape import Tape
+from detray_sim.wishes import LABELS
 
 KIB, US, MS, SECOND = 1024, 1_000, 1_000_000, 1_000_000_000
 
@@ -285,6 +286,7 @@ _KNOBS: tuple[tuple[str, tuple[int | str | bool, ...]], ...] = (
     ("death_ns", (100 * MS, 700 * MS)),
     ("unreachable_grace_ns", (50 * MS,)),
     ("in_flight_ns", (5 * MS, 50 * MS)),
+    ("lease_ns", (0, 10 * SECOND)),
     ("pull_share_permille", (1, 1000)),
     ("lineage_bytes_max", (0, 2_000)),
     ("rebalance", (True,)),

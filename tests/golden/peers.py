@@ -58,6 +58,7 @@ def _delivered(m: pm.RunDelivered, cast: Cast) -> str:
     text += " (packed)" if m.packed else ""
     text += f", wanted {', '.join(map(str, m.wanted))}" if m.wanted else ""
     text += f", refused {m.refusals}" if m.refusals else ""
+    text += ", leased" if m.is_leased else ""
     return text + _refs(m.refs, cast)
 
 

@@ -137,7 +137,7 @@ def _message(message: msgspec.Struct, cast: Cast) -> str:
     parts = []
     for field in msgspec.structs.fields(message):
         name, value = field.name, getattr(message, field.name)
-        if name == "link_seq" or value == field.default:
+        if name in ("link_seq", "lease_ns") or value == field.default:
             continue
         if name in ("totals", "demand", "offers"):
             value = format_demand(value)
