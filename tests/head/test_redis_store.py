@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -339,6 +340,47 @@ def test_an_epoch_without_a_log_is_still_an_epoch(
     assert head.epoch == 42
     head.even()
     assert client.get(f"detray:{CLUSTER}:epoch") == "42"
+
+
+def test_the_server_takes_nothing_of_an_earlier_epoch(start: Callable[..., Head]) -> None:
+    """Each script checks it, whatever the process that sends it believes."""
+    start().begin().store.close()
+    head = start().begin()
+    head.admit(0)
+    head.even()
+    copy, before = head.store._copy, remote_digest(head)
+    last = head.store._mirror.sequence
+    snapshot = encode_snapshot(read_tables(head.store._local.load()))
+    assert copy.append(1, last + 1, [b"x"]) == ("fenced", 2)
+    assert copy.replace(1, last + 5, snapshot) == ("fenced", 2)
+    assert copy.raise_epoch(1, 2, last + 1, [b"x"]) == ("fenced", 2)
+    assert copy.append(2, last + 2, [b"x"]) == ("gap", last)
+    assert copy.append(2, last, [b"x"]) == ("gap", last)
+    assert copy.look() == (2, last)
+    assert remote_digest(head) == before
+
+
+def test_an_answer_that_was_lost_is_no_harm(
+    start: Callable[..., Head], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server did what it was told, and nobody heard of it: nothing is there twice."""
+    head = start().begin()
+    append, lost = store_module.RedisCopy.append, []
+
+    def deaf(copy: store_module.RedisCopy, *arguments: Any) -> store_module.Verdict:
+        answer = append(copy, *arguments)
+        if len(lost) < 3:
+            lost.append(answer)
+            raise TimeoutError("no answer")
+        return answer
+
+    monkeypatch.setattr(store_module.RedisCopy, "append", deaf)
+    for number in range(20):
+        head.admit(number)
+    wait(lambda: len(lost) == 3 or head.store.state.lag_records == 0)
+    head.even()
+    assert lost
+    assert remote_digest(head) == head.store.digest()
 
 
 # ------------------------------------------------------------------ errors
