@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from detray import __version__
-from detray.cli import listing, logs, starting, status, traces
+from detray.cli import listing, logs, starting, status
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.errors import DetrayError
-from detray.trace.drawing import FORMATS
 from detray.trace.format import TraceError
 
 _ABOUT = "detray: distributed execution for Python, recorded and replayable."
@@ -93,6 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _with_traces(name: str) -> Callable[[argparse.Namespace], int]:
+    """A function of `cli/traces.py`, loaded when it is called: it costs a quarter of a second."""
+
+    def run(options: argparse.Namespace) -> int:
+        return int(getattr(import_module("detray.cli.traces"), name)(options))
+
+    return run
+
+
 def _refuse(text: str, status: int = 2) -> int:
     print(f"detray: {text}", file=sys.stderr)
     return status
@@ -151,7 +159,7 @@ def _add_replay(commands: _Commands[_Parser]) -> None:
     _add_trace(parser)
     parser.add_argument("--check", action="store_true", help="also check invariants, each step")
     _add_json(parser)
-    parser.set_defaults(run=traces.run_replay)
+    parser.set_defaults(run=_with_traces("run_replay"))
 
 
 def _add_graph(commands: _Commands[_Parser]) -> None:
@@ -162,11 +170,13 @@ def _add_graph(commands: _Commands[_Parser]) -> None:
         "ones where data goes. Large graphs are drawn with equals as one.",
     )
     _add_trace(parser)
-    endings = ", ".join(FORMATS)
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help=f"{endings} (default: TRACE's name with .svg)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help=".svg, .dot, .gv, .json, .graphml (default: TRACE's name with .svg)",
     )
-    parser.set_defaults(run=traces.run_graph)
+    parser.set_defaults(run=_with_traces("run_graph"))
 
 
 def _add_timeline(commands: _Commands[_Parser]) -> None:
@@ -179,7 +189,7 @@ def _add_timeline(commands: _Commands[_Parser]) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE.timeline.json)'
     )
-    parser.set_defaults(run=traces.run_timeline)
+    parser.set_defaults(run=_with_traces("run_timeline"))
 
 
 def _add_story(commands: _Commands[_Parser]) -> None:
@@ -196,7 +206,7 @@ def _add_story(commands: _Commands[_Parser]) -> None:
         '"worker 3", "driver 1", or a function that was called once',
     )
     _add_json(parser)
-    parser.set_defaults(run=traces.run_story)
+    parser.set_defaults(run=_with_traces("run_story"))
 
 
 def _add_trace_commands(commands: _Commands[_Parser]) -> None:
@@ -217,7 +227,7 @@ def _add_trace_commands(commands: _Commands[_Parser]) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", default="cluster.trace")
     add_cluster(parser)
     _add_json(parser)
-    parser.set_defaults(run=traces.run_collect)
+    parser.set_defaults(run=_with_traces("run_collect"))
 
 
 def _add_trace(parser: argparse.ArgumentParser) -> None:

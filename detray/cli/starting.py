@@ -74,6 +74,12 @@ def add_start(commands: Any) -> None:  # Any: argparse's class for it is private
     head = parser.add_argument_group("the head")
     head.add_argument("--head-only", action="store_true", help="no node beside it")
     head.add_argument("--store", metavar="WHERE", help="its log: file:PATH, or redis://HOST:PORT/0")
+    head.add_argument(
+        "--cluster",
+        metavar="ID",
+        help="go on with this cluster from a Redis store whose head's machine is lost (its token "
+        "is needed, too)",
+    )
     head.add_argument("--web-port", type=int, default=0, help="of its page (-1: none; 0: any)")
     parser.add_argument("--record", metavar="FILE", help="keep all decisions (the head: FILE.head)")
     parser.add_argument("--block", action="store_true", help="stay, and stop them on Ctrl-C")
@@ -104,7 +110,7 @@ def add_stop(commands: Any) -> None:  # Any: as above
 def run_start(options: argparse.Namespace) -> int:
     """`detray start`. Raises LaunchError, ValueError, OSError, as `command.main` expects."""
     if options.address is not None:
-        for name in ("head_only", "store"):
+        for name in ("head_only", "store", "cluster"):
             if getattr(options, name):
                 raise ValueError(f"--{name.replace('_', '-')} belongs to --head")
     settings = _settings(options)
@@ -130,7 +136,9 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
             f"the log in {store_dir} is of a cluster with another token. Name no token to go on "
             "with that cluster, or another --store to begin a new one"
         )
-    key = known or launch.new_key(given)
+    key = known or _named_key(options.cluster, given) or launch.new_key(given)
+    if options.cluster and options.cluster != key.cluster:
+        raise LaunchError(f"the log in {store_dir} is of the cluster {key.cluster}")
     tls = tls_files(options)
     launch.save_key(store_dir, key, keep=bool(options.store))
     try:
@@ -168,6 +176,17 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
             raise
     _teach(head)
     return started
+
+
+def _named_key(cluster: str | None, token: bytes) -> ClusterKey | None:
+    """A cluster that the user names, whose head was on a machine that is lost."""
+    if not cluster:
+        return None
+    if len(cluster) != 32 or not set(cluster) <= set("0123456789abcdef"):
+        raise ValueError(f"--cluster {cluster!r} is no cluster's id: 32 digits as status shows it")
+    if not token:
+        raise LaunchError("--cluster needs that cluster's token: name it with --token-file")
+    return ClusterKey(cluster, token)
 
 
 def _join(options: argparse.Namespace, settings: Settings) -> list[Launched]:

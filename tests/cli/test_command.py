@@ -32,6 +32,26 @@ def test_help_teaches(capsys):
         assert word in text
 
 
+def test_the_help_of_graph_names_every_format(capsys):
+    """Those that can be drawn."""
+    from detray.trace.drawing import FORMATS
+
+    with pytest.raises(SystemExit):
+        main(["graph", "--help"])
+    text = capsys.readouterr().out
+    assert [ending for ending in FORMATS if ending not in text] == []
+
+
+def test_commands_that_read_no_trace_load_nothing_for_it():
+    """They are typed while one waits."""
+    program = (
+        "import sys; from detray.cli import main; main(['stop', '--address', '127.0.0.1:1']);"
+        "print([m for m in ('detray.cli.traces', 'networkx', 'urllib') if m in sys.modules])"
+    )
+    end = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
+    assert end.stdout == b"[]\n"
+
+
 def test_the_version_is_told(capsys):
     """Name and number, and nothing else."""
     import detray
@@ -98,6 +118,7 @@ def test_replay_shows_the_first_difference_and_fails(trace, capsys, monkeypatch)
         (["start", "--head", "--tls-cert", "{trace}"], "--tls-key and --tls-ca is missing"),
         (["start", "--address", "fd00::1:1"], "put brackets around the host"),
         (["start", "--address", "h:1", "--head-only"], "--head-only belongs to --head"),
+        (["start", "--head", "--port", "9", "--cluster", "x"], "is no cluster's id: 32 digits"),
         (["list", "things"], "invalid choice: 'things'"),
         (["stop", "--all", "--address", "h:1"], "not allowed with argument"),
     ],
@@ -118,6 +139,7 @@ def test_bad_input_is_refused_in_one_line(trace, capsys, arguments, says):
         (["start", "--address", "127.0.0.1:9"], "--token-file or DETRAY_TOKEN_FILE"),
         (["start", "--address", "127.0.0.1:9", "--token-file", "{trace}.none"], "cannot be read"),
         (["stop", "--address", "127.0.0.1:9"], "no process of the cluster at 127.0.0.1:9"),
+        (["start", "--head", "--port", "9", "--cluster", "a" * 32], "needs that cluster's token"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(trace, capsys, monkeypatch, arguments, says):
