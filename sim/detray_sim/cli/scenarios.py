@@ -20,6 +20,10 @@ Table = dict[str, Any]  # Any: whatever TOML can hold
 _PATHS = tuple(f"workload.{source}" for source in SOURCES if source != "generator")
 
 
+_FAULTS = tuple(name for name, kind in KINDS.items() if not kind.needs_store)
+"""An experiment's head has a policy of its own and no log: it cannot die."""
+
+
 def add_changes(parser: argparse.ArgumentParser) -> None:
     """The option --set."""
     parser.add_argument(
@@ -42,7 +46,7 @@ def load(path: str, changes: Sequence[str] = (), policy: str = "", seed: int = -
     if seed >= 0:
         top.pop("seeds", None)
         top["seed"] = seed
-    scenario = parse_scenario(top, path, fault_kinds=tuple(KINDS))
+    scenario = parse_scenario(top, path, fault_kinds=_FAULTS)
     if ":" in scenario.policy.name and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a policy of the user's own
     check_policy(scenario)

@@ -74,6 +74,11 @@ def needs_sessions(planned: Iterable[Fault]) -> bool:
     return any(KINDS[fault.kind].needs_sessions for fault in planned)
 
 
+def needs_store(planned: Iterable[Fault]) -> bool:
+    """True if the head may die, so that another must find its log."""
+    return any(KINDS[fault.kind].needs_store for fault in planned)
+
+
 def _kind(name: str) -> str:
     name = ALIASES.get(name, name)
     if name not in KINDS:

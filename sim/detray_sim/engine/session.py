@@ -134,6 +134,7 @@ class SimSession:
             seed=options.seed,
             infeasible=settings.infeasible,
             sessions=mishaps.needs_sessions(self.plan),
+            head_store=mishaps.needs_store(self.plan),
         )
 
     def _begin(self, settings: Settings) -> None:
