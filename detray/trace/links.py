@@ -4,9 +4,9 @@ Theory of operation
 -------------------
 Every message between cores carries its number on an ordered link, from 1. A link leads from one
 core to another: a node is named by its number, the head by its epoch, for a restarted head begins
-new links. A node's very first message, by which it joins, is sent before it has a number; the head
-gives numbers in the order in which it handles such messages, so the answers of that step say whose
-they were.
+new links. A node's very first message, by which it joins, is sent before it has a number, and again
+to the next head if this one dies first: it is matched by what it says. The head gives numbers in
+the order in which it handles such messages, so the answers of that step say whose they were.
 
 A trace shows both ends of a link if both cores are in it. Of one that is not, or whose recording
 begins in the middle or was cut, messages may arrive that nobody in the trace has sent: they are
@@ -84,7 +84,7 @@ class Directory:
         self._epochs = [0 if isinstance(core, LocalCore) else core.epoch for core in header.cores]
         """A head's own epoch; for a node, that of the head it talks to."""
         self.admitted: dict[NodeID, int] = {}
-        """The epoch of the head that admitted each node."""
+        """The epoch of the first head that admitted each node."""
         self._cores: dict[tuple[NodeID, int], int] = {}
         for number, me in enumerate(self._me):
             if self._is_head[number]:
@@ -122,7 +122,7 @@ class Directory:
                     joined = iter(admissions(stimuli, effects))
                 node = next(joined, NOBODY)
                 if node >= 0:
-                    self.admitted[node] = self._epochs[core]
+                    self.admitted.setdefault(node, self._epochs[core])
                 # Before its number is known, a node does not know the head's epoch either.
                 link = CoreLink(node, AT_HEAD, 0)
             else:
@@ -214,6 +214,8 @@ class Links:
             for core in () if start.begins else start.cores:
                 self._late.setdefault(core, start.first_step)
         self._under_way: dict[CoreLink, dict[int, Any]] = {}
+        self._joins: set[NodeJoined] = set()
+        """What was sent to join, by whichever core."""
         self._last: dict[CoreLink, int] = {}
         self._unsent: dict[CoreLink, set[int]] = {}
 
@@ -238,6 +240,9 @@ class Links:
 
     def _send(self, sent: Passing) -> str:
         link, seq, message = sent
+        if type(message) is NodeJoined:
+            self._joins.add(message)
+            return ""
         if seq in self._unsent.get(link, ()):
             return f"{type(message).__name__} is sent after it arrived ({_where(link, seq)})"
         if self.directory.core_at(link, source=False) is not None:
@@ -246,6 +251,11 @@ class Links:
 
     def _receive(self, arrived: Passing, core: int) -> str:
         link, seq, message = arrived
+        if type(message) is NodeJoined:
+            if message not in self._joins:
+                return self._receive_unsent(arrived, 0)
+            self.matched += 1
+            return ""
         last = self._last.get(link, 0)
         self._last[link] = max(last, seq)
         under_way = self._under_way.get(link)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from detray.core.effects import Effect
+from detray.core.head_messages import NodeJoined
 from detray.core.stimuli import Stimulus
 from detray.trace.links import CoreLink, Directory, Passing, differing
 
@@ -59,6 +60,9 @@ class Ends:
         self._sent: dict[CoreLink, dict[int, MessageEnd]] = {}
         self._arrived: dict[CoreLink, dict[int, MessageEnd]] = {}
         self._again: list[Passing] = []
+        self._joins_sent: dict[bytes, list[Place]] = {}
+        self._joins_arrived: dict[bytes, list[tuple[Place, Passing]]] = {}
+        """Messages by which nodes join, by what they say: their links have no name yet."""
 
     def take(
         self,
@@ -70,6 +74,10 @@ class Ends:
         """A step of a core; without effects, more than the recording shows may have been sent."""
         for passing in self.directory.received(core, stimuli, effects):
             link, seq, message = passing
+            if type(message) is NodeJoined:
+                joins = self._joins_arrived.setdefault(_encode(message), [])
+                joins.append((place, passing))
+                continue
             ends = self._arrived.setdefault(link, {})
             if seq in ends:
                 self._again.append(passing)
@@ -79,19 +87,29 @@ class Ends:
             self._late.add(core)
             return
         for link, seq, message in self.directory.sent(core, effects):
+            if type(message) is NodeJoined:
+                self._joins_sent.setdefault(_encode(message), []).append(place)
+                continue
             self._sent.setdefault(link, {})[seq] = MessageEnd(place, _encode(message))
 
     def needs(self) -> dict[Place, list[Place]]:
         """For each step the steps of other recordings that must come before it."""
         found: dict[Place, list[Place]] = {}
+
+        def add(before: Place, after: Place) -> None:
+            if before[0] != after[0] or before[1] >= after[1]:
+                found.setdefault(after, []).append(before)
+
         for link, ends in self._arrived.items():
             sent = self._sent.get(link, {})
             for seq, end in ends.items():
-                source = sent.get(seq)
-                if source is None:
-                    continue
-                if source.place[0] != end.place[0] or source.place[1] >= end.place[1]:
-                    found.setdefault(end.place, []).append(source.place)
+                if seq in sent:
+                    add(sent[seq].place, end.place)
+        for said, arrivals in self._joins_arrived.items():
+            places = self._joins_sent.get(said, [])
+            # Said again to the next head, by the core or by its link, for which it is the same.
+            for number, (place, _) in enumerate(arrivals if places else ()):
+                add(places[min(number, len(places) - 1)], place)
         return found
 
     def compare(self) -> Agreement:
@@ -102,6 +120,7 @@ class Ends:
         untold: Counter[str] = Counter()
         for link, ends in self._arrived.items():
             problems += self._compare_link(link, ends, found, strangers, untold)
+        problems += self._compare_joins(found, strangers, untold)
         for link, seq, message in self._again:
             problems.append(f"{type(message).__name__} arrived twice (message {seq} of {link})")
         found.differences = problems[:DIFFERENCES_MAX]
@@ -117,6 +136,22 @@ class Ends:
             )
         found.unmatched = strangers.total() + untold.total()
         return found
+
+    def _compare_joins(
+        self, found: Agreement, strangers: Counter[str], untold: Counter[str]
+    ) -> Iterator[str]:
+        for said, arrivals in self._joins_arrived.items():
+            if said in self._joins_sent:
+                found.matched += len(arrivals)
+                continue
+            for _, (link, seq, message) in arrivals:
+                source = self.directory.core_at(link, source=True)
+                if source is None:
+                    strangers[link.source_name()] += 1
+                elif source in self._late or source in self._cut:
+                    untold[self._names[source]] += 1
+                else:
+                    yield f"{type(message).__name__} arrived, and nobody sent it ({seq} of {link})"
 
     def _compare_link(
         self,
