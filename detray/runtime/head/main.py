@@ -21,7 +21,7 @@ from time import monotonic_ns
 from typing import Any, NoReturn
 
 from detray import __version__
-from detray.core.durable import Buried, encode_snapshot
+from detray.core.durable import Buried, digest, encode_snapshot
 from detray.core.effects import Persist, SendToNode
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import HeadMessage, NodeJoined, NodeMessage
@@ -310,6 +310,8 @@ class Head:
         match topic, arguments:
             case "status", []:
                 self._ask_status(lambda: answer(self._report(), ""))
+            case "digest", []:
+                answer(digest(self._core.tables.durable), "")
             case "list", [str() as kind, int() as limit]:
                 self._ask_rows(kind, limit, answer)
             case "trace", [-1, int() as offset, int() as size_bytes]:
