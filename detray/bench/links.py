@@ -217,8 +217,8 @@ def main() -> None:
             link_rates += measure_blocks(size_bytes)
         raw, link = statistics.median(plain_rates), statistics.median(link_rates)
         print(
-            f"{size_bytes / 1e6:5.0f} MB   plain {raw / 1e9:5.2f} GB/s   link {link / 1e9:5.2f} GB/s"
-            f"   {100 * link / raw:3.0f} %"
+            f"{size_bytes / 1e6:5.0f} MB   plain {raw / 1e9:5.2f} GB/s"
+            f"   link {link / 1e9:5.2f} GB/s   {100 * link / raw:3.0f} %"
         )
     trips = sorted(measure_trips())
     print(f"round trip   median {trips[_TRIPS // 2] * 1e6:.1f} us   "
