@@ -158,8 +158,8 @@ class Cluster:
         Options are those of `detray.init` that describe a node (`num_cpus` is 1 if not given),
         `node_ip_address` (127.0.0.1), `env_vars`, and, for the first node, `port`, `store` and
         `web_port` of the head, and `_system_config`: fields of `detray.core.config.Policy`, such as
-        `{"death_ns": 2_000_000_000}`, for the head and all nodes. With `wait` the node is a member
-        on return.
+        `{"death_ns": 2_000_000_000}`, for the head and all nodes. The head records to `record` of
+        the first node with `.head` after it. With `wait` the node is a member on return.
 
         Raises LaunchError if it does not come up, ValueError or TypeError for unknown options.
         """
@@ -178,7 +178,7 @@ class Cluster:
             is_first = self._head is None
             if is_first:
                 self._policy = _read_policy(head_options.pop("_system_config", None))
-                self._head_options = {"host": host, **head_options}
+                self._head_options = {"host": host, "record": options.get("record"), **head_options}
                 self._begin_head()
             elif head_options:
                 raise ValueError(f"{', '.join(head_options)}: only the first node has a head")
@@ -304,12 +304,14 @@ class Cluster:
             self._own_dir = os.path.join(home(), name)
         store, store_dir = launch.place_store(options.get("store") or "", self._own_dir)
         launch.save_key(store_dir, self._key)
+        record = options["record"]
         head = launch.start_head(
             key=self._key,
             listen=Listen(options["host"], options.get("port") or 0, options["host"]),
             store=store,
             store_dir=store_dir,
             web_port=options.get("web_port", -1),
+            record=f"{record}.head" if record else "",
             tied=True,
             policy=self._policy,
         )

@@ -199,6 +199,12 @@ class Machines(Cluster):
         self._machines.append(machine)
         return machine
 
+    def free_machine(self) -> Machine:
+        """One that no node is on any more, or a new one."""
+        taken = [self._here, *(self._homes[node] for node in self._nodes)]
+        free = [machine for machine in self._machines if machine not in taken]
+        return free[0] if free else self.new_machine()
+
     def on(self, machine: Machine, act: Callable[[], T]) -> T:
         """Call it in that machine's network and with its TMPDIR."""
         with environment(TMPDIR=str(machine.directory)):
