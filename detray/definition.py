@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from detray.errors import DetrayError, SerializationError
-from detray.ids import NO_CLIENT, FunctionID, TemplateID
+from detray.ids import NO_CLIENT, FunctionID, NodeID, TemplateID
 from detray.options import TaskOptions
 from detray.signature import Signature
 
@@ -28,13 +28,17 @@ _under_way: list[Definition] = []
 class Definition:
     """A function and, in the session of this process, its id and its templates."""
 
-    __slots__ = ("_client", "_function_id", "_templates", "function", "name", "ready", "signature")
+    __slots__ = (
+        "_client", "_function_id", "_templates", "function", "home", "name", "ready", "signature",
+    )  # fmt: skip
 
     def __init__(self, function: FunctionType | None, name: str, signature: Signature) -> None:
         self.function = function
         """None in a copy that came inside of a message: such a one has only an id."""
         self.name = name
         self.signature = signature
+        self.home = NodeID(-1)
+        """Where the function was exported, if that is another node: ours asks there for it."""
         self.ready = False
         """True once the session's service has been sent all that the id stands for."""
         self._client: Any = None  # Any: the client's class lives in the runtime
@@ -60,7 +64,7 @@ class Definition:
             with _lock:
                 found = self._templates.get(settings)
                 if found is None:
-                    found = _define(client, function_id, settings)
+                    found = _define(client, function_id, settings, self.home)
                     self._templates[settings] = found
         return found
 
@@ -72,12 +76,15 @@ class Definition:
         self.ready = False
 
 
-def arrived(client: Any, function_id: FunctionID, name: str, signature: Signature) -> Definition:
+def arrived(
+    client: Any, function_id: FunctionID, name: str, signature: Signature, home: NodeID
+) -> Definition:
     """The definition behind an id that came in a message; one for all its copies."""
     definition = _arrived.get(function_id)
     if definition is None or definition._client is not client:
         definition = _arrived[function_id] = Definition(None, name, signature)
         definition.adopt(client, function_id)
+        definition.home = home
         definition.ready = True
     return definition
 
@@ -85,7 +92,9 @@ def arrived(client: Any, function_id: FunctionID, name: str, signature: Signatur
 _arrived: dict[FunctionID, Definition] = {}
 
 
-def _define(client: Any, function_id: FunctionID, settings: TaskOptions) -> TemplateID:
+def _define(
+    client: Any, function_id: FunctionID, settings: TaskOptions, home: NodeID
+) -> TemplateID:
     from detray.core.stimuli import TemplateDefined
 
     classes = settings.retry_exceptions
@@ -100,6 +109,7 @@ def _define(client: Any, function_id: FunctionID, settings: TaskOptions) -> Temp
         bool(classes),
         settings.max_calls,
         strategy=settings.strategy,
+        home=home,
     )
     exceptions = _pickled_classes(classes) if isinstance(classes, tuple) else b""
     found: TemplateID = client.define_template(wanted, exceptions)

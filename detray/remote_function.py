@@ -18,7 +18,7 @@ from typing import Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 from detray import object_ref, options
 from detray.definition import Definition, arrived
 from detray.errors import DetrayError, SerializationError
-from detray.ids import FunctionID, TemplateID
+from detray.ids import FunctionID, NodeID, TemplateID
 from detray.object_ref import ObjectRef
 from detray.options import Options
 from detray.serialization.calls import encode_call
@@ -137,7 +137,8 @@ class RemoteFunction(Generic[P, R]):
         if client is None:
             return self.__reduce__()
         function_id = definition.name_in(client)
-        return arrive, (function_id, definition.name, definition.signature, self._options)
+        home = definition.home if definition.home >= 0 else client.node
+        return arrive, (function_id, definition.name, definition.signature, self._options, home)
 
     def _prepare(self) -> Any:  # Any: the client's class lives in the runtime
         """Make sure that there is a session and that it knows this function; returns the client."""
@@ -197,10 +198,10 @@ def remote_function(function: Any, given: Options) -> RemoteFunction[Any, Any]:
 
 
 def arrive(
-    function_id: FunctionID, name: str, signature: Signature, given: Options
+    function_id: FunctionID, name: str, signature: Signature, given: Options, home: NodeID
 ) -> RemoteFunction[Any, Any]:
     """A remote function out of a message."""
-    definition = arrived(object_ref.bound(), function_id, name, signature)
+    definition = arrived(object_ref.bound(), function_id, name, signature, home)
     return RemoteFunction(definition, given)
 
 

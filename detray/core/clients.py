@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from detray.core import dispatch, freeing, objects, placing, resources, runs
+from detray.core.definitions import want_function
 from detray.core.effects import (
     ConfirmPin,
     ExitWorker,
@@ -206,7 +207,7 @@ def on_template_defined(s: Step, m: TemplateDefined) -> None:
     reason = ""
     if number in t.templates:
         reason = "defined twice"
-    elif m.function not in t.functions:
+    elif m.function not in t.functions and not want_function(s, m.function, m.home):
         reason = f"no function {m.function.hex()}"
     elif any(amount <= 0 for _, amount in m.demand) or m.num_returns < 0:
         reason = "amounts must be positive"
@@ -218,6 +219,7 @@ def on_template_defined(s: Step, m: TemplateDefined) -> None:
         number, m.function, m.name, m.num_returns, m.demand,
         shape_of(s, lane, m.demand, m.strategy),
         m.max_retries, m.retry_application_errors, m.max_calls, m.size_bytes, strategy=m.strategy,
+        waits=t.functions[m.function].home != HERE,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from detray.core.effects import CopyPayload
 from detray.core.head_messages import Placed, RunsRecalled
 from detray.core.lending import ASKED, borrow, home_of, lend, proxy, shared_of
 from detray.core.lifecycle import move_task
-from detray.core.links import is_over, tell
+from detray.core.links import tell
 from detray.core.parking import drop_parked, refs_of, refuse
 from detray.core.payloads import error_key, shipped_template_key, template_key, value_key
 from detray.core.peer_messages import (
@@ -47,7 +47,7 @@ from detray.core.states import (
 )
 from detray.core.step import Step
 from detray.core.stimuli import TaskSubmitted
-from detray.core.tables import HERE, Function, Object, Peer, Task, Template
+from detray.core.tables import HERE, Object, Peer, Task, Template
 from detray.core.tasks import (
     can_retry,
     end_task,
@@ -173,18 +173,6 @@ def _argument(s: Step, row: Object, node: NodeID) -> Argument:
 
 
 # ------------------------------------------------------------------ the executor enters
-
-
-def on_function_shipped(s: Step, m: FunctionShipped) -> None:
-    """A definition for later runs; it holds what its closure refers to."""
-    refs = borrow(s, m.refs, m.node)
-    if m.function in s.t.functions or is_over(s, job_of(m.function)):
-        s.count("stale")
-        if m.function not in s.t.functions and m.size_bytes:
-            s.drops.append(m.function)
-        return
-    held = objects.hold_contained(s, refs)
-    s.t.functions[m.function] = Function(m.function, m.name, m.size_bytes, held)
 
 
 def on_template_shipped(s: Step, m: TemplateShipped) -> None:

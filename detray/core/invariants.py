@@ -100,12 +100,17 @@ def i5_pins_are_the_clients_views(t: Tables) -> None:
 def i6_nobody_misses_a_wake_up(t: Tables) -> None:
     """I6: a task that waits for arguments is registered at them, as often as it counts them.
 
+    One that waits for its function alone is registered there.
+
     At each pending one of a waiting task, at each that is not in memory of a fetching one; what a
     waiting task found available and has since been lost, it finds out when the rest is there.
     """
+    wanted: Counter[bytes] = Counter()
+    for function in t.functions.values():
+        wanted.update(function.takers)
     for task in t.tasks.values():
         if task.state is WAITING or task.state is FETCHING:
-            registered = 0
+            registered = wanted[task.spec.task]
             for ref in dict.fromkeys(task.spec.args):
                 row = t.objects.get(ref)
                 if row is not None:

@@ -23,6 +23,7 @@ from typing import Any
 from detray.core import (
     clients,
     deadlock,
+    definitions,
     dispatch,
     freeing,
     gets,
@@ -257,7 +258,9 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     st.ObjectArrivalFailed: pulls.on_object_arrival_failed,
     st.ObjectSent: pulls.on_object_sent,
     st.ObjectCorrupted: storage.on_object_corrupted,
-    pm.FunctionShipped: from_peer(handover.on_function_shipped),
+    pm.FunctionShipped: from_peer(definitions.on_function_shipped),
+    pm.FunctionWanted: from_peer(definitions.on_function_wanted),
+    pm.FunctionRefused: from_peer(definitions.on_function_refused),
     pm.TemplateShipped: from_peer(handover.on_template_shipped),
     pm.RunDelivered: from_peer(handover.on_run_delivered),
     pm.RunCancelled: from_peer(handover.on_run_cancelled),

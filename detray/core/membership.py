@@ -16,6 +16,7 @@ Rules (PROTOCOL N15, N16, T4, D 35 to 38)
 from __future__ import annotations
 
 from detray.core import clients, placing
+from detray.core.definitions import end_wants
 from detray.core.effects import LeaveCluster, SendToHead, StopNode
 from detray.core.handover import lose_run
 from detray.core.head_messages import (
@@ -221,6 +222,7 @@ def on_node_buried(s: Step, m: NodeBuried) -> None:
     if t.peers.pop(m.node, None) is None or t.config.policy.burial_cleanup_off:
         return
     end_pulls_from(s, m.node)
+    end_wants(s, m.node, m.reason)
     for row in list(t.objects.values()):
         if row.shared is not None:
             _bury_in_object(s, row, row.shared, m.node)

@@ -323,6 +323,25 @@ class PullRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=32
     attempt: int
 
 
+class FunctionWanted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=323):
+    """To the node that exported a function: its name came here, its definition did not.
+
+    Answered by FunctionShipped or FunctionRefused.
+    """
+
+    link_seq: int
+    node: NodeID
+    function: FunctionID
+
+
+class FunctionRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=324):
+    """From there: it is no more, its job is over."""
+
+    link_seq: int
+    node: NodeID
+    function: FunctionID
+
+
 PeerMessage = (
     FunctionShipped
     | TemplateShipped
@@ -347,4 +366,6 @@ PeerMessage = (
     | CopiesFreed
     | PullRequested
     | PullRefused
+    | FunctionWanted
+    | FunctionRefused
 )

@@ -58,6 +58,8 @@ class TemplateDefined(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
     max_calls: int
     size_bytes: int = 0
     strategy: Strategy | None = None
+    home: NodeID = NodeID(-1)
+    """The node that exported the function, if not the client's own (-1)."""
 
 
 class TaskSubmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):

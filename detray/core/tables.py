@@ -94,12 +94,17 @@ class Block(msgspec.Struct, gc=False):
 
 
 class Function(msgspec.Struct, gc=False):
-    """An exported definition: it and the references in its closure live as long as its job."""
+    """An exported definition: it and the references in its closure live as long as its job.
+
+    With a `home` (HERE: none) it was only asked for there, and `takers` wait for it.
+    """
 
     id: FunctionID
     name: str
     size_bytes: int
     refs: tuple[ObjectID, ...]
+    home: NodeID = HERE
+    takers: tuple[TaskID, ...] = ()
 
 
 class Template(msgspec.Struct, gc=False):
@@ -117,6 +122,8 @@ class Template(msgspec.Struct, gc=False):
     size_bytes: int
     duration_ns: int = -1
     strategy: Strategy | None = None
+    waits: bool = False
+    """Its function is not here yet."""
 
 
 class Shape(msgspec.Struct):

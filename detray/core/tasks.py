@@ -64,7 +64,7 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
     if client < 0 and not (m.args or m.refs):
         shape = t.shapes[template.shape]
         plain = template.strategy is None and t.config.policy.hand_over != "always"
-        if shape.feasible and plain:
+        if shape.feasible and plain and not template.waits:
             # Most submissions: nothing to wait for, nobody above it.
             t.tasks[name] = Task(
                 m, template.number, number, READY, template.max_retries, entered_ns=t.now_ns
@@ -85,9 +85,23 @@ def on_task_submitted(s: Step, m: TaskSubmitted) -> None:
 
 def _send_on(s: Step, task: Task, template: Template) -> None:
     """Nothing is missing: the task goes where it will run, or where it is asked for."""
+    if template.waits:
+        _wait_for_function(s, task, template)
+        return
     reason = route(s, task, template)
     if reason:
         fail_task(s, task, Failure.INFEASIBLE, _refused_text(s, task, reason))
+
+
+def _wait_for_function(s: Step, task: Task, template: Template) -> None:
+    """The definition is on its way here (`definitions.py`)."""
+    function = s.t.functions.get(template.function)
+    if function is None:
+        text = f"the function {template.name} cannot be had: who had defined it is gone"
+        fail_task(s, task, Failure.OWNER_DIED, text)
+        return
+    function.takers += (task.spec.task,)
+    task.missing = 1
 
 
 def _create_returns(s: Step, task: TaskID, client: ClientID, template: Template) -> bool:

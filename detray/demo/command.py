@@ -35,7 +35,10 @@ def main(argv: list[str]) -> int:
     print()
     reducers = 2 * options.workers
     chunks = index.cut(files, _CHUNKS_A_WORKER * options.workers)
-    detray.init(num_cpus=options.workers, record=out / "run.trace")
+    if options.address:
+        detray.init(options.address)
+    else:
+        detray.init(num_cpus=options.workers, record=out / "run.trace")
     _warm_up(options.workers)
     began = time.perf_counter()
     parallel = run_with_detray(chunks, reducers)
@@ -55,7 +58,8 @@ def main(argv: list[str]) -> int:
     print("  index.txt      every word, how often, in how many files, in which most")
     for name, what in written.items():
         print(f"  {name:<14} {what}")
-    print(f"  run.trace      every decision of the run: detray replay {out / 'run.trace'}")
+    if not options.address:
+        print(f"  run.trace      every decision of the run: detray replay {out / 'run.trace'}")
     return 0 if same else 1
 
 
@@ -149,6 +153,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", default="demo-out", help="folder to write to (default: demo-out)")
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 2, help="default: one for each core"
+    )
+    parser.add_argument(
+        "--address", metavar="HOST:PORT", help='on a cluster ("auto": the one that runs here)'
     )
     parser.add_argument("--files", type=int, default=None, metavar="N", help="only the first N")
     return parser.parse_args(argv)

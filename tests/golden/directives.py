@@ -10,6 +10,7 @@ from collections.abc import Callable
 from detray.core import stimuli as st
 from detray.core.payloads import template_number
 from detray.core.streams import Stream
+from detray.core.tables import HERE
 from detray.errors import Failure
 from detray.ids import NO_TASK, ClientID, FunctionID, NodeID, TaskID, TemplateID, root_task
 from tests.golden.script import ScriptError, Words
@@ -19,7 +20,7 @@ from tests.golden.strategies import strategy_of
 Stimuli = list[st.Stimulus]
 _KNOWN = {
     "by", "also", "name", "args", "refs", "size", "returns", "retries", "retry_exceptions",
-    "max_calls", "cpus", "template", "strategy", "hard", "soft",
+    "max_calls", "cpus", "template", "strategy", "hard", "soft", "home",
 }  # fmt: skip
 
 
@@ -90,7 +91,7 @@ def _template(
         out.append(
             st.TemplateDefined(
                 client, template, function, name, returns, amounts, retries, retry_app, max_calls,
-                exceptions, strategy,
+                exceptions, strategy, s.node_number(w.text("home")) if w.text("home") else HERE,
             )
         )  # fmt: skip
     return TemplateID(s.seat.templates[key])

@@ -8,7 +8,7 @@ from typing import Any
 from detray.core import peer_messages as pm
 from detray.core.resources import format_demand
 from detray.errors import Failure
-from detray.ids import NodeID, ObjectID
+from detray.ids import FunctionID, NodeID, ObjectID
 from tests.golden.cast import Cast
 from tests.golden.strategies import say_strategy
 
@@ -78,6 +78,10 @@ def _erred(m: pm.RunErred, cast: Cast) -> str:
     return text + (", retryable" if m.retryable else "") + _refs(m.refs, cast)
 
 
+def _function(function: FunctionID, cast: Cast) -> str:
+    return next(name for name, known in cast.functions.items() if known == function)
+
+
 def _cancelled(m: pm.RunCancelled, cast: Cast) -> str:
     words = [word for word in ("force", "recursive") if getattr(m, word)]
     return " ".join([f"{cast.name(m.task)}{_attempt(m.attempt)}", *words])
@@ -126,4 +130,6 @@ SAYINGS: dict[type, Callable[[Any, Cast], str]] = {
     pm.CopiesFreed: lambda m, c: ", ".join(map(c.name, m.objects)),
     pm.PullRequested: _object,
     pm.PullRefused: _object,
+    pm.FunctionWanted: lambda m, c: _function(m.function, c),
+    pm.FunctionRefused: lambda m, c: _function(m.function, c),
 }
