@@ -198,7 +198,8 @@ def _engine(values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     name = values["engine"] or os.environ.get("DETRAY_ENGINE") or PROCESSES
     if not isinstance(name, str):
         raise TypeError(f"engine must be the name of one, not {name!r}")
-    own = {key: value for key, value in values.items() if key not in DEFAULTS}
+    known = {*DEFAULTS, "address"}
+    own = {key: value for key, value in values.items() if key not in known}
     if values["local_mode"]:
         return "sim", {"nodes": 1, "jitter_ns": 0, **own}
     return name, own

@@ -122,6 +122,43 @@ def test_several_drivers_share_the_cluster() -> None:
     is_empty(cluster)
 
 
+def test_several_drivers_share_what_fails() -> None:
+    """The same, while a machine that runs tasks of all of them dies."""
+    cluster = world(4, cpus=1)
+    drivers = [cluster.drive(machine, graph) for machine in range(3)]
+    cluster.settle(30 * MS)
+    cluster.crash_node(3)
+    assert cluster.run(cluster.clock.now_ns + 300 * SECOND)
+    assert [driver.results[0].token for driver in drivers] == [EXPECTED] * 3
+    cluster.settle(40 * SECOND)
+    is_empty(cluster)
+
+
+def test_a_late_program_is_not_kept_waiting() -> None:
+    """Ten tasks of a second driver, beside three hundred of the first, which fill all nodes."""
+    cluster = world(2, cpus=1)
+
+    def many(run: do.Run) -> do.Steps:
+        items: list[ObjectID] = []
+        for number in range(300):
+            items += yield do.Submit(WORK, token=number)
+        yield do.GetValues(tuple(items))
+        return [do.Result(1, run.clock_ns())]
+
+    def few(run: do.Run) -> do.Steps:
+        items: list[ObjectID] = []
+        for number in range(10):
+            items += yield do.Submit(WORK, token=number)
+        yield do.GetValues(tuple(items))
+        return [do.Result(1, run.clock_ns())]
+
+    first = cluster.drive(0, many)
+    cluster.settle(50 * MS)
+    second = cluster.drive(1, few)
+    assert cluster.run(cluster.clock.now_ns + 300 * SECOND)
+    assert second.results[0].token < first.results[0].token // 2
+
+
 def test_equal_worlds_have_equal_digests() -> None:
     """With sessions over links that lose packets by lot, too."""
 
