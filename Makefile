@@ -6,6 +6,7 @@
 #   make test-quick   without the tests marked slow
 #   make lint fmt     ruff, mypy, import-linter / rewrite in place
 #   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
+#   make chaos        a cluster that is being broken (SEED=7 MINUTES=3)
 #   make bench        the table of speeds           (BENCH="--peers all --repeat 5")
 #   make swarm        made-up clusters with faults  (SEEDS=10000 PROFILE=medium)
 #   make sim-bench    the speeds of the simulator
@@ -24,7 +25,7 @@ PROFILE ?= small
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick lint fmt stress bench swarm sim-bench wheel clean
+.PHONY: demo test test-quick lint fmt stress chaos bench swarm sim-bench wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-demo
@@ -48,6 +49,9 @@ fmt: $(VENV)/.ready-dev
 
 stress: $(VENV)/.ready-dev
 	$(python) -m tests.stress --seed $(SEED) --minutes $(MINUTES)
+
+chaos: $(VENV)/.ready-dev
+	$(python) -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
 
 bench: $(VENV)/.ready-dev
 	$(python) -m detray.bench $(BENCH)
