@@ -174,7 +174,7 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
             if known is None:
                 launch.remove_store(store_dir)
             raise
-    _teach(head)
+    _teach(head, has_tls=tls is not None)
     return started
 
 
@@ -195,7 +195,7 @@ def _join(options: argparse.Namespace, settings: Settings) -> list[Launched]:
     try:
         about = ask_head(head, security, "", "status")["head"]
     except (EngineError, OSError) as problem:
-        raise LaunchError(f"the head at {head} does not let this machine join: {problem}") from None
+        raise LaunchError(f"this machine cannot join: {problem}") from None
     key = ClusterKey(str(about["cluster"]), security.token)
     listen = Listen(options.host or "", options.port or 0, options.advertise or "")
     node = _start_node(options, settings, key, listen, head, False)
@@ -230,16 +230,18 @@ def _start_node(
     return node
 
 
-def _teach(head: Launched) -> None:
+def _teach(head: Launched, *, has_tls: bool) -> None:
     """What one needs to know next. The token itself is never shown."""
     if head.info.get("web"):
         print(f"page   {head.info['web']}")
     token = os.path.join(head.session_dir, TOKEN_NAME)
+    address = f"'{head.address}'" if "[" in head.address else head.address  # shells glob
+    files = " --tls-cert FILE --tls-key FILE --tls-ca FILE" if has_tls else ""
     print(
         f"""
 another machine (copy the token file there, it is a secret; mode 0600):
   scp {os.uname().nodename}:{token} ~/.detray-token
-  detray start --address={head.address} --token-file ~/.detray-token
+  detray start --address={address} --token-file ~/.detray-token{files}
 a program, on this machine or on one that joined:
   detray.init(address="auto")
 to look, and to stop:

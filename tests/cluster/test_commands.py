@@ -13,7 +13,7 @@ import pytest
 
 from detray import nearby
 from detray.runtime.session import home, live_sessions
-from tests.cluster.conftest import begin_program, detray_command, run_program, until
+from tests.cluster.conftest import ROOT, begin_program, detray_command, run_program, until
 
 PROGRAM = """
 import detray as ray
@@ -94,7 +94,7 @@ def test_another_machine_joins_with_the_token(started: str, tmp_path: Path) -> N
     assert status == 1 and "chmod 600" in err
     token.chmod(0o600)
     status, _, err = detray_command(*join, DETRAY_TOKEN="x" * 40, TMPDIR=elsewhere)
-    assert status == 1 and "does not let this machine join" in err and err.count("\n") == 1
+    assert status == 1 and "this machine cannot join: " in err and err.count("\n") == 1
     status, out, err = detray_command(*join, "--token-file", str(token), TMPDIR=elsewhere)
     assert (status, err) == (0, "")
     try:
@@ -120,6 +120,34 @@ def test_another_machine_joins_with_the_token(started: str, tmp_path: Path) -> N
     report = json.loads(detray_command("status", "--json")[1])
     assert [node["alive"] for node in report["nodes"]] == [True, False]
     assert os.listdir(Path(elsewhere, f"detray-{os.getuid()}")) in ([], ["flights"])
+
+
+def test_a_cluster_speaks_tls_where_it_is_asked_to(free_port: int) -> None:
+    """Processes, tools and drivers of this machine know by themselves; others name the files."""
+    here = ROOT / "tests" / "net" / "certificates"
+    files = {name: str(here / f"ours-{name}.pem") for name in ("node", "authority")}
+    tls = ("--tls-cert", files["node"], "--tls-key", str(here / "ours-node.key"),
+           "--tls-ca", files["authority"])  # fmt: skip
+    address = f"[::1]:{free_port}"
+    status, out, err = detray_command(
+        "start", "--head", "--port", str(free_port), "--host", "::1", "--num-cpus", "1",
+        "--object-store-memory", "100M", "--web-port", "-1", *tls,
+    )  # fmt: skip
+    assert status == 0, err
+    try:
+        assert f"--address='{address}' --token-file ~/.detray-token --tls-cert FILE" in out
+        assert [n["alive"] for n in json.loads(detray_command("status", "--json")[1])["nodes"]]
+        assert run_program(PROGRAM)[:2] == (0, "2470 1.0\n")
+        for process in nearby.of_address(nearby.find_local(), address):
+            info = Path(process.directory, "cluster.json")
+            facts = json.loads(info.read_text())
+            assert facts["tls_authority"] == files["authority"]
+            info.write_text(json.dumps({**facts, "tls_certificate": ""}))
+        status, _, err = detray_command("list", "nodes", "--address", address)
+        assert (status, err.count("\n")) == (1, 1), "a tool without TLS is no tool"
+        assert detray_command("list", "nodes", "--address", address, *tls)[0] == 0
+    finally:
+        assert detray_command("stop", "--force")[0] == 0
 
 
 def test_status_lists_and_logs_tell_what_runs(started: str) -> None:
@@ -214,8 +242,6 @@ def test_a_port_that_is_taken_is_said(free_port: int) -> None:
 
 def test_block_stays_until_it_is_told_to_end(free_port: int) -> None:
     """SIGTERM ends head and node; the death of one of them ends it with a message."""
-    from tests.cluster.conftest import ROOT
-
     command = (
         "import sys; from detray.cli import main; sys.exit(main(['start', '--head', '--block', "
         f"'--host', '127.0.0.1', '--port', '{free_port}', '--num-cpus', '1']))"
