@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from detray.core.config import GlobalConfig
+from detray.core.durable import DurableTables
 from detray.core.head_tables import GlobalTables
 from detray.core.placement import Node
 from detray.ids import NodeID
@@ -90,7 +91,7 @@ def test_levels_with_and_without_transfers() -> None:
 
 def tracked(workload: Workload, nodes: int, cpus: int = 1) -> tuple[Tracker, list[Node], list]:
     """A tracker of so many empty nodes, and the heap of ends that it reads."""
-    tables = GlobalTables(GlobalConfig())
+    tables = GlobalTables(GlobalConfig(), DurableTables())
     for number in range(nodes):
         totals = {"CPU": cpus * UNIT}
         tables.nodes[NodeID(number)] = Node(NodeID(number), 1, f"n{number}", totals)
