@@ -19,7 +19,8 @@ from detray.cluster_utils import ClusterNode
 from tests.support.netns import Machines, processes_with
 
 _PAUSE_S = (0.3, 2.5)
-_FOR_S = (0.2, 5.0)
+_LOOK_S = 0.02
+_FOR_S = (0.2, 6.0)
 _SHORT_S = 0.8
 """So long may the driver's node be without the head."""
 
@@ -87,9 +88,11 @@ class Trouble:
 
     def _run(self) -> None:
         try:
-            while not self._stop.wait(self._random.uniform(*_PAUSE_S)):
+            next_s = time.monotonic()
+            while not self._stop.wait(_LOOK_S):
                 self._end_what_is_due(time.monotonic())
-                if len(self._endings) < 2:
+                if time.monotonic() >= next_s and len(self._endings) < 2:
+                    next_s = time.monotonic() + self._random.uniform(*_PAUSE_S)
                     names = list(self._acts)
                     weights = [weight for _, weight in self._acts.values()]
                     [name] = self._random.choices(names, weights)

@@ -38,7 +38,7 @@ _NOBODY = "02:00:00:00:ff:ff"
 _LEFT_S = 20.0
 QUICK = {
     "heartbeat_ns": 200_000_000,
-    "death_ns": 2_000_000_000,
+    "death_ns": 3_000_000_000,
     "unreachable_grace_ns": 1_000_000_000,
     "return_grace_ns": 5_000_000_000,
 }

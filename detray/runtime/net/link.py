@@ -39,8 +39,12 @@ if TYPE_CHECKING:
 
 SILENCE_NS = 1_000_000_000
 """Nothing acknowledged for so long, though something is owed: the owner hears of it."""
-_STUCK_NS = 5_000_000_000
-"""After so much of it, and no byte at all, the connection is given up for a new one."""
+_STUCK_NS = 1_500_000_000
+"""After so much of it, and no byte at all, who dials gives the connection up for a new one. TCP
+waits twice as long with each attempt: after a cut of 3 s it may be silent for 3 more, and a node
+that said nothing for 5 s is dead (`Policy.death_ns`)."""
+_STUCK_LISTENER_NS = 5_000_000_000
+"""The same for who is dialled, and can only wait."""
 BLOCKS_WAIT_NS = 5_000_000_000
 """So long blocks wait for a link that is down."""
 _STABLE_NS = 1_000_000_000
@@ -367,7 +371,9 @@ class Link:
         if session.outgoing and not self._is_silent:
             due_ns = min(due_ns, session.silent_since_ns + SILENCE_NS)
         elif session.outgoing and channel is not None:
-            due_ns = min(due_ns, max(session.silent_since_ns, channel.heard_ns) + _STUCK_NS)
+            due_ns = min(
+                due_ns, max(session.silent_since_ns, channel.heard_ns) + self._patience_ns()
+            )
         # Never in the past: whoever is due and has nothing to say must not keep the loop busy.
         self._alarm.set(due_ns if due_ns == NEVER else max(due_ns, now_ns + 1_000_000))
 
@@ -379,10 +385,14 @@ class Link:
             self._is_silent = True
             self._hub.owner.on_silent(self)
         channel = self._channel
-        is_stuck = silent_ns >= _STUCK_NS and not self.is_closed
-        if channel is not None and is_stuck and now_ns - channel.heard_ns >= _STUCK_NS:
-            self.on_lost(channel, "nothing came for 5 s")
+        patience_ns = self._patience_ns()
+        is_stuck = silent_ns >= patience_ns and not self.is_closed
+        if channel is not None and is_stuck and now_ns - channel.heard_ns >= patience_ns:
+            self.on_lost(channel, f"nothing came for {patience_ns / 1e9:g} s")
         self._arm_exactly(now_ns)
+
+    def _patience_ns(self) -> int:
+        return _STUCK_LISTENER_NS if self.dialler is None else _STUCK_NS
 
     # ----------------------------------------------------------------------------- blocks
 
