@@ -22,6 +22,7 @@ from detray.errors import NotStartedError
 from detray.ids import node_name
 from detray.launch import Launched, LaunchError, Listen
 from detray.runtime.session import home
+from detray.runtime.spawn import SpawnedService
 from detray.settings import DEFAULTS, read_settings
 from detray.startup import SessionInfo, init, running, shutdown
 
@@ -174,7 +175,7 @@ class Cluster:
         options = {"num_cpus": 1, **{n: v for n, v in options.items() if not _is_ignored(n, v)}}
         settings = read_settings("local", options)
         started: list[Launched] = []
-        with _environment(variables):
+        with _environment(variables), _begun_nodes(count) as begun:
             is_first = self._head is None
             if is_first:
                 self._policy = _read_policy(head_options.pop("_system_config", None))
@@ -192,6 +193,7 @@ class Cluster:
                         tied=True,
                         is_beside_head=is_first and index == 0,
                         policy=self._policy,
+                        process=begun.pop(),
                     )
                 )
         nodes = [ClusterNode(node) for node in started]
@@ -382,6 +384,18 @@ def _sweep_stores() -> None:
             pid = name.removeprefix(_STORE_PREFIX).split("-")[0]
             if not os.path.exists(f"/proc/{pid}"):
                 launch.remove_store(os.path.join(base, name))
+
+
+@contextmanager
+def _begun_nodes(count: int) -> Iterator[list[SpawnedService]]:
+    """Processes that will be nodes; those that nobody took out of the list are killed."""
+    begun = [launch.begin_node() for _ in range(count)]
+    try:
+        yield begun
+    finally:
+        for process in begun:
+            process.kill()
+            process.wait(_STOP_S)
 
 
 @contextmanager

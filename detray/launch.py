@@ -263,6 +263,14 @@ def port_of(process: Launched) -> int:
     return parse_address(process.address).port
 
 
+def begin_node() -> SpawnedService:
+    """Spawn what `start_node` makes a node of: it loads its code while its head comes up.
+
+    Raises OSError.
+    """
+    return begin_service(sys_path(), "service", _log_name("node"))
+
+
 def start_node(
     settings: Settings,
     *,
@@ -273,10 +281,11 @@ def start_node(
     tied: bool = False,
     is_beside_head: bool = False,
     policy: Policy | None = None,
+    process: SpawnedService | None = None,
 ) -> Launched:
     """Spawn a node of the cluster whose head is at `head`; call `wait_ready` next.
 
-    Raises OSError if it cannot be spawned.
+    `process` is one that `begin_node` has spawned already. Raises OSError if none can be spawned.
     """
     cluster = msgspec.structs.replace(
         _cluster_boot(key, listen, head, tls, tied), is_with_head=is_beside_head
@@ -298,7 +307,7 @@ def start_node(
         record=settings.record,
         cluster=cluster,
     )
-    process = begin_service(boot.sys_path, "service", _log_name("node"))
+    process = process or begin_node()
     tell_service(process, boot)
     return Launched("node", process, tied=tied)
 

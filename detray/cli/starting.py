@@ -18,6 +18,7 @@ from detray.launch import ClusterKey, Launched, LaunchError, Listen
 from detray.nearby import LocalProcess, find_local, of_address
 from detray.runtime.net.address import parse_address
 from detray.runtime.session import TOKEN_NAME
+from detray.runtime.spawn import SpawnedService
 from detray.settings import Settings, read_settings
 from detray.trace.graph import size_text
 
@@ -140,42 +141,54 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
     if options.cluster and options.cluster != key.cluster:
         raise LaunchError(f"the log in {store_dir} is of the cluster {key.cluster}")
     tls = tls_files(options)
-    launch.save_key(store_dir, key, keep=bool(options.store))
+    has_node = any(p.kind == "node" and p.cluster == key.cluster for p in local)
+    is_new = not os.path.exists(store_dir)
+    begun = None if has_node or options.head_only else launch.begin_node()
+    started: list[Launched] = []
     try:
-        head = launch.start_head(
-            key=key,
-            listen=Listen(options.host or "", port, options.advertise or ""),
-            store=store,
-            store_dir=store_dir,
-            tls=tls,
-            web_port=options.web_port,
-            record=f"{options.record}.head" if options.record else "",
-        )
-        head.wait_ready(note=_note)
-    except BaseException as problem:
-        if known is None:
+        launch.save_key(store_dir, key, keep=bool(options.store))
+        started.append(_run_head(options, key, port, store, store_dir))
+        if known is not None:
+            print("       it goes on with the cluster whose log that is")
+        if begun is not None:
+            listen = Listen(options.host or "", 0, options.advertise or "")
+            address = started[0].address
+            started.append(_start_node(options, settings, key, listen, address, True, begun))
+    except BaseException:
+        if begun is not None:
+            begun.kill()
+            begun.wait(_STOP_S)
+        if started:
+            started[0].stop()
+        if is_new:
             launch.remove_store(store_dir)
-        if isinstance(problem, LaunchError) and "in use" in str(problem):
+        raise
+    if has_node:
+        print("node   the one that was here stays")
+    _teach(started[0], has_tls=tls is not None)
+    return started
+
+
+def _run_head(
+    options: argparse.Namespace, key: ClusterKey, port: int, store: str, store_dir: str
+) -> Launched:
+    head = launch.start_head(
+        key=key,
+        listen=Listen(options.host or "", port, options.advertise or ""),
+        store=store,
+        store_dir=store_dir,
+        tls=tls_files(options),
+        web_port=options.web_port,
+        record=f"{options.record}.head" if options.record else "",
+    )
+    try:
+        head.wait_ready(note=_note)
+    except LaunchError as problem:
+        if "in use" in str(problem):
             raise LaunchError(f"{problem} (port {port}; --port names another)") from None
         raise
     print(f"head   {head.address}  pid {head.pid}, log {store}")
-    if known is not None:
-        print("       it goes on with the cluster whose log that is")
-    started = [head]
-    has_node = any(p.kind == "node" and p.cluster == key.cluster for p in local)
-    if has_node:
-        print("node   the one that was here stays")
-    elif not options.head_only:
-        listen = Listen(options.host or "", 0, options.advertise or "")
-        try:
-            started.append(_start_node(options, settings, key, listen, head.address, True))
-        except BaseException:
-            head.stop()
-            if known is None:
-                launch.remove_store(store_dir)
-            raise
-    _teach(head, has_tls=tls is not None)
-    return started
+    return head
 
 
 def _named_key(cluster: str | None, token: bytes) -> ClusterKey | None:
@@ -213,6 +226,7 @@ def _start_node(
     listen: Listen,
     head: str,
     is_beside_head: bool,
+    process: SpawnedService | None = None,
 ) -> Launched:
     node = launch.start_node(
         settings,
@@ -221,6 +235,7 @@ def _start_node(
         head=head,
         tls=tls_files(options),
         is_beside_head=is_beside_head,
+        process=process,
     )
     node.wait_ready(note=_note)
     amounts = dict(settings.totals())

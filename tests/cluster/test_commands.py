@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,19 +226,19 @@ def test_a_head_that_was_killed_is_started_again(started: str) -> None:
     assert status == 1 and f"pid {new.pid}" in err and "--port names another" in err
 
 
-def test_a_port_that_is_taken_is_said(free_port: int) -> None:
-    """In one line, and nothing is left."""
-    import socket
-
+def test_a_port_that_is_taken_is_said(free_port: int, tmp_path: Path) -> None:
+    """In one line, and nothing is left; nor is anything gone that was there before."""
+    (tmp_path / "precious").touch()
+    start = ("start", "--head", "--port", str(free_port), "--host", "127.0.0.1")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", free_port))
         taken.listen()
-        status, out, err = detray_command(
-            "start", "--head", "--port", str(free_port), "--host", "127.0.0.1"
-        )
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    assert f"(port {free_port}; --port names another)" in err
+        for more in ((), ("--store", f"file:{tmp_path}/new"), ("--store", f"file:{tmp_path}")):
+            status, out, err = detray_command(*start, *more)
+            assert (status, out, err.count("\n")) == (1, "", 1)
+            assert f"(port {free_port}; --port names another)" in err
     assert nothing_is_left()
+    assert (tmp_path / "precious").exists() and not (tmp_path / "new").exists()
 
 
 def test_block_stays_until_it_is_told_to_end(free_port: int) -> None:
