@@ -18,7 +18,7 @@ import msgspec
 from detray.core.payloads import INCOMING
 from detray.core.stimuli import ClientStimulus, LocalStimulus, StatusRequested
 from detray.ids import ClientID
-from detray.runtime.frames import FrameError, FrameReader, joined
+from detray.runtime.frames import UNDECODABLE, FrameError, FrameReader, joined
 from detray.runtime.tokens import TokenPipe
 from detray.runtime.wakeups import READ, WRITE, Wakeups
 
@@ -234,7 +234,7 @@ class ClientConnection:
     def _take(self, meta: bytes, payload: bytes | memoryview, inbox: Inbox) -> None:
         try:
             messages = _decode(meta)
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise Garbage(f"undecodable message: {error}") from None
         wanted = self._check(messages, len(payload))
         if len(wanted) == 1:

@@ -22,7 +22,7 @@ from detray import __version__
 from detray.core.stimuli import ClientLost, DriverConnected, ObserverConnected, ProcessGone
 from detray.ids import ClientID
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
-from detray.runtime.frames import FrameError, FrameReader
+from detray.runtime.frames import UNDECODABLE, FrameError, FrameReader
 from detray.runtime.wakeups import READ, WRITE, Wakeups
 
 HELLO_BYTES_MAX = 1 << 16
@@ -175,7 +175,7 @@ class Guests:
                 problem = "it said more than hello"
         except BlockingIOError:
             return
-        except (OSError, FrameError, msgspec.MsgspecError) as error:
+        except (OSError, FrameError, *UNDECODABLE) as error:
             hello, problem = None, str(error)
         self._forget_newcomer(sock)
         if hello is None or problem:

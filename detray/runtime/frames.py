@@ -14,6 +14,8 @@ from __future__ import annotations
 import socket
 import struct
 
+import msgspec
+
 _HEADER = struct.Struct("<II")
 _unpack_header = _HEADER.unpack_from
 FRAME_BYTES_MAX = 1 << 32
@@ -39,6 +41,10 @@ def joined(metas: list[memoryview]) -> bytes:
             raise FrameError("a frame whose messages are no array")
     parts[0] = b"\xdd" + count.to_bytes(4, "big")
     return b"".join(parts)
+
+
+UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
+"""What decoding garbage raises: beside msgspec's own, bad UTF-8 and arrays in arrays in arrays."""
 
 
 class FrameError(Exception):

@@ -18,7 +18,7 @@ import msgspec
 
 from detray.ids import ClientID, JobNumber
 from detray.runtime.connections import SendQueue
-from detray.runtime.frames import FrameError, FrameReader, frame
+from detray.runtime.frames import UNDECODABLE, FrameError, FrameReader, frame
 from detray.runtime.wakeups import WRITE, Wakeups
 
 _CONGESTED_BYTES = 4 << 20
@@ -136,7 +136,7 @@ class LogChannel:
             while (parts := self._reader.next()) is not None:
                 for request in _decode(parts[0]):
                     self._answer(request)
-        except (FrameError, msgspec.MsgspecError):
+        except (FrameError, *UNDECODABLE):
             return False
         return True
 

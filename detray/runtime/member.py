@@ -88,6 +88,7 @@ class Member:
         self._asked: dict[int, Answer] = {}
         """Questions to the head that are not answered, by number."""
         self._questions = 0
+        self._traffic = _Traffic()
         self._heard_head = False
         self._core: LocalScheduler | None = None
         self._segments: Segments | None = None
@@ -143,7 +144,13 @@ class Member:
             link.aside(["unreadable", key])
             self._inbox.facts.append(fact)
             return
-        link.send_block(key, view, lambda: self._inbox.facts.append(fact))
+
+        def done() -> None:
+            self._traffic.outgoing -= 1
+            self._inbox.facts.append(fact)
+
+        self._traffic.began_to_send(order.size_bytes)
+        link.send_block(key, view, done)
 
     def receive_object(self, order: ReceiveObject) -> None:
         """Write what comes into a block; answered by `ObjectArrived` or its failure."""
@@ -154,6 +161,9 @@ class Member:
 
         def done(problem: str) -> None:
             self._receiving.pop(key, None)
+            if not problem:
+                self._traffic.received += 1
+                self._traffic.received_bytes += order.size_bytes
             fact = (
                 ObjectArrivalFailed(item, attempt, problem)
                 if problem
@@ -244,6 +254,7 @@ class Member:
 
     def on_up(self, link: Link) -> None:
         """A connection is there: of the head it may be a new one."""
+        self._traffic.note_connection(link)
         peer = link.peer
         if link is not self._head or peer is None:
             return
@@ -370,7 +381,40 @@ class Member:
             "links": {
                 "up": sum(link.is_up for link in self._links.values()),
                 "down": sum(not link.is_up for link in self._links.values()),
+                "resent_messages": sum(
+                    link.session.stats.resent for link in (self._head, *self._links.values())
+                ),
+                "reconnects": self._traffic.reconnects,
             },
+            "transfers": self._traffic.facts(len(self._receiving)),
+        }
+
+
+class _Traffic:
+    """What went over the links since this process began, for people."""
+
+    def __init__(self) -> None:
+        self.outgoing = self.sent = self.sent_bytes = 0
+        self.received = self.received_bytes = self.reconnects = 0
+        self._connected: set[Link] = set()
+
+    def began_to_send(self, size_bytes: int) -> None:
+        self.outgoing += 1
+        self.sent += 1
+        self.sent_bytes += size_bytes
+
+    def note_connection(self, link: Link) -> None:
+        self.reconnects += link in self._connected
+        self._connected.add(link)
+
+    def facts(self, incoming: int) -> dict[str, int]:
+        return {
+            "incoming": incoming,
+            "outgoing": self.outgoing,
+            "received": self.received,
+            "sent": self.sent,
+            "received_bytes": self.received_bytes,
+            "sent_bytes": self.sent_bytes,
         }
 
 

@@ -128,11 +128,7 @@ class Service:
             self._daemon, self._member = self._make_member(
                 boot, boot.cluster, payloads, client, log
             )
-            local = msgspec.structs.replace(
-                boot.local, address=str(self._member.address), life=self._member.life
-            )
-            boot = msgspec.structs.replace(boot, local=local)
-        self._boot = boot
+        self._boot = boot = _with_address(boot, self._member)
         arena_fd = make_arena(boot.local.arena_bytes)
         self._zygote = ZygoteLink(
             *zygote, boot=boot, arena_fd=arena_fd, lock_fd=lock_fd, wakeups=wakeups
@@ -353,7 +349,7 @@ class Service:
 
     def _look_after_membership(self, daemon: Daemon, member: Member) -> None:
         """Be found once we are a member; end when we are none any more, or are told to."""
-        if member.node >= 0:
+        if not daemon.is_told and member.node >= 0:
             daemon.tell_ready(member.info())
         if member.left and self._stop_reason is None:
             self._note("error", f"this node leaves the cluster: {member.left}")
@@ -420,6 +416,14 @@ def read_order(fd: int, kind: type[Order]) -> Order:
     if not data:
         os._exit(1)  # The driver died first; the zygote cleans up.
     return msgspec.msgpack.decode(data, type=kind)
+
+
+def _with_address(boot: BootConfig, member: Member | None) -> BootConfig:
+    """The boot order, once it is known where the node listens."""
+    if member is None:
+        return boot
+    local = msgspec.structs.replace(boot.local, address=str(member.address), life=member.life)
+    return msgspec.structs.replace(boot, local=local)
 
 
 def allow_many_descriptors() -> None:

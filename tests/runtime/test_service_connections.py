@@ -103,6 +103,14 @@ class TestHearing:
         peer.sock.close()
         assert not peer.connection.receive(peer.inbox)
 
+    @pytest.mark.parametrize("meta", [b"\x91\x92\x01\xa2\xff\xfe", b"\x91" * 100_000])
+    def test_what_cannot_be_decoded_is_garbage(self, peer: Peer, meta: bytes) -> None:
+        """Bad UTF-8 and arrays in arrays in arrays raise other errors than msgspec's own."""
+        peer.sock.sendall(frame(meta))
+        with pytest.raises(Garbage):
+            while True:
+                peer.connection.receive(peer.inbox)
+
     def test_draining_reads_to_the_last_complete_frame(self, peer: Peer) -> None:
         one = frame(msgspec.msgpack.encode([put(0)]))
         peer.sock.sendall(one * 5000 + one[:-1])

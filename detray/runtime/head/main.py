@@ -30,12 +30,13 @@ from detray.ids import NodeID
 from detray.runtime.boot import HeadBoot
 from detray.runtime.children import rename_process
 from detray.runtime.daemon import Daemon
+from detray.runtime.head import newest_trace
 from detray.runtime.head.inquiries import Finish, Inquiries
 from detray.runtime.head.overview import HeadFacts, Overview, Page
 from detray.runtime.head.recording import HeadRecording
 from detray.runtime.head.store import HeadStore, StoreError, read_tables
 from detray.runtime.head.stores import HasCopy, make_view, open_store
-from detray.runtime.head.web import WebPage
+from detray.runtime.head.web import TraceAnswer, WebPage
 from detray.runtime.log_channel import Answer
 from detray.runtime.member import find_host
 from detray.runtime.net.address import Address
@@ -120,7 +121,9 @@ class Head:
         host = boot.cluster.advertise or find_host(boot.cluster, bound.host)
         self.address = Address(host, bound.port)
         self._inquiries = Inquiries(wakeups)
-        self._page = None if boot.web_port < 0 else WebPage(wakeups, None, boot.web_port)
+        self._page = (
+            None if boot.web_port < 0 else WebPage(wakeups, self._fetch_trace, boot.web_port)
+        )
         self._overview = Overview(
             HeadFacts(
                 cluster=boot.cluster.cluster,
@@ -327,6 +330,22 @@ class Head:
             case _:
                 answer(None, f"a head cannot answer {topic!r:.40} with these arguments")
 
+    def _fetch_trace(self, answer: TraceAnswer) -> None:
+        """Somebody wants the newest trace of all processes."""
+
+        def ask(number: NodeID, offset: int, then: Answer) -> None:
+            link = self._links.get(number)
+            self._inquiries.ask(
+                {number: link} if link is not None else {},
+                "trace",
+                [offset, newest_trace.PIECE_BYTES],
+                _only(then),
+                _SLOW_PATIENCE_NS,
+            )
+
+        up = [number for number, link in self._links.items() if link.is_up]
+        newest_trace.begin(up, ask, self._recording.read, answer)
+
     def _ask_status(self, then: Callable[[], None]) -> None:
         def finish(answers: dict[NodeID, Any], problems: dict[NodeID, str]) -> None:
             now_ns = monotonic_ns()
@@ -394,5 +413,7 @@ def _only(answer: Answer) -> Finish:
             answer(body, "")
         for problem in problems.values():
             answer(None, problem)
+        if not answers and not problems:
+            answer(None, "it is not there any more")
 
     return finish

@@ -61,15 +61,19 @@ class HeadRecording:
     def piece(self, offset: int, size_bytes: int) -> bytes:
         """A part of the trace as it was when its first piece was asked for; b"" at its end."""
         if offset == 0:
-            try:
-                self._copy = self._recorder.read_all()
-            except OSError as problem:
-                _note(f"the trace cannot be read: {problem}")
-                self._copy = b""
+            self._copy = self.read()
         piece = self._copy[offset : offset + size_bytes]
         if not piece:
             self._copy = b""
         return piece
+
+    def read(self) -> bytes:
+        """The trace so far; b"" if its file cannot be read."""
+        try:
+            return self._recorder.read_all()
+        except OSError as problem:
+            _note(f"the trace cannot be read: {problem}")
+            return b""
 
     def close(self, reason: str) -> None:
         """End the trace in order."""

@@ -26,7 +26,8 @@ from typing import NamedTuple
 import msgspec
 from xxhash import xxh3_64_intdigest
 
-from detray.runtime.net.framing import BLOCKS, CHUNK, UNDECODABLE, LinkGarbage, encode_frame
+from detray.runtime.frames import UNDECODABLE
+from detray.runtime.net.framing import BLOCKS, CHUNK, LinkGarbage, encode_frame
 
 CHUNK_BYTES = 1 << 19
 """Small enough for a message not to wait long behind one, and to be in the cache for its digest."""

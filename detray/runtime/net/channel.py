@@ -10,13 +10,13 @@ import msgspec
 
 from detray.core.payloads import INCOMING
 from detray.core.session import Frame
+from detray.runtime.frames import UNDECODABLE
 from detray.runtime.net.framing import (
     ASIDE,
     BLOCKS,
     CHUNK,
     GOODBYE,
     MESSAGES,
-    UNDECODABLE,
     Intake,
     LinkGarbage,
     decode_aside,

@@ -20,6 +20,8 @@ import struct
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from detray.runtime.frames import UNDECODABLE
+
 MESSAGES = int.from_bytes(b"msgs", "little")
 """Session frame: u64 first, u64 ack, u32 bytes of msgpack; an array of messages; their payload."""
 ASIDE = int.from_bytes(b"asid", "little")
@@ -188,9 +190,6 @@ class Intake:
         self._buffer = bytearray(size)
         self._view = memoryview(self._buffer)
 
-
-UNDECODABLE = (msgspec.MsgspecError, ValueError, OverflowError, RecursionError)
-"""What decoding garbage raises: beside msgspec's own, bad UTF-8 and arrays in arrays in arrays."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_aside = msgspec.msgpack.Decoder(list).decode

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import TYPE_CHECKING
 
+from detray.runtime.frames import UNDECODABLE
 from detray.runtime.net.alarm import Alarm
-from detray.runtime.net.framing import UNDECODABLE
 from detray.runtime.net.handshake import Handshake, HandshakeError, pack_greeting
 from detray.runtime.net.identity import (
     Acceptance,

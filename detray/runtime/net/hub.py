@@ -36,6 +36,10 @@ _ACCEPTS_MAX = 16
 _REST_NS = 500_000_000
 """So long nobody is accepted when there is no descriptor for him."""
 
+_ACK_DELAY_NS = 20_000_000
+"""TCP loses nothing: an acknowledgement only says what need not be kept any more, so it can wait for
+a message to ride on. Every one that travels alone costs a wake-up (docs/performance.md)."""
+
 
 class LinkOwner(Protocol):
     """Whose links they are: the driver of a node or a head. All calls come from the loop."""
@@ -92,7 +96,7 @@ class Hub:
         self.wakeups = wakeups
         self.owner = owner
         self.security = security
-        self.policy = policy or SessionPolicy()
+        self.policy = policy or SessionPolicy(ack_delay_ns=_ACK_DELAY_NS)
         self.notes = PeerNotes(note)
         self.resolver = Resolver(wakeups)
         self.owing: dict[Link, None] = {}

@@ -11,12 +11,12 @@ import msgspec
 
 from detray import __version__
 from detray.errors import EngineError
+from detray.runtime.frames import UNDECODABLE
 from detray.runtime.net.address import Address
 from detray.runtime.net.framing import (
     ASIDE,
     CHUNK,
     GOODBYE,
-    UNDECODABLE,
     Intake,
     LinkGarbage,
     decode_aside,
