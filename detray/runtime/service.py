@@ -125,17 +125,16 @@ class Service:
         self._daemon: Daemon | None = None
         self._member: Member | None = None
         if boot.cluster is not None:
-            self._daemon, self._member = self._make_member(
-                boot, boot.cluster, payloads, client, log
-            )
+            made = self._make_member(boot, boot.cluster, payloads, client, log)
+            self._daemon, self._member = made
         self._boot = boot = _with_address(boot, self._member)
         arena_fd = make_arena(boot.local.arena_bytes)
         self._zygote = ZygoteLink(
             *zygote, boot=boot, arena_fd=arena_fd, lock_fd=lock_fd, wakeups=wakeups
         )
         self._log = DriverChannels(self._member.forward_lines if self._member else None)
-        self._files = LogFiles(boot.session_dir)
-        self._worker_logs = WorkerLogs(wakeups, self._log, self._files if self._member else None)
+        self._files = files = LogFiles(boot.session_dir)
+        self._worker_logs = WorkerLogs(wakeups, self._log, files if self._member else None)
         self._workers = Workers(
             inbox=inbox,
             payloads=payloads,
