@@ -53,6 +53,11 @@ class Daemon:
         if boot.ends_with_starter:
             wakeups.watch(lifeline.fileno(), self._on_lifeline)
 
+    @property
+    def is_told(self) -> bool:
+        """True once the starter knows whether we came up."""
+        return self._starter is None
+
     def tell_ready(self, info: Info) -> None:
         """The process is what it was started to be: let it be found, tell the starter. Once."""
         if self._starter is None:
