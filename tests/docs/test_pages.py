@@ -51,3 +51,15 @@ def test_getting_started_works_line_by_line(tmp_path: Path) -> None:
 
 _EXPECTED_EXIT = {"detray status": (0, 1)}
 """No session runs any more when the test asks."""
+
+
+@pytest.mark.slow
+def test_the_programs_of_the_page_of_clusters_run(tmp_path: Path) -> None:
+    """One makes a cluster of its own; one joins the cluster that runs here."""
+    from detray.cluster_utils import Cluster
+
+    joining, making = python_blocks(DOCS / "cluster.md")
+    assert run_program(making, tmp_path).splitlines() == ["True"]
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": 1}) as cluster:
+        source = joining.replace('address="auto"', f'address="{cluster.address}"')
+        assert "100 answers from" in run_program(source, tmp_path)
