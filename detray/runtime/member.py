@@ -244,6 +244,9 @@ class Member:
         """Somebody who has the token connected."""
         if hello.kind != "node" or hello.node < 0:
             return Refusal(False, "this is a node: ask the head")
+        if self.node < 0:
+            # It means somebody who had this address before: younger nodes dial older ones.
+            return Refusal(False, "this node has no number yet")
         number = NodeID(hello.node)
         if number == self.node or self._is_dead(number):
             return Refusal(True, f"node {number} was declared dead")
@@ -256,7 +259,13 @@ class Member:
         """A connection is there: of the head it may be a new one."""
         self._traffic.note_connection(link)
         peer = link.peer
-        if link is not self._head or peer is None:
+        number = self._numbers.get(link)
+        if peer is None or number is None:
+            return
+        if link is not self._head:
+            if peer.node != number:
+                self._note("warning", f"{link.name} is gone: node {peer.node} is at its address")
+                link.close(Refusal(False, f"you are not node {number}"))
             return
         if self._epoch and peer.epoch != self._epoch:
             link.restart()
