@@ -142,9 +142,9 @@ def test_a_question_without_an_answer_raises_the_reason(
     logs, service = ends
     with pytest.raises(EngineError, match=r"did not answer \(status\) within 0.01 s"):
         logs.ask("status", timeout_s=0.01)
+    assert hear(service)[0] == "ask"
 
     def refuse() -> None:
-        hear(service)
         _, number, *_ = hear(service)
         say(service, ["no", number, "it is on fire"])
         hear(service)
