@@ -119,6 +119,7 @@ def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int]
     lease = leases.take(s, task, template, hints) if t.leases else None
     move_task(task, Placing(t.now_ns))
     t.placing[task.spec.task] = None
+    t.shapes[template.shape].was_asked = True
     if lease is not None:
         s.leased.append((task.spec.task, task.attempt, lease))
     else:
@@ -270,22 +271,38 @@ def _offer(s: Step, shape: Shape, count: int) -> None:
 def _take_back(s: Step) -> None:
     """Nothing is left to run here: ask the head for nothing more than others can begin."""
     t = s.t
-    taken: dict[int, int] = {}
-    # The youngest were offered first; the oldest go first here.
-    for item in sorted(t.placing, key=lambda item: t.tasks[item].number):
+    rooms: dict[int, int] = {}
+    for shape in t.shapes:
+        if shape.was_asked and shape.feasible:
+            room = resources.count_fitting(t.pool, shape.amounts, 1 << 20)
+            if room:
+                rooms[shape.number] = room
+                shape.was_asked = False
+    if rooms:
+        # The youngest were offered first; the oldest go first here.
+        for task in sorted(_asked_of(s, rooms), key=lambda task: task.number):
+            template = t.templates[task.template]
+            shape = t.shapes[template.shape]
+            if rooms[shape.number]:
+                rooms[shape.number] -= 1
+                del t.placing[task.spec.task]
+                withdraw(s, task.spec.task, task.attempt)
+                enter_here(s, task, shape)
+
+
+def _asked_of(s: Step, rooms: dict[int, int]) -> list[Task]:
+    """The tasks of these shapes that wait at the head and may run here."""
+    t = s.t
+    found = []
+    for item in t.placing:
         task = t.tasks[item]
         template = t.templates[task.template]
-        shape = t.shapes[template.shape]
-        strategy = template.strategy
-        if not shape.feasible or (strategy is not None and _leaves(s, strategy, shape)):
-            continue
-        room = resources.count_fitting(t.pool, shape.amounts, 1 << 20)
-        if taken.get(shape.number, 0) >= room:
-            continue
-        taken[shape.number] = taken.get(shape.number, 0) + 1
-        del t.placing[item]
-        withdraw(s, item, task.attempt)
-        enter_here(s, task, shape)
+        if template.shape in rooms:
+            shape = t.shapes[template.shape]
+            shape.was_asked = True
+            if template.strategy is None or not _leaves(s, template.strategy, shape):
+                found.append(task)
+    return found
 
 
 def return_to_waiting(s: Step, task: Task) -> None:

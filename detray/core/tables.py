@@ -133,6 +133,7 @@ class Shape(msgspec.Struct):
     `is_bound`: the strategy names this node; nothing of it is offered to others.
     `ready` holds task ids by depth, oldest first; stale entries (cancelled tasks) are skipped when
     they come up. `count` of entries are real. `open` lists busy workers that may get more runs.
+    `was_asked`: some of it may wait at the head for a place.
     """
 
     number: int
@@ -146,6 +147,7 @@ class Shape(msgspec.Struct):
     count: int = 0
     passed_over: int = 0
     is_bound: bool = False
+    was_asked: bool = False
 
 
 class Away(msgspec.Struct, gc=False):
