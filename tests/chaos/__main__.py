@@ -93,16 +93,21 @@ class Chaos:
                 rounds += 1
                 self.tell(f"round {rounds}: right")
                 if trouble.problem is not None:
-                    raise Wrong(f"no more trouble: {trouble.problem!r}") from trouble.problem
+                    break
         finally:
             if not options.calm:
                 trouble.stop()
+            if trouble.problem is not None:
+                self.summary["no more trouble"] = repr(trouble.problem)
             self.summary |= {
                 "rounds": rounds,
                 "performed": dict(sorted(performed.items())),
                 "failed as allowed": dict(sorted(failed.items())),
                 "trouble": dict(sorted(trouble.happened.items())),
             }
+
+        if trouble.problem is not None:
+            raise Wrong(f"trouble could not be made: {trouble.problem!r}") from trouble.problem
 
     def _calm_down(self) -> None:
         gc.collect()

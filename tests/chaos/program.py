@@ -20,7 +20,7 @@ import detray
 from detray.errors import GetTimeoutError, WorldError
 from tests.support import begun
 
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 _WORDS = (2_000, 20_000, 200_000, 700_000)
 """Sizes of arrays: inline, and ever larger blocks."""
 _INPUTS_MAX = 4

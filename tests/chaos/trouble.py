@@ -20,6 +20,7 @@ from tests.support.netns import Machines, processes_with
 
 _PAUSE_S = (0.3, 2.5)
 _LOOK_S = 0.02
+_HEALINGS_MAX = 10
 _FOR_S = (0.2, 6.0)
 _SHORT_S = 0.8
 """So long may the driver's node be without the head."""
@@ -97,9 +98,13 @@ class Trouble:
                     weights = [weight for _, weight in self._acts.values()]
                     [name] = self._random.choices(names, weights)
                     self._acts[name][0]()
-            self._end_what_is_due(float("inf"))
         except BaseException as problem:
             self.problem = problem
+        try:
+            for _ in range(_HEALINGS_MAX):
+                self._end_what_is_due(float("inf"))
+        except BaseException as problem:
+            self.problem = self.problem or problem
 
     def _end_what_is_due(self, now_s: float) -> None:
         due = [ending for ending in self._endings if ending.at_s <= now_s]
@@ -158,11 +163,18 @@ class Trouble:
         if node is not None:
             self._note("remove a node", self._name(node))
             self._machines.remove_node(node)
-            self._until_later("add a node", self._add_node, self._random.uniform(0, 2))
+            self._until_later("add a node", self._add, self._random.uniform(0, 2))
 
     def _bury(self, node: ClusterNode) -> None:
         self._machines.remove_node(node, allow_graceful=False)
-        self._until_later("add a node", self._add_node, self._random.uniform(0, 2))
+        self._until_later("add a node", self._add, self._random.uniform(0, 2))
+
+    def _add(self) -> None:
+        """In the place of one that has gone, once there is a head to join."""
+        if self._has_head:
+            self._add_node()
+        else:
+            self._until_later("add a node", self._add, 0.2)
 
     def _kill_head(self) -> None:
         if not self._has_head or self._touches_driver():
