@@ -113,12 +113,13 @@ class Members:
         policy = t.config.policy
         late_ns = t.now_ns - t.check_ns
         if late_ns > policy.heartbeat_ns:
-            # We were away ourselves: what others said meanwhile may still be on its way (T4).
+            # We were away ourselves: what others said meanwhile may still be on its way (T4). Who
+            # was heard since has no more time than that gives: it may have died meanwhile.
             for node in t.nodes.values():
                 if node.heard_ns >= 0:
-                    node.heard_ns += late_ns
-            for pair in t.unreachable:
-                t.unreachable[pair] += late_ns
+                    node.heard_ns = min(node.heard_ns + late_ns, t.now_ns)
+            for pair, since_ns in t.unreachable.items():
+                t.unreachable[pair] = min(since_ns + late_ns, t.now_ns)
         due_ns = t.now_ns + policy.death_ns
         for node in list(t.nodes.values()):
             if node.heard_ns < 0:
