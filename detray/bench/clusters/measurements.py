@@ -98,7 +98,10 @@ def _in_turns(
 
 def _transfer(subject: Subject, quick: bool) -> Rows:
     """Get of what lies at another node, and as many bytes over plain sockets, in turns."""
+    import numpy as np
     import psutil
+
+    np.ones(1)  # imported before the first get needs it
 
     for label, size_bytes, turns in (("100mb", 100 * _MB, 7), ("1gb", 1_000 * _MB, 3)):
         # Two copies in the stores, one that a task makes, two of the plain sockets.
