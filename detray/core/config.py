@@ -40,6 +40,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     where its arguments are), "always" every task, or "never" any that can run here."""
     surplus_rounds: int = 2
     """A node keeps as many ready tasks as it can run in this many rounds before it offers some."""
+    patience_ns: int = 20 * MS
+    """Ready tasks of which none began for so long are offered, too: they wait for long ones."""
     asks_max: int = 256
     """Tasks that wait at the head for a place, per node."""
     locality_bytes: int = 100 * KIB

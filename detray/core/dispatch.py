@@ -290,6 +290,7 @@ def _pop(s: Step, shape: Shape) -> Task | None:
     task = _peek(s, shape)
     if task is not None:
         _advance(shape, task.spec.depth)
+        shape.moved_ns = s.t.now_ns
     return task
 
 

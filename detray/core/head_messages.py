@@ -81,6 +81,8 @@ class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False,
     demand: tuple[tuple[str, int], ...]
     hints: tuple[tuple[NodeID, int], ...] = ()
     strategy: Strategy | None = None
+    is_surplus: bool = False
+    """It could run at its own node, which has no room for it now, whatever that reported last."""
 
 
 class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):

@@ -87,6 +87,8 @@ class LocalScheduler:
             dispatch.check_stalls(s)
         if t.idle_ns and t.idle_ns <= now_ns:
             dispatch.retire_idle(s)
+        if t.offer_ns <= now_ns:
+            t.offer_ns = 0  # `balance` looks at it in this very step
         if t.infeasible_ns and t.infeasible_ns <= now_ns:
             tasks.report_infeasible(s)
         self._settle()
@@ -159,6 +161,8 @@ class LocalScheduler:
             due_ns = t.deadlock_ns
         if t.timers and not 0 < due_ns <= t.timers[0][0]:
             due_ns = t.timers[0][0]
+        if t.offer_ns and not 0 < due_ns <= t.offer_ns:
+            due_ns = t.offer_ns
         if t.report_ns and not 0 < due_ns <= t.report_ns:
             due_ns = t.report_ns
         if t.start_retry_ns > t.now_ns and not 0 < due_ns <= t.start_retry_ns:

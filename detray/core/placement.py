@@ -141,7 +141,8 @@ class Hybrid:
     """The default: where most bytes of the arguments are, else the nodes in turn.
 
     Taking nodes in turn spreads the surplus of a busy node and costs O(1) a task while there is
-    room (Ray's hybrid policy picks among the best k at random instead).
+    room (Ray's hybrid policy picks among the best k at random instead). A node that
+    offers its surplus comes last: it has no room, whatever its last report said.
     """
 
     def __init__(self, seed: int) -> None:
@@ -153,19 +154,25 @@ class Hybrid:
 
     def choose(self, request: PlacementRequested, nodes: Iterable[Node]) -> Node | None:
         """See the class."""
+        home: Node | None = None
         if not request.hints:
             for node in nodes:
-                return node
-            return None
+                if not (request.is_surplus and node.id == request.node):
+                    return node
+                home = node
+            return home
         first: Node | None = None
         best: Node | None = None
         most = 0
         for node in nodes:
-            first = first or node
+            if request.is_surplus and node.id == request.node:
+                home = node
+            else:
+                first = first or node
             size_bytes = bytes_at(request, node)
             if size_bytes > most:
                 best, most = node, size_bytes
-        return best or first
+        return best or first or home
 
 
 class Locality:

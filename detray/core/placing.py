@@ -113,7 +113,14 @@ def _holders(s: Step, row: Object) -> list[NodeID]:
     return holders
 
 
-def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int], ...]) -> None:
+def ask(
+    s: Step,
+    task: Task,
+    template: Template,
+    hints: tuple[tuple[NodeID, int], ...],
+    *,
+    is_surplus: bool = False,
+) -> None:
     """Put the task to the head, unless a place that it named before will do."""
     t = s.t
     lease = leases.take(s, task, template, hints) if t.leases else None
@@ -123,18 +130,23 @@ def ask(s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int]
     if lease is not None:
         s.leased.append((task.spec.task, task.attempt, lease))
     else:
-        request_place(s, task, template, hints)
+        request_place(s, task, template, hints, is_surplus=is_surplus)
 
 
 def request_place(
-    s: Step, task: Task, template: Template, hints: tuple[tuple[NodeID, int], ...]
+    s: Step,
+    task: Task,
+    template: Template,
+    hints: tuple[tuple[NodeID, int], ...],
+    *,
+    is_surplus: bool = False,
 ) -> None:
     """Say so; also to a new head, which knows nothing of what the old one was asked."""
     t = s.t
     s.to_head(
         PlacementRequested(
             s.next_link_seq(), t.node, task.spec.task, task.attempt, template.name,
-            template.demand, hints, template.strategy,
+            template.demand, hints, template.strategy, is_surplus,
         )
     )  # fmt: skip
 
@@ -155,7 +167,9 @@ def enter_here(s: Step, task: Task, shape: Shape, *, first: bool = False) -> Non
         missing = _count_arguments(s, task)
     if missing:
         move_task(task, FETCHING)
-        s.t.promised_cpu += resources.cpu_of(shape.amounts)
+        if not any(objects.is_absent(row, local=False) for row in missing):
+            away_of(task).promised = True
+            s.t.promised_cpu += resources.cpu_of(shape.amounts)
         task.missing = len(missing)
         for row in missing:
             row.takers += (spec.task,)
@@ -237,12 +251,21 @@ def balance(s: Step) -> None:
     policy = t.config.policy
     if policy.hand_over != "surplus":
         return
+    t.offer_ns = 0
     for shape in t.shapes:
         if shape.feasible and shape.count and not shape.is_bound:
-            rounds = resources.count_fitting_ever(t.pool, shape.amounts) * policy.surplus_rounds
+            if not shape.moved_ns:
+                shape.moved_ns = t.now_ns
+            rounds = 0
+            due_ns = shape.moved_ns + policy.patience_ns
+            if due_ns > t.now_ns:
+                rounds = resources.count_fitting_ever(t.pool, shape.amounts) * policy.surplus_rounds
+                t.offer_ns = min(t.offer_ns or due_ns, due_ns)
             rounds = max(rounds, resources.count_fitting(t.pool, shape.amounts, shape.count))
             if shape.count > rounds and len(t.placing) < policy.asks_max:
                 _offer(s, shape, min(shape.count - rounds, policy.asks_max - len(t.placing)))
+        elif not shape.count:
+            shape.moved_ns = 0
     if t.placing and not any(shape.count for shape in t.shapes):
         _take_back(s)
 
@@ -264,7 +287,8 @@ def _offer(s: Step, shape: Shape, count: int) -> None:
         shape.count -= 1
         count -= 1
         release_arguments(s, task)
-        ask(s, task, t.templates[task.template], find_hints(s, task) if task.spec.args else ())
+        hints = find_hints(s, task) if task.spec.args else ()
+        ask(s, task, t.templates[task.template], hints, is_surplus=True)
     queue.extend(reversed(kept))
 
 
@@ -309,13 +333,7 @@ def return_to_waiting(s: Step, task: Task) -> None:
     """Back to where arguments are counted: one of them may be lost, or the place is."""
     release_arguments(s, task)
     if task.state is FETCHING:
-        break_promise(s, task)
+        objects.break_promise(s, task)
     if task.state is not WAITING:
         move_task(task, WAITING)
     task.missing = 0
-
-
-def break_promise(s: Step, task: Task) -> None:
-    """The task fetches its arguments no longer."""
-    shape = s.t.shapes[s.t.templates[task.template].shape]
-    s.t.promised_cpu -= resources.cpu_of(shape.amounts)

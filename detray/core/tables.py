@@ -147,6 +147,8 @@ class Shape(msgspec.Struct):
     count: int = 0
     passed_over: int = 0
     is_bound: bool = False
+    moved_ns: int = 0
+    """When one of the queue last began, or since when there is one; 0: it is empty."""
     was_asked: bool = False
 
 
@@ -155,12 +157,14 @@ class Away(msgspec.Struct, gc=False):
 
     `wanted`: indexes of the returns to store (none: all). `stays`: the head said that this node is
     the place. `counted`: its arguments' `Shared.needed` count it. `refusals` of this attempt.
+    `promised`: what it will take counts as taken, since its arguments are on their way here.
     """
 
     wanted: tuple[int, ...] = ()
     stays: bool = False
     counted: bool = False
     refusals: int = 0
+    promised: bool = False
 
 
 class Task(msgspec.Struct, gc=False):
@@ -453,6 +457,8 @@ class Tables(msgspec.Struct):
     stalled_ns: int = 0
     """What had happened here when runs were found blocked, and when the head is told of it if
     nothing more has."""
+    offer_ns: int = 0
+    """When tasks that wait will have waited long enough to be offered to other nodes."""
     report_ns: int = 0
     reported_ns: int = 0
     reported_load: tuple[int, ...] = ()

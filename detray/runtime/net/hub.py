@@ -37,8 +37,8 @@ _REST_NS = 500_000_000
 """So long nobody is accepted when there is no descriptor for him."""
 
 _ACK_DELAY_NS = 20_000_000
-"""TCP loses nothing: an acknowledgement only says what need not be kept any more, so it can wait for
-a message to ride on. Every one that travels alone costs a wake-up (docs/performance.md)."""
+"""TCP loses nothing: an acknowledgement only says what need not be kept any more, so it can wait
+for a message to ride on. Every one that travels alone costs a wake-up (docs/performance.md)."""
 
 
 class LinkOwner(Protocol):
