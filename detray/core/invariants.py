@@ -355,10 +355,15 @@ def i26_only_the_living_borrow(t: Tables) -> None:
 
 
 def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
-    """I27: `promised_cpu` sums what the tasks that fetch their arguments will take."""
+    """I27: `promised_cpu` sums what tasks will take whose arguments are on their way, not lost."""
     promised = 0
     for task in t.tasks.values():
-        if task.state is FETCHING:
+        if task.away is not None and task.away.promised:
+            _require(task.state is FETCHING, "I27", task)
+            for ref in task.spec.args:
+                row = t.objects[ref]
+                is_lost = task.spec.task in row.takers and is_absent(row, local=False)
+                _require(not is_lost, "I27", (task, row))
             shape = t.shapes[t.templates[task.template].shape]
             promised += resources.cpu_of(shape.amounts)
     _require(promised == t.promised_cpu, "I27", (promised, t.promised_cpu))

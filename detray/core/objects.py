@@ -12,12 +12,12 @@ Rules (PROTOCOL N3, D 4 to 12)
 
 from __future__ import annotations
 
-from detray.core import places
+from detray.core import places, resources
 from detray.core.effects import Place
 from detray.core.lifecycle import move_object, seal_object
 from detray.core.states import PENDING, Elsewhere, Failed, Gone, Inline, ObjectState, Stored
 from detray.core.step import Step
-from detray.core.tables import Object
+from detray.core.tables import Object, Task
 from detray.errors import Failure
 from detray.ids import ClientID, ObjectID
 
@@ -112,6 +112,23 @@ def is_absent(row: Object, *, local: bool) -> bool:
     if row.shared is None:
         return False
     return type(state) is Gone or (local and type(state) is Elsewhere)
+
+
+def break_promise(s: Step, task: Task) -> None:
+    """What the task will take is free for others until it is ready."""
+    away = task.away
+    if away is not None and away.promised:
+        away.promised = False
+        shape = s.t.shapes[s.t.templates[task.template].shape]
+        s.t.promised_cpu -= resources.cpu_of(shape.amounts)
+
+
+def break_promises(s: Step, row: Object) -> None:
+    """The value is lost: who fetches it waits for a task that needs room, maybe here (D 33)."""
+    for taker in row.takers:
+        task = s.t.tasks.get(taker)
+        if task is not None:
+            break_promise(s, task)
 
 
 def is_orphan(row: Object) -> bool:

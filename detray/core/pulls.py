@@ -148,6 +148,7 @@ def _give_up(s: Step, pull: Pull, *, room: bool) -> None:
         s.missing.append((row.id, pull.attempt, missing))
         return
     move_object(row, PENDING)
+    objects.break_promises(s, row)
     shared.copies = []
     shared.is_wanted = wanted = bool(row.takers or row.getters)
     if pull.promote:

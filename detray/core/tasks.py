@@ -19,7 +19,6 @@ from detray.core.parking import drop_parked
 from detray.core.payloads import template_number
 from detray.core.peer_messages import RunCancelled
 from detray.core.placing import (
-    break_promise,
     leave_takers,
     push_ready,
     push_ready_front,
@@ -208,9 +207,9 @@ def wake_takers(s: Step, row: Object) -> None:
 
 def _go_on(s: Step, task: Task) -> None:
     """Nothing is missing any more, unless something was lost again meanwhile."""
+    if task.state is FETCHING:
+        return_to_waiting(s, task)
     if s.t.peers or task.owner != HERE:
-        if task.state is FETCHING:
-            return_to_waiting(s, task)
         recount(s, task)
     else:
         _send_on(s, task, s.t.templates[task.template])
@@ -344,7 +343,7 @@ def _leave_stage(s: Step, task: Task, template: Template) -> None:
     elif task.missing:
         leave_takers(s, spec.task, spec.args)
     if state is FETCHING:
-        break_promise(s, task)
+        objects.break_promise(s, task)
     release_arguments(s, task)
 
 

@@ -169,6 +169,7 @@ def lose_value(s: Step, row: Object, shared: Shared) -> None:
     """No copy is left: it is made again if it can be, and is wanted; else it failed."""
     shared.keeper, shared.copies, shared.served = HERE, [], 0
     move_object(row, GONE)
+    objects.break_promises(s, row)
     s.count("objects lost")
     if row.takers or row.getters or shared.watchers:
         s.rebuilds.append(row.id)
@@ -267,6 +268,7 @@ def forget_copy(s: Step, row: Object, shared: Shared) -> None:
     """The owner does not count on our copy any more; whoever waits here asks it again."""
     if type(row.state) is Elsewhere and row.id not in s.t.pulls:
         move_object(row, PENDING)
+        objects.break_promises(s, row)
         shared.copies = []
         if row.takers or row.getters:
             ask_owner(s, row, shared)
