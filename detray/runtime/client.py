@@ -276,8 +276,14 @@ class Client:
         return report
 
     def reports(self) -> list[dict[str, Any]]:
-        """What each node of the cluster tells about itself: there is one."""
-        return [self.status()]
+        """What each node of the cluster tells about itself; in a private session there is one.
+
+        Raises EngineError if the cluster's head does not answer.
+        """
+        from detray.runtime.asking import reports_from
+
+        found = reports_from(self._session_dir)
+        return [self.status()] if found is None else found
 
     # -------------------------------------------------------------- life
 
@@ -368,7 +374,12 @@ class Client:
         return self.store.view(place.object, place.segment, place.offset, place.size_bytes)
 
 
-def connect(sock: socket.socket, session_dir: str, timeout_s: float = 60.0) -> Client:
+def connect(
+    sock: socket.socket,
+    session_dir: str,
+    timeout_s: float = 60.0,
+    make: Callable[..., Client] = Client,
+) -> Client:
     """Meet the service on a driver's socket: take the arena and the welcome, make the client.
 
     Raises ServiceDiedError if the service ends first, TimeoutError if it says nothing.
@@ -383,7 +394,7 @@ def connect(sock: socket.socket, session_dir: str, timeout_s: float = 60.0) -> C
             os.close(fds[0])
             raise ServiceDiedError("the service ended while it started")
     welcome = msgspec.msgpack.decode(piece[0], type=list[Welcome])[0]
-    return Client(
+    return make(
         sock,
         client=welcome.client,
         job=welcome.job,
