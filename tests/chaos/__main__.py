@@ -167,7 +167,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--nodes", type=int, default=4, choices=range(3, 9))
-    parser.add_argument("--steps", type=int, default=60, help="tasks of a round")
+    parser.add_argument("--steps", type=int, default=100, help="tasks of a round")
     parser.add_argument("--only", action="append", metavar="TROUBLE", help="this kind, repeatable")
     parser.add_argument("--calm", action="store_true", help="no trouble at all")
     parser.add_argument("--json", action="store_true", help="for programs: the summary alone")

@@ -8,6 +8,7 @@ it) is known beforehand, and so is everything that depends on it.
 from __future__ import annotations
 
 import random
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -21,8 +22,9 @@ from detray.errors import GetTimeoutError, WorldError
 from tests.support import begun
 
 PATIENCE_S = 60.0
-_WORDS = (2_000, 20_000, 200_000, 700_000)
+_WORDS = (2_000, 2_000, 20_000, 20_000, 200_000, 200_000, 700_000, 3_000_000)
 """Sizes of arrays: inline, and ever larger blocks."""
+_SLOW_S = 0.3
 _INPUTS_MAX = 4
 _ALWAYS = -1
 
@@ -66,6 +68,14 @@ def array_of(number: int, words: int) -> np.ndarray[Any, Any]:
 def fold(mark: str, seed: int, *inputs: Any) -> int:
     """A number made of everything that is given."""
     begun.begin(mark)
+    return mix(seed, *map(digest, inputs))
+
+
+@detray.remote
+def fold_slowly(mark: str, seed: int, seconds: float, *inputs: Any) -> int:
+    """The same, later."""
+    begun.begin(mark)
+    time.sleep(seconds)
     return mix(seed, *map(digest, inputs))
 
 
@@ -118,15 +128,20 @@ class Round:
     def run(self, steps: int) -> None:
         """Submit `steps` tasks and forget some of their references on the way. Raises Wrong."""
         kinds: list[Callable[[], Piece]] = [
-            self._fold, self._fold, self._grow, self._grow, self._spread, self._open_box,
-            self._box_up, self._put,
+            self._fold, self._fold_slowly, self._fold_slowly, self._grow, self._grow, self._spread,
+            self._open_box, self._box_up, self._put,
         ]  # fmt: skip
         for _ in range(steps):
             act = self._random.choice(kinds)
             self._pieces.append(act())
             self.performed[act.__name__[1:]] += 1
-            if self._random.random() < 0.08:
+            chance = self._random.random()
+            if chance < 0.06:
                 self._check(self._pieces.pop(self._random.randrange(len(self._pieces))))
+            elif chance < 0.09:
+                self._wait()
+            elif chance < 0.12:  # forgotten without a look
+                self._pieces.pop(self._random.randrange(len(self._pieces)))
 
     def finish(self) -> None:
         """Every answer, and how often its task began. Raises Wrong."""
@@ -147,6 +162,15 @@ class Round:
         mark = self._mark(is_once)
         ref = fold.options(**self._options(is_once)).remote(
             str(mark), seed, *[piece.ref for piece in inputs]
+        )
+        return self._piece(ref, mix(seed, *[p.value for p in inputs]), mark, is_once, inputs)
+
+    def _fold_slowly(self) -> Piece:
+        inputs = self._inputs()
+        seed, is_once = self._seed(), self._is_once()
+        mark = self._mark(is_once)
+        ref = fold_slowly.options(**self._options(is_once)).remote(
+            str(mark), seed, self._random.uniform(0, _SLOW_S), *[piece.ref for piece in inputs]
         )
         return self._piece(ref, mix(seed, *[p.value for p in inputs]), mark, is_once, inputs)
 
@@ -194,6 +218,13 @@ class Round:
         mark.write_bytes(b"x")
         value = array_of(number, words)
         return Piece(detray.put(value), digest(value), mark, False, False, False)
+
+    def _wait(self) -> None:
+        """Some of them are there at last, values or errors."""
+        refs = [piece.ref for piece in self._pieces[-10:]]
+        ready, rest = detray.wait(refs, num_returns=(len(refs) + 1) // 2, timeout=PATIENCE_S)
+        if len(ready) != (len(refs) + 1) // 2 or len(ready) + len(rest) != len(refs):
+            raise Wrong(f"wait for half of {len(refs)} gave {len(ready)} and {len(rest)}")
 
     # -------------------------------------------------------------- inside
 

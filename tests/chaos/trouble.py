@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -25,12 +27,30 @@ _FOR_S = (0.2, 6.0)
 _SHORT_S = 0.8
 """So long may the driver's node be without the head."""
 
+_OTHER_DRIVER = """
+import sys, numpy, detray
+detray.init(address=sys.argv[1], log_to_driver=False)
+@detray.remote(scheduling_strategy="SPREAD")
+def add(n, *arrays):
+    return numpy.full(100_000, n) + sum(map(numpy.sum, arrays))
+kept = [detray.put(numpy.zeros(300_000))]
+for n in range(1_000_000):
+    kept.append(add.remote(n, *kept[-2:]))
+    kept = kept[-20:]
+    if n % 10 == 9:
+        try:
+            detray.get(kept[-1])
+        except Exception:
+            pass
+"""
+
 
 class Ending(NamedTuple):
     """What ends a trouble, and when."""
 
     at_s: float
     what: str
+    """Said when it comes, unless it is empty."""
     act: Callable[[], Any]
     touches_driver: bool
 
@@ -68,6 +88,7 @@ class Trouble:
             "freeze a machine": (self._freeze, 2),
             "freeze the head": (self._freeze_head, 1),
             "remove a node": (self._remove, 1),
+            "kill a driver": (self._kill_driver, 2),
         }
         if machines.is_apart:
             every |= {
@@ -92,7 +113,7 @@ class Trouble:
             next_s = time.monotonic()
             while not self._stop.wait(_LOOK_S):
                 self._end_what_is_due(time.monotonic())
-                if time.monotonic() >= next_s and len(self._endings) < 2:
+                if time.monotonic() >= next_s and len(self._endings) < 3:
                     next_s = time.monotonic() + self._random.uniform(*_PAUSE_S)
                     names = list(self._acts)
                     weights = [weight for _, weight in self._acts.values()]
@@ -110,7 +131,8 @@ class Trouble:
         due = [ending for ending in self._endings if ending.at_s <= now_s]
         for ending in due:
             self._endings.remove(ending)
-            self._tell(ending.what)
+            if ending.what:
+                self._tell(ending.what)
             ending.act()
 
     def _until_later(
@@ -174,7 +196,7 @@ class Trouble:
         if self._has_head:
             self._add_node()
         else:
-            self._until_later("add a node", self._add, 0.2)
+            self._until_later("", self._add, 0.2)
 
     def _kill_head(self) -> None:
         if not self._has_head or self._touches_driver():
@@ -188,6 +210,26 @@ class Trouble:
             self._has_head = True
 
         self._until_later("start the head again", restart, self._seconds() / 2, True)
+
+    def _kill_driver(self) -> None:
+        """Another program is at work for a while, and is killed in the middle."""
+        if any(ending.what == "kill the other driver" for ending in self._endings):
+            return
+        directory = self._machines.home_of(self._machines.head_node).directory
+        program = subprocess.Popen(
+            [sys.executable, "-c", _OTHER_DRIVER, self._machines.address],
+            env={**os.environ, "TMPDIR": str(directory)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+        def kill() -> None:
+            program.kill()
+            program.wait()
+
+        self._note("kill a driver", f"begins (pid {program.pid})")
+        self._until_later("kill the other driver", kill, 1 + self._seconds())
 
     # -------------------------------------------------------------- freezes and cuts
 
