@@ -181,14 +181,19 @@ def _run_head(
         web_port=options.web_port,
         record=f"{options.record}.head" if options.record else "",
     )
+    _wait_ready(head, port)
+    print(f"head   {head.address}  pid {head.pid}, log {store}")
+    return head
+
+
+def _wait_ready(process: Launched, port: int) -> None:
+    """Wait until it is up. Raises LaunchError, which names the port if that is what is wrong."""
     try:
-        head.wait_ready(note=_note)
+        process.wait_ready(note=_note)
     except LaunchError as problem:
         if "in use" in str(problem):
             raise LaunchError(f"{problem} (port {port}; --port names another)") from None
         raise
-    print(f"head   {head.address}  pid {head.pid}, log {store}")
-    return head
 
 
 def _named_key(cluster: str | None, token: bytes) -> ClusterKey | None:
@@ -237,7 +242,7 @@ def _start_node(
         is_beside_head=is_beside_head,
         process=process,
     )
-    node.wait_ready(note=_note)
+    _wait_ready(node, listen.port)
     amounts = dict(settings.totals())
     has = [f"{amounts[name] / 10_000:g} {name}" for name in ("CPU", "GPU") if name in amounts]
     has.append(f"{size_text(settings.store_bytes())} store")

@@ -318,7 +318,7 @@ class Service:
         starter: socket.socket,
         lifeline: socket.socket,
     ) -> tuple[Daemon, Member]:
-        """What a node of a cluster has besides. Raises OSError if its address is taken."""
+        """What a node of a cluster has besides. Ends the process if its address is taken."""
         from detray.runtime.daemon import Daemon
         from detray.runtime.member import Member
 
@@ -329,14 +329,18 @@ class Service:
             lifeline=lifeline,
             wakeups=self._wakeups,
         )
-        member = Member(
-            cluster,
-            name=boot.local.node_name,
-            inbox=self._inbox,
-            payloads=payloads,
-            wakeups=self._wakeups,
-            note=self._note,
-        )
+        try:
+            member = Member(
+                cluster,
+                name=boot.local.node_name,
+                inbox=self._inbox,
+                payloads=payloads,
+                wakeups=self._wakeups,
+                note=self._note,
+            )
+        except OSError as problem:
+            daemon.tell_not_ready(str(problem))
+            os._exit(1)  # There is nothing here yet; the zygote cleans up.
         return daemon, member
 
     def _facts(self) -> dict[str, Any]:

@@ -241,6 +241,17 @@ def test_a_port_that_is_taken_is_said(free_port: int, tmp_path: Path) -> None:
     assert (tmp_path / "precious").exists() and not (tmp_path / "new").exists()
 
 
+def test_a_port_that_is_taken_is_said_to_who_joins(started: str) -> None:
+    """In one line, too: the head's own port will not do for a node."""
+    port = started.split(":")[1]
+    where = ("--host", "127.0.0.1", "--port", port)
+    status, out, err = detray_command("start", f"--address={started}", "--num-cpus", "1", *where)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"Address already in use (port {port}; --port names another)" in err
+    kinds = [process.kind for process in nearby.of_address(nearby.find_local(), started)]
+    assert sorted(kinds) == ["head", "node"]
+
+
 def test_block_stays_until_it_is_told_to_end(free_port: int) -> None:
     """SIGTERM ends head and node; the death of one of them ends it with a message."""
     command = (
