@@ -42,12 +42,18 @@ class LogFiles:
             pass
 
     def names(self) -> list[dict[str, Any]]:
-        """The logs that there are: name and size of each. (Any: plain data.)"""
+        """The logs that there are: name and size of each. (Any: plain data.)
+
+        None if the directory cannot be read: whoever tidies up a machine may have removed it.
+        """
         rows = []
-        for name in sorted(os.listdir(self._directory)):
-            if name.endswith(_SUFFIXES):
-                size = os.stat(os.path.join(self._directory, name)).st_size
-                rows.append({"name": name, "size_bytes": size})
+        try:
+            for name in sorted(os.listdir(self._directory)):
+                if name.endswith(_SUFFIXES):
+                    size = os.stat(os.path.join(self._directory, name)).st_size
+                    rows.append({"name": name, "size_bytes": size})
+        except OSError:
+            pass
         return rows
 
     def read(self, name: str, offset: int, size_bytes: int) -> bytes:
