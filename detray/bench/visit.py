@@ -62,7 +62,10 @@ def visit(
     `python` is the interpreter that has the engine.
     """
     for group in sorted(_STARTS_ITSELF.intersection(groups)):
-        yield from _visit(name, (group,), workers=workers, quick=quick, python=python)
+        try:
+            yield from _visit(name, (group,), workers=workers, quick=quick, python=python)
+        except VisitFailed as failure:
+            yield group, f"gave up: {failure.args[2]}"
     together = tuple(group for group in groups if group not in _STARTS_ITSELF)
     if together:
         yield from _visit(name, together, workers=workers, quick=quick, python=python)
