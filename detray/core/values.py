@@ -34,8 +34,6 @@ from detray.core.tables import HERE, Object, Shared
 from detray.errors import Failure
 from detray.ids import NodeID, ObjectID, producer_of
 
-LOST_TEXT = "the last copy of this object was lost, and it cannot be made again: "
-
 
 def want(s: Step, row: Object, *, local: bool, priority: int) -> None:
     """Somebody here waits for the object; with `local`, for its bytes in this node's memory."""
@@ -149,11 +147,11 @@ def lose_copy(s: Step, row: Object, shared: Shared, node: NodeID) -> None:
     if is_alive(s, node):
         tell(s, node, CopiesFreed, (row.id,))
     if node == shared.keeper:
-        name_primary(s, row, shared)
+        name_primary(s, row, shared, node)
 
 
-def name_primary(s: Step, row: Object, shared: Shared) -> None:
-    """The primary copy is lost: ours, or the oldest other one, has the title now."""
+def name_primary(s: Step, row: Object, shared: Shared, lost: NodeID) -> None:
+    """The primary copy, at node `lost`, is gone: ours, or the oldest other one, has the title."""
     shared.keeper = HERE
     if type(row.state) is not Elsewhere:
         return
@@ -162,11 +160,11 @@ def name_primary(s: Step, row: Object, shared: Shared) -> None:
         if tell(s, node, CopyPromoted, row.id, shared.attempt):
             shared.keeper = node
             return
-    lose_value(s, row, shared)
+    lose_value(s, row, shared, lost)
 
 
-def lose_value(s: Step, row: Object, shared: Shared) -> None:
-    """No copy is left: it is made again if it can be, and is wanted; else it failed."""
+def lose_value(s: Step, row: Object, shared: Shared, lost: NodeID) -> None:
+    """No copy is left, `lost` had the last: it is made again if it can and is wanted, or fails."""
     shared.keeper, shared.copies, shared.served = HERE, [], 0
     move_object(row, GONE)
     objects.break_promises(s, row)
@@ -174,14 +172,16 @@ def lose_value(s: Step, row: Object, shared: Shared) -> None:
     if row.takers or row.getters or shared.watchers:
         s.rebuilds.append(row.id)
     if shared.is_forgotten:
-        fail_lost(s, row, "its lineage was too large to keep")
+        fail_lost(s, row, "its lineage was too large to keep", lost)
     elif producer_of(row.id) not in s.t.pasts:
-        fail_lost(s, row, "its producer has no retries left")
+        fail_lost(s, row, "its producer has no retries left", lost)
 
 
-def fail_lost(s: Step, row: Object, reason: str) -> None:
-    """Nobody can make this object again."""
-    objects.seal_any(s, row, Failed(Failure.OBJECT_LOST, LOST_TEXT + reason))
+def fail_lost(s: Step, row: Object, reason: str, lost: NodeID = HERE) -> None:
+    """Nobody can make this object again; its last copy was at node `lost`, if that is known."""
+    where = f" (at node {lost})" if lost != HERE else ""
+    text = f"the last copy of this object{where} was lost, and it cannot be made again: {reason}"
+    objects.seal_any(s, row, Failed(Failure.OBJECT_LOST, text))
 
 
 # ------------------------------------------------------------------ at a borrower
@@ -327,7 +327,7 @@ def _lose_bytes(s: Step, row: Object) -> None:
         size_bytes = row.state.size_bytes  # type: ignore[union-attr]  # Stored
         move_object(row, Elsewhere(size_bytes))
         if shared.keeper == HERE:
-            name_primary(s, row, shared)
+            name_primary(s, row, shared, s.t.node)
     else:
         text = "its spill file is corrupt, and no other copy exists"
         objects.seal_any(s, row, Failed(Failure.OBJECT_LOST, text))

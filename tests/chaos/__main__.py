@@ -45,7 +45,8 @@ class Chaos:
         self._marks.mkdir()
         self._began = time.monotonic()
         self._nodes = 0
-        self._machines = Machines(is_apart=not why_not())
+        times = {} if options.patient else None
+        self._machines = Machines(is_apart=not why_not(), times=times)
 
     def run(self) -> None:
         """Everything. Raises Wrong with the first thing that was."""
@@ -169,6 +170,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=4, choices=range(3, 9))
     parser.add_argument("--steps", type=int, default=100, help="tasks of a round")
     parser.add_argument("--only", action="append", metavar="TROUBLE", help="this kind, repeatable")
+    parser.add_argument("--patient", action="store_true", help="with the times of real clusters")
     parser.add_argument("--calm", action="store_true", help="no trouble at all")
     parser.add_argument("--json", action="store_true", help="for programs: the summary alone")
     return parser.parse_args(argv)

@@ -8,6 +8,7 @@ it) is known beforehand, and so is everything that depends on it.
 from __future__ import annotations
 
 import random
+import re
 import time
 import zlib
 from collections import Counter
@@ -25,6 +26,8 @@ PATIENCE_S = 60.0
 _WORDS = (2_000, 2_000, 20_000, 20_000, 200_000, 200_000, 700_000, 3_000_000)
 """Sizes of arrays: inline, and ever larger blocks."""
 _SLOW_S = 0.3
+_CAUSE = re.compile(r"node \d+|worker|process")
+"""What every error that is allowed must name: whose death it comes from."""
 _INPUTS_MAX = 4
 _ALWAYS = -1
 
@@ -266,6 +269,8 @@ class Round:
         except WorldError as error:
             if not piece.may_fail:
                 raise Wrong(f"{name}: {piece.ref} must not fail: {error!r}") from error
+            if not _CAUSE.search(str(error)):
+                raise Wrong(f"{name}: {piece.ref} does not say why: {error!r}") from error
             self.failed[type(error).__name__] += 1
             return self._check_begun(piece, 0)
         if digest(found) != piece.value:
