@@ -97,6 +97,8 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
         _seal_returns(s, m)
     end_task(s, task, template)
     t.finished += 1
+    if task.owner != HERE:
+        t.finished_for_others += 1
 
 
 def _seal_returns(s: Step, m: RunFinished) -> None:

@@ -113,7 +113,7 @@ def summary(s: Step) -> Description:
         "total": dict(totals_of(t.pool)),
         "available": available,
         "tasks": tasks,
-        "totals": {"finished": t.finished, **t.counts},
+        "totals": {"finished": t.finished - t.finished_for_others, **t.counts},
         "objects": kinds,
         "store": {
             "size_bytes": t.arena.size_bytes,

@@ -468,5 +468,8 @@ class Tables(msgspec.Struct):
     """This node is part of a cluster and tells the head how it is."""
     fenced: bool = False
     finished: int = 0
+    """Runs that ended well here, and tasks of ours that did elsewhere."""
+    finished_for_others: int = 0
+    """Of these, runs whose task is another node's, which counts it, too."""
     counts: dict[str, int] = {}
     """Totals since the start: failed, retried, stale reports, spilled bytes..."""

@@ -433,6 +433,6 @@ def _infeasible_text(s: Step, task: Task, offers: tuple[tuple[str, int], ...]) -
     where = format_strategy(template.strategy)
     return (
         f"task {template.name} ({task.spec.task.hex()}) asks for {format_demand(template.demand)}"
-        f"{where and ' on '}{where}, and no node of this cluster can ever meet that: the largest"
-        f" has {format_demand(offers)}."
+        f"{where and ' on '}{where}, and no node of this cluster can ever meet that:"
+        f" the most of each that any has is {format_demand(offers)}."
     )

@@ -40,7 +40,7 @@ from detray.runtime.connections import Inbox
 from detray.runtime.log_channel import Answer
 from detray.runtime.net.address import Address, parse_address
 from detray.runtime.net.hub import Hub, Link
-from detray.runtime.net.identity import Hello, Refusal
+from detray.runtime.net.identity import CLUSTER_STOPPED, Hello, Refusal
 from detray.runtime.net.security import make_security
 from detray.runtime.segments import Segments
 from detray.runtime.wakeups import Wakeups
@@ -315,8 +315,10 @@ class Member:
         """The peer does not want us."""
         if link is self._head and refusal.is_buried:
             self._inbox.facts.append(Fenced(refusal.reason))
-        elif link is self._head:
+        elif link is self._head and (self.node < 0 or refusal.reason == CLUSTER_STOPPED):
             self.left = refusal.reason
+        elif link is self._head:
+            self._note("warning", f"a head turned us away: {refusal.reason}")
         else:
             self._note("info", f"{link.name} ended the link: {refusal.reason}")
 

@@ -179,3 +179,13 @@ def test_a_redis_url_or_a_path_is_a_store() -> None:
     for bad in ("file:", "mysql://x", "/plain/path"):
         with pytest.raises(ValueError, match="say file:PATH"):
             launch.place_store(bad, "/d")
+
+
+def test_nodes_end_with_a_head_that_ends_in_order() -> None:
+    """`detray stop` of the head is the end of its cluster, on every machine."""
+    startup.shutdown()
+    with Cluster(initialize_head=True, head_node_args={"num_cpus": 1}) as cluster:
+        nodes = [cluster.head_node, cluster.add_node(num_cpus=1)]
+        os.kill(cluster.head_pid, signal.SIGTERM)
+        until(lambda: not any(node.is_alive() for node in nodes), "the nodes have ended")
+        assert not any(os.path.exists(node.session_dir) for node in nodes)

@@ -41,13 +41,14 @@ from detray.runtime.log_channel import Answer
 from detray.runtime.member import find_host
 from detray.runtime.net.address import Address
 from detray.runtime.net.hub import Hub, Link
-from detray.runtime.net.identity import Hello, Refusal
+from detray.runtime.net.identity import CLUSTER_STOPPED, Hello, Refusal
 from detray.runtime.net.security import make_security
 from detray.runtime.service import allow_many_descriptors, read_order
 from detray.runtime.session import remove_session
 from detray.runtime.wakeups import Wakeups
 
 _READS_BEFORE_DEADLINE_MAX = 1_000
+_LAST_WORDS_NS = 500_000_000
 _REPORT_NS = 1_000_000_000
 _SLOW_PATIENCE_NS = 10_000_000_000
 _GC_ALLOCATIONS = 100_000
@@ -162,6 +163,11 @@ class Head:
             elif self._inbox:
                 self._take_step()
         self._note("info", f"the head ends: {daemon.stop_asked}")
+        for link in self._links.values():
+            link.close(Refusal(False, CLUSTER_STOPPED))
+        until_ns = monotonic_ns() + _LAST_WORDS_NS
+        while self._hub.lingering and monotonic_ns() < until_ns:
+            wakeups.dispatch(until_ns)
         self._hub.close()
         self._store.close()
         self._recording.close(daemon.stop_asked)

@@ -44,6 +44,10 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """For people."""
 
 
+CLUSTER_STOPPED = "the cluster was stopped"
+"""Why a head that ends in order takes leave of its nodes: they end as well."""
+
+
 class Refusal(msgspec.Struct, frozen=True, array_like=True, tag="refused"):
     """A peer is turned away, or a link ended, and why.
 
