@@ -134,7 +134,15 @@ class Chaos:
 def main(argv: list[str]) -> int:
     """Run; the exit code."""
     options = _parse(argv)
-    scratch = Path(tempfile.mkdtemp(prefix="dtc-", dir="/tmp"))
+    with tempfile.TemporaryDirectory(prefix="dtc-", dir="/tmp") as scratch:
+        try:
+            return _run(options, Path(scratch))
+        except LaunchError as problem:
+            print(f"chaos: no cluster could be started: {problem}", file=sys.stderr)
+            return 2
+
+
+def _run(options: argparse.Namespace, scratch: Path) -> int:
     chaos = Chaos(options, scratch)
     problem = ""
     try:
@@ -150,7 +158,6 @@ def main(argv: list[str]) -> int:
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(scratch / "traces", kept)
         chaos.summary["traces"] = str(kept)
-    shutil.rmtree(scratch, ignore_errors=True)
     if options.json:
         print(json.dumps(chaos.summary, indent=1))
     else:
