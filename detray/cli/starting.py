@@ -127,8 +127,8 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
         if process.kind == "head" and parse_address(process.address).port == port:
             raise LaunchError(
                 f"a head is at port {port} already ({process.address}, pid {process.pid}). "
-                f"`detray start --address={process.address}` starts a node here, `detray stop` ends the "
-                "head, --port names another"
+                f"`detray start --address={process.address}` starts a node here, "
+                "`detray stop` ends the head, --port names another"
             )
     store, store_dir = launch.place_store(options.store or "", launch.default_store(port))
     known = launch.load_key(store_dir)
