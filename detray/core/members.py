@@ -167,7 +167,17 @@ class Members:
         return 0 <= node.heard_ns < self.s.t.now_ns - patience_ns
 
     def _troubles(self, node: NodeID) -> int:
-        return sum(str(node) in pair.split() for pair in self.s.t.unreachable)
+        """How many others it cannot talk to. One that is late itself is nobody's trouble: it may be
+        dead, and whoever talks most to the dead would go with them.
+        """
+        others: dict[str, None] = {}
+        for pair in self.s.t.unreachable:
+            ends = pair.split()
+            if str(node) in ends:
+                others.update(dict.fromkeys(end for end in ends if end != str(node)))
+        nodes = self.s.t.nodes
+        rows = [nodes[NodeID(int(end))] for end in others if NodeID(int(end)) in nodes]
+        return sum(not self._is_late(row) for row in rows)
 
     def _bury(self, node: Node, reason: str) -> None:
         """The verdict: everybody is told, what it asked for and ran ends."""
