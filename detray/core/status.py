@@ -37,7 +37,7 @@ from detray.core.states import (
 )
 from detray.core.step import Step
 from detray.core.stimuli import StatusRequested
-from detray.core.tables import DRIVER, HERE, Get, Object, Pull, Task, Worker
+from detray.core.tables import DRIVER, HERE, Get, Object, Pull, Tables, Task, Worker
 from detray.errors import Failure
 from detray.ids import NO_CLIENT, ClientID, NodeID, ObjectID, job_of, producer_of
 
@@ -113,7 +113,7 @@ def summary(s: Step) -> Description:
         "total": dict(totals_of(t.pool)),
         "available": available,
         "tasks": tasks,
-        "totals": {"finished": t.finished - t.finished_for_others, **t.counts},
+        "totals": _totals(t),
         "objects": kinds,
         "store": {
             "size_bytes": t.arena.size_bytes,
@@ -132,6 +132,12 @@ def summary(s: Step) -> Description:
 
 
 # ------------------------------------------------------------------ tasks
+
+
+def _totals(t: Tables) -> dict[str, int]:
+    """What happened since the start; a run for another node is finished there, at its owner."""
+    lent = {"ran for others": t.finished_for_others} if t.finished_for_others else {}
+    return {"finished": t.finished - t.finished_for_others, **lent, **t.counts}
 
 
 def _stage(s: Step, task: Task) -> str:

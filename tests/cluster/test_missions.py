@@ -65,5 +65,5 @@ def _finished(cluster: Cluster, node: ClusterNode) -> int:
     """How many runs have ended at a node."""
     for row in cluster.ask("status")["nodes"]:
         if row["number"] == node.number:
-            return int(row["totals"].get("finished", 0))
+            return int(row["totals"].get("ran for others", 0))
     return 0
