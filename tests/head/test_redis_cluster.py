@@ -147,7 +147,10 @@ def test_the_server_may_be_away(cluster: Cluster, server: RedisServer) -> None:
     assert detray.get(measure.remote(b"abcd")) == 4
     server.start()
     wait(lambda: status(cluster)["head"]["store"]["lag_records"] == 0, lambda: status(cluster))
-    wait(lambda: keys(f"object:{held.hex()}").get("owner"))
+    wait(
+        lambda: keys(f"object:{held.hex()}").get("owner"),
+        lambda: (keys.client.keys(), keys(f"object:{held.hex()}"), keys("view")),
+    )
     wait(lambda: keys(f"node:{third.number}").get("alive") == "yes")
     assert keys.text("epoch") == "1"
 

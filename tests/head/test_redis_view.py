@@ -250,6 +250,20 @@ def test_a_lost_answer_leads_to_everything(watched: Watched) -> None:
     assert watched.keys("object:*") == [f"detray:{CLUSTER}:object:{other.hex()}"]
 
 
+def test_a_server_that_came_back_empty_between_two_writes(
+    watched: Watched, server: RedisServer
+) -> None:
+    """Nothing failed, and nothing is there: every node tells everything again."""
+    watched.tell(0, ("objects", owned()))
+    assert watched.ready(0) == 1
+    server.client().flushall()
+    view, t = overview(1)
+    watched.view.show(view.report(t, 100 * S))
+    wait(lambda: watched.view.wants(0) == 0)
+    watched.tell(0, ("objects", owned()))
+    assert watched.keys("object:*")
+
+
 @pytest.mark.parametrize("how", ["killed", "paused"])
 def test_a_server_that_is_away_costs_nothing_and_is_told_all(how: str) -> None:
     """Nobody is asked meanwhile, nothing is kept; then every node tells everything."""

@@ -15,6 +15,7 @@ The keys and their fields are described in docs/cluster-redis.md.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -154,6 +155,8 @@ class RedisView:
                     self._note("info", f"the plain keys at {safe_url(self._url)} are kept again")
                 self._is_up = True
                 self.problem = ""
+        else:
+            self._keys.check()
         with self._changed:
             report, self._report = self._report, None
             batches = list(self._batches.values())
@@ -200,6 +203,8 @@ class _Keys:
         self._prefix = f"detray:{cluster}:"
         self._shown: set[str] = set()
         """Keys of nodes and jobs that are there."""
+        self._writer = os.urandom(8).hex().encode()
+        """Written with the first key: as long as it is there, so is the rest."""
 
     def clear(self) -> None:
         """Everything of this view goes."""
@@ -208,7 +213,16 @@ class _Keys:
             for keys in _chunks(found):
                 self._client.unlink(*keys)
         self._client.delete(f"{self._prefix}view", f"{self._prefix}nodes", f"{self._prefix}jobs")
+        self._client.hset(f"{self._prefix}view", "writer", self._writer)
         self._shown = set()
+
+    def check(self) -> None:
+        """Raises LookupError if what was written is gone: a server may end and come back empty
+        between two writes, and the client connects again without a word.
+        """
+        found = self._client.hget(f"{self._prefix}view", "writer")
+        if found != self._writer:
+            raise LookupError("what was written is gone: it came back empty, or another head is")
 
     def clear_rows(self, node: int) -> None:
         """What a node told goes: rows that it owns, and its places in those of others."""
