@@ -13,7 +13,7 @@ from detray_sim.tape import Tape
 from detray_sim.trial import run_trial
 from detray_sim.world import draw_world
 
-SWITCH = ("grant_count_off",)
+SWITCH = ("burial_cleanup_off",)
 
 
 def failing_seed() -> int:
@@ -78,7 +78,7 @@ def test_a_signature_has_no_numbers_and_no_ids() -> None:
 
 @pytest.mark.slow
 def test_a_planted_bug_shrinks_to_a_story() -> None:
-    """The smallest world that shows a miscount has a node or two, no fault, and a few choices."""
+    """The smallest world in which a death is not cleaned up after comes of a few choices."""
     seed = failing_seed()
     reduced = reduce_seed(seed, ablate=SWITCH)
     assert reduced is not None

@@ -34,8 +34,9 @@ def test_a_report_does_not_depend_on_who_played() -> None:
     assert msgspec.json.decode(msgspec.json.encode(shared), type=SwarmReport) == shared
 
 
-CAUGHT = range(1_050, 1_320)
-"""Seeds, some of which show that grants are not counted: one in some hundred does."""
+CAUGHT = range(40)
+"""Seeds, some of which show that nobody cleans up after the dead."""
+SWITCH = "burial_cleanup_off"
 
 
 def test_the_canary_dies() -> None:
@@ -45,19 +46,19 @@ def test_the_canary_dies() -> None:
 
 def test_a_swarm_without_a_safeguard_tells_the_first_seed_of_each_kind_of_failure() -> None:
     """Failures of one signature are told once, with a command that plays the first again."""
-    report = swarm(CAUGHT, ablate=("grant_count_off",), twice=False)
+    report = swarm(CAUGHT, ablate=(SWITCH,), twice=False)
     assert report.failures
     first = report.failures[0]
     assert str(first.seed) in first.command
-    verdict = run_trial(Tape(first.seed), ablate=("grant_count_off",))
+    verdict = run_trial(Tape(first.seed), ablate=(SWITCH,))
     assert str(verdict.signature) == first.signature
 
 
 def test_an_ablation_names_the_seed_and_the_oracle() -> None:
     """What the table says can be played again."""
-    row = ablate("grant_count_off", seeds=CAUGHT)
+    row = ablate(SWITCH, seeds=CAUGHT)
     assert row.caught_by and row.seeds == row.seed + 1 - CAUGHT[0]
-    assert "grant_count_off" in as_table([row])
+    assert SWITCH in as_table([row])
     assert "**nothing**" in as_table([AblationRow(switch="x", seeds=1)])
 
 
