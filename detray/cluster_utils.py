@@ -20,7 +20,7 @@ from detray import launch
 from detray.core.config import Policy
 from detray.errors import NotStartedError
 from detray.ids import node_name
-from detray.launch import Launched, LaunchError, Listen
+from detray.launch import Launched, LaunchError, Listen, environment
 from detray.runtime.session import home
 from detray.runtime.spawn import SpawnedService
 from detray.settings import DEFAULTS, read_settings
@@ -175,7 +175,7 @@ class Cluster:
         options = {"num_cpus": 1, **{n: v for n, v in options.items() if not _is_ignored(n, v)}}
         settings = read_settings("local", options)
         started: list[Launched] = []
-        with _environment(variables), _begun_nodes(count) as begun:
+        with environment(variables), _begun_nodes(count) as begun:
             is_first = self._head is None
             if is_first:
                 self._policy = _read_policy(head_options.pop("_system_config", None))
@@ -396,21 +396,6 @@ def _begun_nodes(count: int) -> Iterator[list[SpawnedService]]:
         for process in begun:
             process.kill()
             process.wait(_STOP_S)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """What is spawned meanwhile has these environment variables, too."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 __all__ = ["Cluster", "ClusterNode"]

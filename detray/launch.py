@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -346,6 +347,21 @@ def own_host(towards: str, listen_host: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "::1" if listen_host == "::" else "127.0.0.1"
+
+
+@contextmanager
+def environment(variables: dict[str, str]) -> Iterator[None]:
+    """What looks or is spawned meanwhile finds these environment variables, too."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def sys_path() -> list[str]:

@@ -7,6 +7,8 @@ Rules (PROTOCOL N8, D 1, 35, 39)
   incarnation or a verdict is on disk before anybody hears of it.
 - What is logged is the verdict, not the stimulus behind it: a burial comes of time that passed, an
   admission of a number that the tables had. Whoever reads the log needs no rule of this release.
+- Events look like the messages that tell nodes of them (`Admitted` like `NodeAnnounced`), and stay
+  classes of their own: a log is read by later releases, whatever has become of the messages.
 - All else that the head knows (load, queues, placements, who cannot reach whom) is soft: returning
   nodes tell it again.
 """

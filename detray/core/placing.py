@@ -25,6 +25,8 @@ from detray.core.tables import HERE, Away, Object, Shape, Task, Template
 from detray.core.values import want
 from detray.ids import NodeID, ObjectID, TaskID
 
+Hints = tuple[tuple[NodeID, int], ...]
+"""Bytes of a task's arguments by the node whose memory has them, in order of nodes."""
 SKIPPED_MAX = 64
 """Tasks that must stay, looked at in search of one that may be offered."""
 
@@ -90,8 +92,8 @@ def _leaves(s: Step, strategy: Strategy, shape: Shape) -> bool:
     return strategy.kind == SPREAD or not is_labelled(strategy.soft, t.node, t.config.labels)
 
 
-def find_hints(s: Step, task: Task) -> tuple[tuple[NodeID, int], ...]:
-    """Bytes of the task's arguments by the node whose memory has them, in order of nodes."""
+def find_hints(s: Step, task: Task) -> Hints:
+    """Where the task's arguments lie already."""
     sums: dict[NodeID, int] = {}
     for ref in dict.fromkeys(task.spec.args):
         row = s.t.objects.get(ref)
@@ -113,14 +115,7 @@ def _holders(s: Step, row: Object) -> list[NodeID]:
     return holders
 
 
-def ask(
-    s: Step,
-    task: Task,
-    template: Template,
-    hints: tuple[tuple[NodeID, int], ...],
-    *,
-    is_surplus: bool = False,
-) -> None:
+def ask(s: Step, task: Task, template: Template, hints: Hints, *, is_surplus: bool = False) -> None:
     """Put the task to the head, unless a place that it named before will do."""
     t = s.t
     lease = leases.take(s, task, template, hints) if t.leases else None
@@ -134,12 +129,7 @@ def ask(
 
 
 def request_place(
-    s: Step,
-    task: Task,
-    template: Template,
-    hints: tuple[tuple[NodeID, int], ...],
-    *,
-    is_surplus: bool = False,
+    s: Step, task: Task, template: Template, hints: Hints, *, is_surplus: bool = False
 ) -> None:
     """Say so; also to a new head, which knows nothing of what the old one was asked."""
     t = s.t

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from detray.cluster_utils import Cluster, ClusterNode
+from detray.launch import environment
 from detray.startup import SessionInfo, init
 
 T = TypeVar("T")
@@ -207,7 +208,7 @@ class Machines(Cluster):
 
     def on(self, machine: Machine, act: Callable[[], T]) -> T:
         """Call it in that machine's network and with its TMPDIR."""
-        with environment(TMPDIR=str(machine.directory)):
+        with environment({"TMPDIR": str(machine.directory)}):
             if self._net is None:
                 return act()
             return self._net.inside(machine.namespace, act)
@@ -247,7 +248,7 @@ class Machines(Cluster):
 
     def connect(self, namespace: str | None = None, node: ClusterNode | None = None) -> SessionInfo:
         """Make this process a driver by a node, the first one if none is named."""
-        with environment(TMPDIR=str(self.home_of(node or self.head_node).directory)):
+        with environment({"TMPDIR": str(self.home_of(node or self.head_node).directory)}):
             return init(
                 self.address, namespace=namespace, ignore_reinit_error=True, log_to_driver=False
             )
@@ -334,21 +335,6 @@ def processes_with(mark: str) -> list[tuple[int, str]]:
         except OSError:
             continue
     return found
-
-
-@contextlib.contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """What looks or is spawned meanwhile finds these environment variables."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def sweep() -> None:
