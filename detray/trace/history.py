@@ -181,6 +181,15 @@ class History:
                 run.ended_ns = dated(run.core, run.ended_ns)
         for item in self.objects.values():
             item.created_ns = dated(item.core, item.created_ns)
+        for wait in self.waits:
+            wait.started_ns = dated(wait.core, wait.started_ns)
+            wait.ended_ns = dated(wait.core, wait.ended_ns)
+        for program in self.programs.values():
+            program.started_ns = dated(program.core, program.started_ns)
+        for worker in self.workers.values():
+            worker.ready_ns = dated(worker.core, worker.ready_ns)
+            worker.lost_ns = dated(worker.core, worker.lost_ns)
+        self.first_ns = {core: dated(core, ns) for core, ns in self.first_ns.items()}
 
     def _has_failed(self, item: ObjectID) -> bool:
         producer = self.tasks.get(task_of(item))
@@ -302,7 +311,7 @@ class History:
         self.task(task_of(m.object)).cancel_asked = True
 
     def _on_get(self, m: GetRequested, now_ns: int) -> None:
-        wait = Wait(m.client, m.blocks, now_ns, -1, len(m.objects), self.core)
+        wait = Wait(m.client, m.blocks, now_ns, -1, len(m.objects), self.core, m.objects, m.needed)
         self._open_waits[self.core, m.client, m.request] = wait
 
     # -------------------------------------------------------------- what other nodes say
@@ -386,7 +395,7 @@ class History:
             return
         wait = self._open_waits.pop((self.core, e.client, e.request), None)
         if wait is not None and now_ns > wait.started_ns:
-            wait.ended_ns = now_ns
+            wait.ended_ns, wait.timed_out = now_ns, e.timed_out
             self.waits.append(wait)
 
 

@@ -94,6 +94,10 @@ class Wait(msgspec.Struct):
     ended_ns: int
     count: int
     core: int
+    objects: tuple[ObjectID, ...] = ()
+    needed: int = 0
+    """How many of `objects` had to be there."""
+    timed_out: bool = False
 
 
 class Program(msgspec.Struct):
