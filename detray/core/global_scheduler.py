@@ -157,8 +157,12 @@ class GlobalScheduler:
     ) -> GlobalScheduler:
         """A head that goes on where `snapshot` was taken."""
         core = cls(config, placement)
-        core._take(msgspec.msgpack.decode(data, type=GlobalTables), core.placement)
+        core.adopt(msgspec.msgpack.decode(data, type=GlobalTables))
         return core
+
+    def adopt(self, tables: GlobalTables) -> None:
+        """Go on from these tables, which are no other core's."""
+        self._take(tables, self.placement)
 
 
 # Any: each handler takes the stimulus type that is its key (completeness: tests/core).

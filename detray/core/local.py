@@ -187,9 +187,13 @@ class LocalScheduler:
     def restore(cls, config: LocalConfig, data: bytes) -> LocalScheduler:
         """A scheduler that goes on exactly where `snapshot` was taken."""
         core = cls(config)
-        core.tables = decode_tables(data)
-        core._step = Step(core.tables)
+        core.adopt(decode_tables(data))
         return core
+
+    def adopt(self, tables: Tables) -> None:
+        """Go on from these tables, which are no other core's."""
+        self.tables = tables
+        self._step = Step(tables)
 
 
 def _wake(s: Step) -> None:

@@ -20,7 +20,7 @@ from detray.core.states import (
     Ready,
     Waiting,
 )
-from detray.core.tables import Tables
+from detray.core.tables import Object, Tables, Task
 
 
 def encode_tables(tables: Tables) -> bytes:
@@ -32,15 +32,25 @@ def decode_tables(data: bytes) -> Tables:
     """The tables that `encode_tables` wrote. Raises msgspec.DecodeError on other bytes."""
     tables = msgspec.msgpack.decode(data, type=Tables)
     for task in tables.tasks.values():
-        if type(task.state) is Waiting:
-            task.state = WAITING
-        elif type(task.state) is Ready:
-            task.state = READY
-        elif type(task.state) is Fetching:
-            task.state = FETCHING
+        share_task_state(task)
     for item in tables.objects.values():
-        if type(item.state) is Pending:
-            item.state = PENDING
-        elif type(item.state) is Gone:
-            item.state = GONE
+        share_object_state(item)
     return tables
+
+
+def share_task_state(task: Task) -> None:
+    """Put the shared instance back into a row that was read from bytes."""
+    if type(task.state) is Waiting:
+        task.state = WAITING
+    elif type(task.state) is Ready:
+        task.state = READY
+    elif type(task.state) is Fetching:
+        task.state = FETCHING
+
+
+def share_object_state(item: Object) -> None:
+    """The same for an object."""
+    if type(item.state) is Pending:
+        item.state = PENDING
+    elif type(item.state) is Gone:
+        item.state = GONE
