@@ -7,6 +7,8 @@
 #   make lint fmt     ruff, mypy, import-linter / rewrite in place
 #   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
 #   make chaos        a cluster that is being broken (SEED=7 MINUTES=3)
+#   make replays      real runs recorded, and replayed by other processes and Pythons
+#                     (RUNS=20 STEPS=1000000 PYTHONS="/path/to/python ...")
 #   make bench        the table of speeds           (BENCH="--peers all --repeat 5")
 #   make swarm        made-up clusters with faults  (SEEDS=10000 PROFILE=medium)
 #   make sim-bench    the speeds of the simulator
@@ -20,12 +22,15 @@ SEED ?= 1
 MINUTES ?= 2
 BENCH ?= --peers all
 SEEDS ?= 2000
+RUNS ?= 20
+STEPS ?= 1000000
+PYTHONS ?=
 PROFILE ?= small
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick lint fmt stress chaos bench swarm sim-bench wheel clean
+.PHONY: demo test test-quick lint fmt stress chaos replays bench swarm sim-bench wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-demo
@@ -52,6 +57,10 @@ stress: $(VENV)/.ready-dev
 
 chaos: $(VENV)/.ready-dev
 	$(python) -m tests.chaos --seed $(SEED) --minutes $(MINUTES)
+
+replays: $(VENV)/.ready-dev
+	$(python) -m tests.replays --runs $(RUNS) --steps $(STEPS) --seed $(SEED) \
+		$(foreach other,$(python) $(PYTHONS),--python $(other))
 
 bench: $(VENV)/.ready-dev
 	$(python) -m detray.bench $(BENCH)

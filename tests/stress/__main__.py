@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     print("stress:", *given, flush=True)
     scratch = Path(tempfile.mkdtemp(prefix="ds-", dir="/tmp"))
     os.environ["TMPDIR"] = os.environ[_MARK] = str(scratch)
-    trace = scratch / "stress.trace"
+    trace = Path(options.trace).absolute() if options.trace else scratch / "stress.trace"
     try:
         detray.init(
             num_cpus=options.cpus,
@@ -56,7 +56,9 @@ def main(argv: list[str]) -> int:
         cause = wrong.__cause__
         if cause is not None:
             print(f"  because of {type(cause).__name__}: {cause}", file=sys.stderr)
-        kept = shutil.copy(trace, f"/tmp/stress-{options.seed}.trace") if trace.exists() else "none"
+        kept = trace
+        if trace.exists() and not options.trace:
+            kept = Path(shutil.copy(trace, f"/tmp/stress-{options.seed}.trace"))
         print(f"  trace: {kept}; again with --seed {options.seed}", file=sys.stderr)
         return 1
     finally:
@@ -156,6 +158,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=400, help="operations in a round")
     parser.add_argument("--cpus", type=int, default=4)
     parser.add_argument("--store-mb", type=int, default=400, help="small, so that it spills")
+    parser.add_argument("--trace", default="", help="keep the recording here")
     parser.add_argument(
         "--kill-every", type=float, default=0.5, help="seconds between deaths; 0: none"
     )

@@ -86,6 +86,13 @@ class Program:
         number = self._number()
         self._keep(_mix.remote(number), Outcome(tasks.mix(number)))
 
+    def _one_by_one(self) -> None:
+        """Each waited for before the next is submitted: the service never batches."""
+        for _ in range(self._random.randrange(50, 1500)):
+            number = self._number()
+            if detray.get(_mix.remote(number), timeout=PATIENCE_S) != tasks.mix(number):
+                raise Wrong(f"mix({number}) is not what a serial run gives")
+
     def _join(self) -> None:
         """A task that takes results of others, late ones and failed ones among them."""
         inputs = self._some(8, arrays=False)
@@ -132,6 +139,15 @@ class Program:
         arguments = self._array_arguments()
         value = tasks.checksum(tasks.make_array(*arguments))
         self._keep(_array.remote(*arguments), Outcome(value), is_array=True)
+
+    def _hoard(self) -> None:
+        """More arrays at once than a small store holds: some must go to disk and come back."""
+        count, words = self._random.randrange(8, 20), 1 << 20
+        seeds = [self._random.randrange(1 << 20) for _ in range(count)]
+        refs = [_array.remote(seed, words) for seed in seeds]
+        for seed, ref in zip(seeds, refs, strict=True):
+            value = tasks.checksum(tasks.make_array(seed, words))
+            self._keep(ref, Outcome(value), is_array=True)
 
     def _inner_put(self) -> None:
         """A put of a worker outlives the worker's task."""
@@ -283,6 +299,7 @@ def _errors(inputs: list[Kept]) -> tuple[type[BaseException], ...]:
 
 _OPERATIONS: tuple[tuple[Callable[[Program], None], int], ...] = (
     (Program._leaf, 20),
+    (Program._one_by_one, 2),
     (Program._join, 20),
     (Program._chain, 4),
     (Program._wide, 2),
@@ -291,6 +308,7 @@ _OPERATIONS: tuple[tuple[Callable[[Program], None], int], ...] = (
     (Program._returns, 4),
     (Program._put_array, 4),
     (Program._make_array, 4),
+    (Program._hoard, 1),
     (Program._inner_put, 2),
     (Program._read_arrays, 6),
     (Program._view, 3),

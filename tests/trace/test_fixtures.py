@@ -2,8 +2,9 @@
 
 `format-1.trace` and `format-2.trace` were written when those formats were new, and are never
 written again. `decisions.trace` is what the cores of today decide about `programs.troubles` and
-`programs.experiments`; after a change of decisions on purpose:
-python -m tests.trace.test_fixtures
+`programs.experiments`, `real-*.trace` are runs of real processes with killed workers, spills,
+cancellations and the like; after a change of decisions on purpose:
+python -m tests.trace.test_fixtures; python -m tests.replays --fixtures
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from detray.trace.graph import build
 from detray.trace.reading import open_trace
 from detray.trace.replaying import replay
 from detray.trace.timeline import chrome_events
+from tests.replays.__main__ import TROUBLES, troubles_in
 from tests.trace.machine import Machine
 from tests.trace.programs import experiments, troubles
 
@@ -61,11 +64,26 @@ def test_todays_decisions_are_those_that_were_kept():
     assert report.difference is None and report.is_same
 
 
+@pytest.mark.parametrize("path", sorted(TRACES.glob("real-*.trace")), ids=lambda path: path.stem)
+def test_decisions_about_real_runs_are_those_that_were_kept(path):
+    """What real processes met, decided again: on whatever Python runs this."""
+    report = replay(open_trace(path))
+    assert report.difference is None and report.is_same
+    assert report.steps[0] > 500
+
+
+def test_real_runs_hold_every_kind_of_trouble():
+    """Kills, spills, cancellations, timeouts, nested submissions, dropped references."""
+    found = sum((troubles_in(path) for path in TRACES.glob("real-*.trace")), Counter[str]())
+    assert [name for name in TROUBLES if not found[name]] == []
+
+
+@pytest.mark.parametrize("name", ["decisions", "real-1"])
 @pytest.mark.parametrize("seed", ["0", "1", "4711"])
-def test_replay_does_not_depend_on_the_hash_seed(seed):
+def test_replay_does_not_depend_on_the_hash_seed(seed, name):
     """Another process with another seed decides the same (`-X dev` switches more things on)."""
     command = [sys.executable, "-X", "dev", "-m", "detray.cli", "replay"]
-    path = str(TRACES / "decisions.trace")
+    path = str(TRACES / f"{name}.trace")
     environment = {**os.environ, "PYTHONHASHSEED": seed}
     done = subprocess.run([*command, path], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
