@@ -28,8 +28,15 @@ Group = tuple[Any, ...]  # Any: strings and numbers; a key, nothing else
 
 def collapse(graph: networkx.MultiDiGraph, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
     """The graph itself if it is small, else one of groups with at most about `nodes_max` nodes."""
+    return collapse_with_members(graph, nodes_max)[0]
+
+
+def collapse_with_members(
+    graph: networkx.MultiDiGraph, nodes_max: int = NODES_MAX
+) -> tuple[networkx.MultiDiGraph, dict[str, list[str]]]:
+    """As `collapse`, and which nodes of the graph each node of the smaller one stands for."""
     if len(graph) <= nodes_max:
-        return graph
+        return graph, {node: [node] for node in graph}
     families = {node: _family(graph, node) for node in graph}
     depth = levels(list(graph), ((a, b) for a, b in graph.edges() if a != b))
     deepest = max(depth.values())
@@ -72,7 +79,9 @@ def _keep_largest(groups: dict[str, Group], nodes_max: int) -> dict[str, Group]:
     }
 
 
-def _merge(graph: networkx.MultiDiGraph, groups: dict[str, Group]) -> networkx.MultiDiGraph:
+def _merge(
+    graph: networkx.MultiDiGraph, groups: dict[str, Group]
+) -> tuple[networkx.MultiDiGraph, dict[str, list[str]]]:
     import networkx
 
     members: dict[Group, list[str]] = {}
@@ -84,7 +93,7 @@ def _merge(graph: networkx.MultiDiGraph, groups: dict[str, Group]) -> networkx.M
         merged.add_node(names[group], **_together(graph, group, nodes))
     for source, target, data in graph.edges(data=True):
         _add(merged, names[groups[source]], names[groups[target]], data)
-    return merged
+    return merged, {names[group]: nodes for group, nodes in members.items()}
 
 
 def _together(graph: networkx.MultiDiGraph, group: Group, nodes: list[str]) -> dict[str, Any]:
