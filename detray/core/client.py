@@ -76,6 +76,7 @@ class Books:
         args: tuple[ObjectID, ...],
         refs: tuple[ObjectID, ...],
         packed: bool = False,
+        digest: bytes = b"",
     ) -> list[ObjectID]:
         """Submit a task; the ids of its returns."""
         index = stream.tasks
@@ -92,18 +93,21 @@ class Books:
                 self.references.received[item] = 1
         size = len(blob)
         message = TaskSubmitted(
-            self.client, task, template, stream.parent, stream.depth, size, args, refs, packed
-        )
+            self.client, task, template, stream.parent, stream.depth, size, args, refs, packed,
+            digest,
+        )  # fmt: skip
         self.out.append((message, blob) if size else message)
         self.out_weight += size + MESSAGE_WEIGHT
         return items
 
-    def put(self, stream: Stream, blob: bytes, refs: tuple[ObjectID, ...]) -> ObjectID:
+    def put(
+        self, stream: Stream, blob: bytes, refs: tuple[ObjectID, ...], digest: bytes = b""
+    ) -> ObjectID:
         """Put a value small enough to travel inline."""
         item = stream.next_put()
         size = len(blob)
         self.references.received[item] = 1
-        self.out.append((ObjectPut(self.client, item, size, refs), blob))
+        self.out.append((ObjectPut(self.client, item, size, refs, digest), blob))
         self.out_weight += size + MESSAGE_WEIGHT
         if not refs:
             self.keep(item, blob)
@@ -187,10 +191,10 @@ class Books:
         self.send(stimuli.BlockRequested(self.client, item, size_bytes))
         return ticket
 
-    def seal_put(self, item: ObjectID, refs: tuple[ObjectID, ...]) -> None:
+    def seal_put(self, item: ObjectID, refs: tuple[ObjectID, ...], digest: bytes = b"") -> None:
         """The block of a put is written; from now on the object is ours to drop."""
         self.references.received[item] = 1
-        self.send(stimuli.BlockSealed(self.client, item, refs))
+        self.send(stimuli.BlockSealed(self.client, item, refs, digest))
 
     def abandon_block(self, item: ObjectID) -> None:
         """Nobody will write the block that was asked for."""

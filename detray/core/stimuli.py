@@ -9,6 +9,8 @@ Rules
 - What a client sends names the client that sends it; the service drops a connection that lies.
 - Payload bytes (pickled arguments, values, definitions) never come here: a message that brings some
   says how many (`size_bytes`, `sizes`), and the driver keeps the bytes by id (`payloads.py`).
+- A `digest` is of such bytes (`serialization/digests.py`): 8 bytes in sessions that are recorded to
+  a file, b"" in others. It is for who reads the recording; no core looks at it.
 - Tags below 100 travel from clients, 100 and up are made by the driver, 200 and up by other cores
   (`head_messages.py`, `peer_messages.py`).
 """
@@ -36,6 +38,7 @@ class FunctionExported(msgspec.Struct, frozen=True, array_like=True, gc=False, t
     name: str
     size_bytes: int
     refs: tuple[ObjectID, ...] = ()
+    digest: bytes = b""
 
 
 class TemplateDefined(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
@@ -79,6 +82,7 @@ class TaskSubmitted(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=
     args: tuple[ObjectID, ...] = ()
     refs: tuple[ObjectID, ...] = ()
     packed: bool = False
+    digest: bytes = b""
 
 
 class ObjectPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
@@ -88,6 +92,7 @@ class ObjectPut(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
     object: ObjectID
     size_bytes: int
     refs: tuple[ObjectID, ...] = ()
+    digest: bytes = b""
 
 
 class BlockRequested(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
@@ -104,6 +109,7 @@ class BlockSealed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=6)
     client: ClientID
     object: ObjectID
     refs: tuple[ObjectID, ...] = ()
+    digest: bytes = b""
 
 
 class BlockAbandoned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=7):
@@ -173,6 +179,7 @@ class Return(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size_bytes: int
     in_block: bool = False
     refs: tuple[ObjectID, ...] = ()
+    digest: bytes = b""
 
 
 class RunFinished(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=13):
@@ -192,7 +199,7 @@ class RunFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=14):
     `kind` is an `errors.Failure` value: APPLICATION, CANCELLED (the worker raised the interrupt
     that was asked for) and so on. `summary` is the error's type and message, at most 200
     characters. `retryable` is the worker's verdict on `retry_exceptions`. `refs` are references
-    inside the error.
+    inside the error. `traceback` is text, at most 4,000 characters of it; only recordings keep it.
     """
 
     client: ClientID
@@ -205,6 +212,7 @@ class RunFailed(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=14):
     summary: str
     size_bytes: int
     refs: tuple[ObjectID, ...] = ()
+    traceback: str = ""
 
 
 class RefPinned(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=15):

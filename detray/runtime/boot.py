@@ -73,11 +73,19 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     record: str = ""
     """The trace file that keeps everything; "" for the ring in memory."""
     flight_bytes: int = _FLIGHT_BYTES
+    record_payloads: bool = False
+    """Keep arguments and values, too: beside the trace, or in a ring beside the one of steps."""
     namespace: str = ""
     entrypoint: str = ""
     log_to_driver: bool = True
     cluster: ClusterBoot | None = None
     """None for a private session, which has its head in itself and ends with its driver."""
+
+    @property
+    def digests(self) -> bool:
+        """True if clients are to tell the digests of values: only what is kept for long has room
+        and use for them."""
+        return bool(self.record)
 
 
 class DidStart(msgspec.Struct, frozen=True, array_like=True, tag="ready"):

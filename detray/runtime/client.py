@@ -39,7 +39,7 @@ from detray.runtime.flusher import Flusher
 from detray.runtime.forks import Forks
 from detray.runtime.frames import FrameReader
 from detray.runtime.getting import Fetcher
-from detray.runtime.session import session_name
+from detray.runtime.session import GREETING_DIGESTS, session_name
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
 from detray.serialization.values import Serialized
@@ -60,11 +60,17 @@ class Client:
         reader: FrameReader | None = None,
         shield: Shield | None = None,
         on_end: Callable[[str], None] | None = None,
+        digests: bool = False,
     ) -> None:
-        """`store` is (descriptor, bytes) of the arena and the session directory."""
+        """`store` is (descriptor, bytes) of the arena and the session directory.
+
+        With `digests` messages tell the digests of the values that they bring: for a recording.
+        """
         self.job = job
         self.node = node
         self.inline_bytes_max = inline_bytes_max
+        self.digest = _digester() if digests else None
+        """What makes digests, if anybody wants them."""
         self.books = Books(client)
         self.current = RunContext(root_task(job), 0, 0, "", _main_thread())
         self.is_worker = client > 0
@@ -153,9 +159,10 @@ class Client:
         self, function: FunctionID, definition: bytes, name: str, refs: tuple[ObjectID, ...]
     ) -> None:
         """Export a pickled function under its reserved name; `refs` are captured in it."""
-        size = len(definition)
+        size, mark = len(definition), self._digest(definition)
         self._say(
-            stimuli.FunctionExported(self.books.client, function, name, size, refs), definition
+            stimuli.FunctionExported(self.books.client, function, name, size, refs, mark),
+            definition,
         )
 
     def define_template(self, wanted: stimuli.TemplateDefined, exceptions: bytes) -> TemplateID:
@@ -186,10 +193,11 @@ class Client:
             data, refs = blob.to_bytes(), blob.refs
         if self._ended:
             raise self.error()
+        mark = self.digest(data) if self.digest is not None and data else b""
         books = self.books
         with self.lock:
             stream = self.current.streams.get(get_ident()) or self._stream()
-            items = books.submit(stream, template, num_returns, data, args, refs)
+            items = books.submit(stream, template, num_returns, data, args, refs, False, mark)
         if books.out_weight >= BATCH_WEIGHT or self._flusher.asleep:
             self.sent()
         return items
@@ -225,19 +233,23 @@ class Client:
         if value.size_bytes > self.inline_bytes_max:
             with self.changing():
                 item = self._stream().next_put()
-            self.write_block(item, value)
+            mark = self.write_block(item, value)
             with self.lock:
-                self.books.seal_put(item, value.refs)
+                self.books.seal_put(item, value.refs, mark)
         else:
             data = value.to_bytes()
+            mark = self._digest(data)
             with self.changing():
                 stream = self.current.streams.get(get_ident()) or self._stream()
-                item = self.books.put(stream, data, value.refs)
+                item = self.books.put(stream, data, value.refs, mark)
         self.sent()
         return item
 
-    def write_block(self, item: ObjectID, value: Serialized) -> None:
-        """Ask for a block and write a value there. Raises ObjectStoreFullError and the like."""
+    def write_block(self, item: ObjectID, value: Serialized) -> bytes:
+        """Ask for a block and write a value there; its digest, b"" if nobody wants to know.
+
+        Raises ObjectStoreFullError and the like.
+        """
         from detray.core.effects import GrantBlock, RefuseBlock
 
         with self.changing():
@@ -253,6 +265,7 @@ class Client:
                 raise EngineError(f"a wish for a block was answered by {answer!r}")
             with self.store.block(answer.segment, answer.offset, value.size_bytes) as view:
                 value.write_into(view)
+                return self._digest(view)
         except BaseException:
             if not isinstance(ticket.answer, RefuseBlock):
                 with self.lock:
@@ -347,6 +360,9 @@ class Client:
         thread = get_ident()
         return context.streams.get(thread) or context.open_stream(thread)
 
+    def _digest(self, data: bytes | memoryview) -> bytes:
+        return self.digest(data) if self.digest is not None else b""
+
     def _say(self, message: stimuli.ClientStimulus, *payloads: bytes) -> None:
         with self.changing():
             self.books.send(message, *payloads)
@@ -385,7 +401,7 @@ def connect(
     Raises ServiceDiedError if the service ends first, TimeoutError if it says nothing.
     """
     sock.settimeout(timeout_s)
-    _, fds, _, _ = socket.recv_fds(sock, 1, 1)
+    greeting, fds, _, _ = socket.recv_fds(sock, 1, 1)
     if not fds:
         raise ServiceDiedError("the service ended while it started")
     reader = FrameReader()
@@ -402,7 +418,14 @@ def connect(
         inline_bytes_max=welcome.inline_bytes_max,
         store=(fds[0], welcome.arena_bytes, session_dir),
         reader=reader,
+        digests=greeting == GREETING_DIGESTS,
     )
+
+
+def _digester() -> Callable[[bytes | memoryview], bytes]:
+    from detray.serialization.digests import digest  # here: most sessions need none
+
+    return digest
 
 
 def _main_thread() -> int:

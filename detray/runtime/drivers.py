@@ -23,6 +23,7 @@ from detray.core.stimuli import ClientLost, DriverConnected, ObserverConnected, 
 from detray.ids import ClientID
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
 from detray.runtime.frames import UNDECODABLE, FrameError, FrameReader
+from detray.runtime.session import GREETING, GREETING_DIGESTS
 from detray.runtime.wakeups import READ, WRITE, Wakeups
 
 HELLO_BYTES_MAX = 1 << 16
@@ -30,7 +31,6 @@ NEWCOMERS_MAX = 64
 """Connections that have not said who they are; others wait to be accepted."""
 _HELLO_NS = 5_000_000_000
 """Who has not said hello after so long is turned away."""
-ARENA_BYTE = b"A"
 _PEER = struct.Struct("3i")
 
 
@@ -72,6 +72,7 @@ class Guests:
         wakeups: Wakeups,
         connections: dict[ClientID, ClientConnection],
         arena_fd: int,
+        digests: bool,
         note: Callable[[str, str], None],
         open_log: Callable[[ClientID, socket.socket, FrameReader], None],
     ) -> None:
@@ -80,6 +81,7 @@ class Guests:
         self._wakeups = wakeups
         self._connections = connections
         self._arena_fd = arena_fd
+        self._greeting = GREETING_DIGESTS if digests else GREETING
         self._note = note
         self._open_log = open_log
         self._guests: dict[ClientID, _Guest] = {}
@@ -96,7 +98,7 @@ class Guests:
 
     def add_driver(self, sock: socket.socket, pid: int, namespace: str, entrypoint: str) -> None:
         """Take in a driver: it gets the arena first, and a `Welcome` when its job has a number."""
-        socket.send_fds(sock, [ARENA_BYTE], [self._arena_fd])
+        socket.send_fds(sock, [self._greeting], [self._arena_fd])
         guest = self._admit(sock, is_observer=False)
         number = guest.connection.client
         guest.pid = pid

@@ -57,6 +57,8 @@ class Execution:
         self._retryable: dict[int, tuple[type[BaseException], ...]] = {}
         self._environment = Environment()
         self._thread = get_ident()
+        self._nothing = self._inline(pickle_return(None))
+        """How most tasks end that are run for what they do."""
 
     def run(self, run: QueuedRun) -> None:
         """Run an attempt and send its report."""
@@ -166,9 +168,11 @@ class Execution:
         """Pickle the returns, large ones into blocks. On failure no block stays behind."""
         client = self._client
         if template.num_returns == 1:
+            if value is None:
+                return self._nothing
             only = pickle_return(value)
             if only.size_bytes <= client.inline_bytes_max:
-                return (Return(only.size_bytes, False, only.refs),), [only.to_bytes()]
+                return self._inline(only)
             parts = [only]
         else:
             whole = split_returns(value, template.name, template.num_returns)
@@ -177,12 +181,13 @@ class Execution:
         payloads: list[bytes] = []
         try:
             for index, part in enumerate(parts):
-                in_block = part.size_bytes > client.inline_bytes_max
-                if in_block:
-                    client.write_block(return_object(task, index), part)
+                if part.size_bytes > client.inline_bytes_max:
+                    mark = client.write_block(return_object(task, index), part)
+                    returns.append(Return(part.size_bytes, True, part.refs, mark))
                 else:
-                    payloads.append(part.to_bytes())
-                returns.append(Return(part.size_bytes, in_block, part.refs))
+                    (inline,), (data,) = self._inline(part)
+                    returns.append(inline)
+                    payloads.append(data)
         except BaseException:
             with client.lock:
                 for index, done in enumerate(returns):
@@ -190,6 +195,11 @@ class Execution:
                         client.books.abandon_block(return_object(task, index))
             raise
         return tuple(returns), payloads
+
+    def _inline(self, only: Serialized) -> tuple[tuple[Return], list[bytes]]:
+        data, digest = only.to_bytes(), self._client.digest
+        mark = digest(data) if digest is not None else b""
+        return (Return(only.size_bytes, False, only.refs, mark),), [data]
 
     def _failure(
         self,

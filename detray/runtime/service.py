@@ -144,15 +144,7 @@ class Service:
             note=self._note,
         )
         self._zygote.report_to(self._workers)
-        self._guests = Guests(
-            inbox=inbox,
-            payloads=payloads,
-            wakeups=wakeups,
-            connections=self._workers.connections,
-            arena_fd=arena_fd,
-            note=self._note,
-            open_log=self._open_log,
-        )
+        self._guests = self._make_guests(payloads, arena_fd)
         self._segments = Segments(boot.session_dir, arena_fd, wakeups, inbox)
         self._local = LocalScheduler(boot.local)
         self._cores = (self._local, GlobalScheduler(boot.global_))
@@ -163,7 +155,9 @@ class Service:
             wakeups=wakeups,
             log=self._log,
             in_background=self._segments.run,
+            view=self._segments.view,
         )
+        inbox.tap = self._recording.tap
         self._answers = NodeAnswers(self._local, self._recording, self._files, self._facts)
         self._performer = self._make_performer(payloads)
         self._begin(client, log)
@@ -176,6 +170,18 @@ class Service:
         else:
             self._open_log(SPAWNING_DRIVER, log)
             self._guests.add_driver(client, boot.driver_pid, boot.namespace, boot.entrypoint)
+
+    def _make_guests(self, payloads: dict[bytes, bytes], arena_fd: int) -> Guests:
+        return Guests(
+            inbox=self._inbox,
+            payloads=payloads,
+            wakeups=self._wakeups,
+            connections=self._workers.connections,
+            arena_fd=arena_fd,
+            digests=self._boot.digests,
+            note=self._note,
+            open_log=self._open_log,
+        )
 
     def _make_performer(self, payloads: dict[bytes, bytes]) -> Performer:
         return Performer(

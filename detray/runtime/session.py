@@ -23,6 +23,8 @@ LOCK_NAME = "lock"
 SOCKET_NAME = "service.sock"
 INFO_NAME = "cluster.json"
 TOKEN_NAME = "token"
+GREETING, GREETING_DIGESTS = b"A", b"D"
+"""What comes with the arena to a new driver: a service that records to a file wants digests."""
 _FLIGHTS_NAME = "flights"
 _NEW = ".new-"
 _SOCKET_PATH_MAX = 100

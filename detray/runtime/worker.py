@@ -41,6 +41,7 @@ def main(
     session_dir: str,
     job: int,
     inline_bytes_max: int,
+    digests: bool,
 ) -> NoReturn:
     """Be worker number `worker` until the service says otherwise or goes away.
 
@@ -58,6 +59,7 @@ def main(
         store=(arena_fd, arena_bytes, session_dir),
         shield=shield,
         on_end=_exit_at_once,
+        digests=digests,
     )
     interrupts = Interrupts(interrupt_fd, client.books.queue, shield)
     object_ref.bind(client)

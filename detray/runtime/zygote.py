@@ -129,6 +129,8 @@ class Zygote:
         with open(boot_fd, "rb") as file:
             file.seek(0)
             self._boot = msgspec.msgpack.decode(file.read(), type=BootConfig)
+        if self._boot.digests:
+            import detray.serialization.digests  # noqa: F401  # once, here
         self._become_program()
 
     def _start(self, number: int, job: int, fds: list[int]) -> None:
@@ -183,6 +185,7 @@ class Zygote:
                 self._boot.session_dir,
                 job,
                 self._boot.local.policy.inline_bytes_max,
+                self._boot.digests,
             )
         except BaseException:
             traceback.print_exc()

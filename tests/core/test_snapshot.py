@@ -28,6 +28,7 @@ from tests.support.play import Player
 
 CONSTANT = {
     "Tables.head_seq": "the session under the link counts what comes from the head",
+    "TaskSubmitted.digest": "for who reads a recording",
 }
 """Fields of rows that need not vary, and why."""
 CONFIGURED = ("Policy.", "LocalConfig.", "Client.namespace", "Peer.address")
