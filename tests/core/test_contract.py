@@ -14,7 +14,7 @@ from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.core.outbox import CLIENT_MESSAGES, ORDERS
 from detray.core.payloads import INCOMING, OUTGOING
-from tests.golden.speech import SAYINGS
+from detray.trace.transcript.speech import SAYINGS
 
 STIMULI = {kind.__name__: kind for kind in get_args(st.Stimulus)}
 EFFECTS = {kind.__name__: kind for kind in get_args(ef.Effect)}

@@ -28,11 +28,11 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.payloads import INCOMING
 from detray.core.tasks import format_demand
 from detray.ids import NodeID
-from tests.golden.cast import Cast
+from detray.trace.transcript.cast import Cast
+from detray.trace.transcript.script import ScriptError
+from detray.trace.transcript.speech import say
 from tests.golden.heads import Head
-from tests.golden.script import ScriptError
 from tests.golden.seats import NodeWorld, Seat
-from tests.golden.speech import say
 from tests.support.world import World
 
 HEAD = "head"

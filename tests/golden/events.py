@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from detray.trace.transcript.script import ScriptError, Words, number
 from tests.golden.cluster import HEAD, Cluster
-from tests.golden.script import ScriptError, Words, number
 from tests.golden.stage import Stage
 
 

@@ -11,7 +11,7 @@ from detray.core.effects import Effect
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_invariants import check_head
 from detray.core.stimuli import Stimulus
-from tests.golden.script import ScriptError
+from detray.trace.transcript.script import ScriptError
 
 SAVED, UNSAVED = "saved", "unsaved"
 """When a head crashes in its next step that must be persisted: after its commit, or before."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from detray.core.stimuli import Stimulus
-from tests.golden.directives import DIRECTIVES
+from detray.trace.transcript.directives import DIRECTIVES
+from detray.trace.transcript.script import Passage, ScriptError, Words, number, parse, render, split
 from tests.golden.events import EVENTS
-from tests.golden.script import Block, ScriptError, Words, number, parse, render, split
 from tests.golden.show import SHOWS
 from tests.golden.stage import Stage
 
@@ -23,19 +23,19 @@ def transcripts() -> list[Path]:
 
 def play(
     text: str, after_step: Callable[[Stage], object] | None = None
-) -> tuple[list[str | Block], Stage]:
+) -> tuple[list[str | Passage], Stage]:
     """The transcript with the output that it has now; `after_step` may look after each block."""
     stage = Stage()
-    played: list[str | Block] = []
+    played: list[str | Passage] = []
     for part in parse(text):
-        if isinstance(part, Block):
+        if isinstance(part, Passage):
             try:
                 output = _perform(stage, part.directives)
             except Exception as error:
                 error.add_note(f"in the block on line {part.line}: {'; '.join(part.directives)}")
                 error.add_note(f"after\n{render(played)}")
                 raise
-            part = Block(part.line, part.directives, output)
+            part = Passage(part.line, part.directives, output)
             if after_step is not None:
                 after_step(stage)
         played.append(part)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,53 +12,18 @@ from detray.core.local import LocalScheduler
 from detray.core.payloads import INCOMING, OUTGOING, template_key, value_key
 from detray.core.states import Failed, Inline
 from detray.core.tables import Tables
-from detray.ids import ClientID, NodeID, ObjectID, TaskID, return_object
+from detray.ids import return_object
+from detray.trace.transcript.scene import SceneBooks
 from tests.support.world import World
 
 
-class Seat:
-    """What a real client or driver of the core would know, so that a directive need not say it."""
+class Seat(SceneBooks):
+    """One node of a transcript, with the world that its core lives in."""
 
     def __init__(self, world: World, name: str = "") -> None:
+        super().__init__()
         self.world = world
         self.name = name
-        self.grants: dict[ClientID, Counter[ObjectID]] = {}
-        self.pins: dict[ClientID, Counter[ObjectID]] = {}
-        self.sent: dict[TaskID, ef.RunTask] = {}
-        self.moves: dict[ObjectID, ef.MoveObject] = {}
-        self.requests: Counter[ClientID] = Counter()
-        self.templates: dict[tuple[object, ...], int] = {}
-        self.receiving: dict[tuple[ObjectID, int], NodeID] = {}
-
-    def see(self, effect: ef.Effect) -> None:
-        """Enter into the books what an effect gives to whom."""
-        match effect:
-            case ef.RunTask():
-                self.sent[effect.task] = effect
-                self._receive(effect.client, effect.args)
-                self.received(effect.client, effect.refs)
-            case ef.DefineFunction():
-                self.received(effect.client, effect.refs)
-            case ef.GetAnswered():
-                self._receive(effect.client, effect.places)
-            case ef.MoveObject():
-                self.moves[effect.object] = effect
-            case ef.ReceiveObject():
-                key = (effect.object, effect.attempt)
-                assert key not in self.receiving, f"{effect}: received twice at once"
-                self.receiving[key] = effect.node
-            case _:
-                pass
-
-    def _receive(self, client: ClientID, places: tuple[ef.Place, ...]) -> None:
-        for place in places:
-            self.received(client, place.refs)
-            if place.segment != ef.INLINE and not place.failure:
-                self.pins.setdefault(client, Counter())[place.object] += 1
-
-    def received(self, client: ClientID, items: tuple[ObjectID, ...]) -> None:
-        """A client got one grant of each."""
-        self.grants.setdefault(client, Counter()).update(items)
 
 
 class NodeWorld(World):

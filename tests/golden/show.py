@@ -10,8 +10,8 @@ from detray.core.tasks import format_demand
 from detray.errors import Failure
 from detray.ids import ClientID
 from detray.trace.names import short
-from tests.golden.script import Words
-from tests.golden.speech import spot
+from detray.trace.transcript.script import Words
+from detray.trace.transcript.speech import spot
 from tests.golden.stage import Stage
 
 

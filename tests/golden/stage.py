@@ -9,26 +9,25 @@ node messages to the head and back are part of the step; between several they wa
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 import msgspec
 
 from detray.core.config import Policy
 from detray.core.stimuli import DriverConnected, Stimulus
 from detray.core.tables import Tables
-from detray.ids import ClientID, NodeID, ObjectID, TaskID
-from tests.golden.cast import Cast
+from detray.trace.transcript.cast import Cast
+from detray.trace.transcript.scene import Scene
+from detray.trace.transcript.script import ScriptError, Words
+from detray.trace.transcript.speech import say
 from tests.golden.cluster import Cluster
-from tests.golden.script import ScriptError, Words, number
 from tests.golden.seats import Seat
-from tests.golden.speech import say
 from tests.support.world import World
 
 _WORLD_NUMBERS = {"cpus", "prestart"}
 _POLICIES = {field.name: type(field.default) for field in msgspec.structs.fields(Policy)}
 
 
-class Stage:
+class Stage(Scene):
     """Performs steps and says what came out."""
 
     def __init__(self) -> None:
@@ -105,10 +104,6 @@ class Stage:
         self.sit("")
         return lines
 
-    def node_number(self, name: str) -> NodeID:
-        """The number of the node that is, or was, called so."""
-        return self.cast.node_number(name)
-
     # -------------------------------------------------------------- one step
 
     def step(self, stimuli: list[Stimulus], advance_ns: int) -> list[str]:
@@ -126,43 +121,6 @@ class Stage:
                 self.seat.see(effect)
                 lines += say(effect, self.cast)
         return lines or ["nothing"]
-
-    # -------------------------------------------------------------- the clients' books
-
-    @property
-    def grants(self) -> dict[ClientID, Counter[ObjectID]]:
-        """By client, grants received."""
-        return self.seat.grants
-
-    @property
-    def pins(self) -> dict[ClientID, Counter[ObjectID]]:
-        """By client, view pins received."""
-        return self.seat.pins
-
-    @property
-    def requests(self) -> Counter[ClientID]:
-        """By client, the number of its last request."""
-        return self.seat.requests
-
-    def received(self, client: ClientID, items: tuple[ObjectID, ...]) -> None:
-        """A client got one grant of each."""
-        self.seat.received(client, items)
-
-    def count(self, words: Words, books: dict[ClientID, Counter[ObjectID]], client: ClientID,
-              items: tuple[ObjectID, ...]) -> tuple[int, ...]:  # fmt: skip
-        """How many of each the client gives back: what it received, or what the script says."""
-        mine = books.setdefault(client, Counter())
-        if given := words.text("count"):
-            return tuple(number(given) for _ in items)
-        return tuple(mine.pop(item, 0) for item in items)
-
-    def front(self, worker: ClientID) -> tuple[TaskID, int, int]:
-        """What a worker runs: task, attempt, depth."""
-        row = self.tables.workers.get(worker)
-        if row is None or not row.runs:
-            raise ScriptError(f"w{worker} runs nothing")
-        run = row.runs[0]
-        return run.task, run.attempt, self.tables.tasks[run.task].spec.depth
 
 
 def settings(words: Words) -> tuple[dict[str, object], Policy, dict[str, int]]:

@@ -12,8 +12,8 @@ from detray.core.effects import Effect
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
 from detray.core.stimuli import GlobalStimulus, LocalStimulus
+from detray.trace.transcript.script import render
 from tests.golden.play import play, transcripts
-from tests.golden.script import render
 
 UNSEEN: dict[str, str] = {}
 """What no transcript can show, and why."""

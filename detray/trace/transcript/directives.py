@@ -13,9 +13,9 @@ from detray.core.streams import Stream
 from detray.core.tables import HERE
 from detray.errors import Failure
 from detray.ids import NO_TASK, ClientID, FunctionID, NodeID, TaskID, TemplateID, root_task
-from tests.golden.script import ScriptError, Words
-from tests.golden.stage import Stage
-from tests.golden.strategies import strategy_of
+from detray.trace.transcript.scene import Scene
+from detray.trace.transcript.script import ScriptError, Words
+from detray.trace.transcript.strategies import strategy_of
 
 Stimuli = list[st.Stimulus]
 _KNOWN = {
@@ -24,7 +24,7 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def _actor(s: Stage, w: Words) -> tuple[ClientID, Stream]:
+def _actor(s: Scene, w: Words) -> tuple[ClientID, Stream]:
     """Who acts, and the stream that names what it creates."""
     client = s.cast.client(w.text("by", "d1"))
     if client > 0:
@@ -42,14 +42,14 @@ def _one(w: Words) -> str:
 # ------------------------------------------------------------------ what programs do
 
 
-def _export(s: Stage, w: Words) -> Stimuli:
+def _export(s: Scene, w: Words) -> Stimuli:
     client, stream = _actor(s, w)
     function = s.cast.new_function(_one(w), stream)
     refs = s.cast.all_objects(w.list("refs"))
     return [st.FunctionExported(client, function, w.names[0], w.number("size", 10), refs)]
 
 
-def _submit(s: Stage, w: Words) -> Stimuli:
+def _submit(s: Scene, w: Words) -> Stimuli:
     client, stream = _actor(s, w)
     packed = w.flag("packed")
     out: Stimuli = []
@@ -72,7 +72,7 @@ def _submit(s: Stage, w: Words) -> Stimuli:
 
 
 def _template(
-    s: Stage, w: Words, client: ClientID, function: FunctionID, out: Stimuli
+    s: Scene, w: Words, client: ClientID, function: FunctionID, out: Stimuli
 ) -> TemplateID:
     """The client's template of these options, defined at its first use."""
     demand = {"CPU": float(w.text("cpus", "1"))}
@@ -97,7 +97,7 @@ def _template(
     return TemplateID(s.seat.templates[key])
 
 
-def _put(s: Stage, w: Words) -> Stimuli:
+def _put(s: Scene, w: Words) -> Stimuli:
     client, stream = _actor(s, w)
     again = w.flag("again")
     item = s.cast.object(_one(w)) if again else s.cast.new_put(_one(w), stream)
@@ -106,24 +106,24 @@ def _put(s: Stage, w: Words) -> Stimuli:
     return [st.ObjectPut(client, item, w.number("size", 10), s.cast.all_objects(w.list("refs")))]
 
 
-def _block(s: Stage, w: Words) -> Stimuli:
+def _block(s: Scene, w: Words) -> Stimuli:
     client, stream = _actor(s, w)
     name = _one(w)
     item = s.cast.objects.get(name) or s.cast.new_put(name, stream)
     return [st.BlockRequested(client, item, w.number("size"))]
 
 
-def _seal(s: Stage, w: Words) -> Stimuli:
+def _seal(s: Scene, w: Words) -> Stimuli:
     client, item = s.cast.client(w.text("by", "d1")), s.cast.object(_one(w))
     s.received(client, (item,))
     return [st.BlockSealed(client, item, s.cast.all_objects(w.list("refs")))]
 
 
-def _abandon(s: Stage, w: Words) -> Stimuli:
+def _abandon(s: Scene, w: Words) -> Stimuli:
     return [st.BlockAbandoned(s.cast.client(w.text("by", "d1")), s.cast.object(_one(w)))]
 
 
-def _get(s: Stage, w: Words) -> Stimuli:
+def _get(s: Scene, w: Words) -> Stimuli:
     """`get x y` fetches all; `wait x y num=1` asks which are ready; `also=z` reads ahead."""
     client = s.cast.client(w.text("by", "d1"))
     aside = w.flag("aside")  # on another thread than the executing one: blocks nobody
@@ -138,40 +138,40 @@ def _get(s: Stage, w: Words) -> Stimuli:
     return [st.GetRequested(client, request, items, needed, is_get, is_get, timeout, blocks, also)]
 
 
-def _forget(s: Stage, w: Words) -> Stimuli:
+def _forget(s: Scene, w: Words) -> Stimuli:
     return [st.GetAbandoned(s.cast.client(w.text("by", "d1")), int(_one(w).removeprefix("r")))]
 
 
-def _drop(s: Stage, w: Words) -> Stimuli:
+def _drop(s: Scene, w: Words) -> Stimuli:
     client, items = s.cast.client(w.text("by", "d1")), s.cast.all_objects(w.names)
     return [st.RefsDropped(client, items, s.count(w, s.grants, client, items))]
 
 
-def _views(s: Stage, w: Words) -> Stimuli:
+def _views(s: Scene, w: Words) -> Stimuli:
     client, items = s.cast.client(w.text("by", "d1")), s.cast.all_objects(w.names)
     return [st.ViewsDropped(client, items, s.count(w, s.pins, client, items))]
 
 
-def _cancel(s: Stage, w: Words) -> Stimuli:
+def _cancel(s: Scene, w: Words) -> Stimuli:
     force, recursive = w.flag("force"), w.flag("recursive")
     client = s.cast.client(w.text("by", "d1"))
     return [st.CancelRequested(client, s.cast.object(_one(w)), force, recursive)]
 
 
-def _pin(s: Stage, w: Words) -> Stimuli:
+def _pin(s: Scene, w: Words) -> Stimuli:
     client = s.cast.client(w.text("by", "d1"))
     s.requests[client] += 1
     return [st.RefPinned(client, s.cast.object(_one(w)), s.requests[client])]
 
 
-def _claim(s: Stage, w: Words) -> Stimuli:
+def _claim(s: Scene, w: Words) -> Stimuli:
     client, item = s.cast.client(w.text("by", "d1")), s.cast.object(_one(w))
     s.received(client, (item,))
     owner = w.text("owner")
     return [st.RefClaimed(client, item, s.node_number(owner) if owner else NodeID(-1))]
 
 
-def _status(s: Stage, w: Words) -> Stimuli:
+def _status(s: Scene, w: Words) -> Stimuli:
     client = s.cast.client(w.text("by", "d1"))
     s.requests[client] += 1
     limit = w.number("limit", 1000)
@@ -181,7 +181,7 @@ def _status(s: Stage, w: Words) -> Stimuli:
 # ------------------------------------------------------------------ what workers report
 
 
-def _run_of(s: Stage, w: Words) -> tuple[ClientID, TaskID, int]:
+def _run_of(s: Scene, w: Words) -> tuple[ClientID, TaskID, int]:
     """The run that was sent last, or the one that `on=` and `attempt=` name."""
     task = s.cast.task(_one(w))
     sent = s.seat.sent[task]
@@ -189,7 +189,7 @@ def _run_of(s: Stage, w: Words) -> tuple[ClientID, TaskID, int]:
     return client, task, w.number("attempt", sent.attempt)
 
 
-def _finish(s: Stage, w: Words) -> Stimuli:
+def _finish(s: Scene, w: Words) -> Stimuli:
     """`finish a sizes=5,block:600000 refs=x took=5us`"""
     client, task, attempt = _run_of(s, w)
     refs = s.cast.all_objects(w.list("refs"))
@@ -203,7 +203,7 @@ def _finish(s: Stage, w: Words) -> Stimuli:
     return [st.RunFinished(client, task, attempt, 0, took, tuple(returns))]
 
 
-def _fail(s: Stage, w: Words) -> Stimuli:
+def _fail(s: Scene, w: Words) -> Stimuli:
     """`fail a retryable kind=APPLICATION text=... size=7`"""
     retryable = w.flag("retryable")
     client, task, attempt = _run_of(s, w)
@@ -220,61 +220,61 @@ def _fail(s: Stage, w: Words) -> Stimuli:
 # ------------------------------------------------------------------ what a driver of cores sees
 
 
-def _driver(s: Stage, w: Words) -> Stimuli:
+def _driver(s: Scene, w: Words) -> Stimuli:
     client = s.cast.name_client(_one(w))
     return [st.DriverConnected(client, 100 - client, "", f"{w.names[0]}.py")]
 
 
-def _observer(s: Stage, w: Words) -> Stimuli:
+def _observer(s: Scene, w: Words) -> Stimuli:
     client = s.cast.name_client(_one(w))
     return [st.ObserverConnected(client, 100 - client)]
 
 
-def _ready(s: Stage, w: Words) -> Stimuli:
+def _ready(s: Scene, w: Words) -> Stimuli:
     clients = [s.cast.client(name) for name in w.names]
     return [st.WorkerReady(client, 1_000 + client) for client in clients]
 
 
-def _lost(s: Stage, w: Words) -> Stimuli:
+def _lost(s: Scene, w: Words) -> Stimuli:
     expected = w.flag("expected")
     reason = w.text("reason", "left as told" if expected else "was killed by signal 9 (SIGKILL)")
     return [st.WorkerLost(s.cast.client(_one(w)), w.number("unclaimed"), expected, reason)]
 
 
-def _retracted(s: Stage, w: Words) -> Stimuli:
+def _retracted(s: Scene, w: Words) -> Stimuli:
     name, count = w.names
     return [st.RunsRetracted(s.cast.client(name), int(count))]
 
 
-def _start_failed(s: Stage, w: Words) -> Stimuli:
+def _start_failed(s: Scene, w: Words) -> Stimuli:
     reason = w.text("reason", "Resource temporarily unavailable")
     return [st.WorkerStartFailed(s.cast.client(_one(w)), reason)]
 
 
-def _client_lost(s: Stage, w: Words) -> Stimuli:
+def _client_lost(s: Scene, w: Words) -> Stimuli:
     return [st.ClientLost(s.cast.client(_one(w)), w.text("reason", "end of file"))]
 
 
-def _process_gone(s: Stage, w: Words) -> Stimuli:
+def _process_gone(s: Scene, w: Words) -> Stimuli:
     return [st.ProcessGone(s.cast.client(name)) for name in w.names]
 
 
-def _moved(s: Stage, w: Words) -> Stimuli:
+def _moved(s: Scene, w: Words) -> Stimuli:
     move = s.seat.moves[s.cast.object(_one(w))]
     return [st.ObjectMoved(move.object, move.to_segment, move.to_offset)]
 
 
-def _move_failed(s: Stage, w: Words) -> Stimuli:
+def _move_failed(s: Scene, w: Words) -> Stimuli:
     move = s.seat.moves[s.cast.object(_one(w))]
     reason = w.text("reason", "Input/output error")
     return [st.ObjectMoveFailed(move.object, move.to_segment, move.to_offset, reason)]
 
 
-def _segment_opened(s: Stage, w: Words) -> Stimuli:
+def _segment_opened(s: Scene, w: Words) -> Stimuli:
     return [st.SegmentOpened(int(_one(w)))]
 
 
-def _segment_failed(s: Stage, w: Words) -> Stimuli:
+def _segment_failed(s: Scene, w: Words) -> Stimuli:
     reason = w.text("reason", "No space left on device")
     return [st.SegmentFailed(int(_one(w)), reason, w.number("free", 123))]
 
@@ -282,34 +282,34 @@ def _segment_failed(s: Stage, w: Words) -> Stimuli:
 # ------------------------------------------------------------------ other nodes
 
 
-def _started(s: Stage, w: Words) -> Stimuli:
+def _started(s: Scene, w: Words) -> Stimuli:
     return [st.NodeStarted()]
 
 
-def _stopping(s: Stage, w: Words) -> Stimuli:
+def _stopping(s: Scene, w: Words) -> Stimuli:
     return [st.NodeStopping(w.text("reason", "it was told to end"))]
 
 
-def _fenced(s: Stage, w: Words) -> Stimuli:
+def _fenced(s: Scene, w: Words) -> Stimuli:
     return [st.Fenced(w.text("reason", "it was buried"))]
 
 
-def _head_restarted(s: Stage, w: Words) -> Stimuli:
+def _head_restarted(s: Scene, w: Words) -> Stimuli:
     """`a: head-restarted 1`: whoever is at the end of a's link to the head says this epoch."""
     return [st.HeadRestarted(int(_one(w)))]
 
 
-def _silence(s: Stage, w: Words) -> Stimuli:
+def _silence(s: Scene, w: Words) -> Stimuli:
     """`a: silent b`, `a: heard b`: nothing comes through, or again."""
     kind = st.PeerSilent if w.verb == "silent" else st.PeerHeard
     return [kind(s.node_number(_one(w)))]
 
 
-def _corrupted(s: Stage, w: Words) -> Stimuli:
+def _corrupted(s: Scene, w: Words) -> Stimuli:
     return [st.ObjectCorrupted(s.cast.object(_one(w)))]
 
 
-DIRECTIVES: dict[str, Callable[[Stage, Words], Stimuli]] = {
+DIRECTIVES: dict[str, Callable[[Scene, Words], Stimuli]] = {
     "export": _export, "submit": _submit, "put": _put, "block": _block, "seal": _seal,
     "abandon": _abandon, "get": _get, "wait": _get, "forget": _forget, "drop": _drop,
     "views": _views, "cancel": _cancel, "pin": _pin, "claim": _claim, "status": _status,

@@ -25,7 +25,7 @@ class ScriptError(Exception):
 
 
 @dataclass
-class Block:
+class Passage:
     """One step: its directives, and the output that the file has for it."""
 
     line: int
@@ -85,9 +85,9 @@ def split(directive: str) -> Words:
     return Words(verb, names, options)
 
 
-def parse(text: str) -> list[str | Block]:
+def parse(text: str) -> list[str | Passage]:
     """Prose lines as they stand, and blocks."""
-    parts: list[str | Block] = []
+    parts: list[str | Passage] = []
     lines = text.splitlines()
     place = 0
     while place < len(lines):
@@ -96,7 +96,7 @@ def parse(text: str) -> list[str | Block]:
             parts.append(line)
             place += 1
             continue
-        block = Block(place + 1, [], [])
+        block = Passage(place + 1, [], [])
         while place < len(lines) and lines[place] != RULE:
             if not lines[place]:
                 raise ScriptError(f"line {place + 1}: directives without {RULE}")
@@ -110,7 +110,7 @@ def parse(text: str) -> list[str | Block]:
     return parts
 
 
-def render(parts: list[str | Block]) -> str:
+def render(parts: list[str | Passage]) -> str:
     """The text that `parse` reads."""
     lines: list[str] = []
     for part in parts:

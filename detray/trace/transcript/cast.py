@@ -14,7 +14,7 @@ from detray.ids import (
     node_name,
     return_object,
 )
-from tests.golden.script import ScriptError
+from detray.trace.transcript.script import ScriptError
 
 Attempt = tuple[TaskID, int]
 GHOST = "f" * 56

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from detray.core.strategy import AFFINITY, SPREAD, Expression, Strategy
 from detray.ids import node_name
-from tests.golden.cast import GHOST, Cast
-from tests.golden.script import Words
+from detray.trace.transcript.cast import GHOST, Cast
+from detray.trace.transcript.script import Words
 
 
 def strategy_of(cast: Cast, w: Words) -> Strategy | None:

@@ -12,9 +12,9 @@ from detray.core.effects import ARENA, INLINE, Effect, Place
 from detray.core.head_messages import WaitsReported
 from detray.core.resources import format_demand
 from detray.errors import Failure
-from tests.golden import peers
-from tests.golden.cast import Cast
-from tests.golden.strategies import say_strategy
+from detray.trace.transcript import peers
+from detray.trace.transcript.cast import Cast
+from detray.trace.transcript.strategies import say_strategy
 
 
 def say(effect: Effect, cast: Cast) -> list[str]:

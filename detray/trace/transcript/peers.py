@@ -9,8 +9,8 @@ from detray.core import peer_messages as pm
 from detray.core.resources import format_demand
 from detray.errors import Failure
 from detray.ids import FunctionID, NodeID, ObjectID
-from tests.golden.cast import Cast
-from tests.golden.strategies import say_strategy
+from detray.trace.transcript.cast import Cast
+from detray.trace.transcript.strategies import say_strategy
 
 
 def say(message: pm.PeerMessage, cast: Cast) -> str:
