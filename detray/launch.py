@@ -306,6 +306,7 @@ def start_node(
             policy=policy or Policy(),
         ),
         record=settings.record,
+        record_payloads=settings.record_payloads,
         cluster=cluster,
     )
     process = process or begin_node()

@@ -155,6 +155,7 @@ def boot_config(settings: Settings) -> BootConfig:
             prestart_workers=min(machine.count_cpus(), settings.whole_cpus()),
         ),
         record=settings.record,
+        record_payloads=settings.record_payloads,
         namespace=settings.namespace,
         entrypoint=_entrypoint(),
         log_to_driver=settings.log_to_driver,

@@ -68,6 +68,7 @@ _OF_NODES = (
     "object_store_memory",
     "infeasible",
     "record",
+    "record_payloads",
 )
 """Keywords that describe a node, and make no sense where one is joined."""
 
@@ -80,6 +81,7 @@ class Settings:
         self.namespace: str = values["namespace"] or ""
         self.infeasible: str = values["infeasible"]
         self.record: str = os.fspath(values["record"]) if values["record"] else ""
+        self.record_payloads: bool = values["record_payloads"]
         self.log_to_driver = _log_to_driver(values["log_to_driver"])
         self.node_name: str = values["_node_name"] or ""
         self.address: str = values["address"]
@@ -175,6 +177,7 @@ def read_settings(address: str | None, given: dict[str, Any]) -> Settings:
         )
     _check_labels(values["labels"])
     _check_record(values["record"])
+    _check_payloads(values["record_payloads"], _engine(values)[0])
     if values["include_dashboard"]:
         import warnings
 
@@ -266,6 +269,17 @@ def _check_record(record: Any) -> None:
         raise PermissionError(f"record={record!r}: you may not write there. Name another path")
 
 
+def _check_payloads(wanted: Any, engine: str) -> None:
+    """Payloads are of real processes: a simulated session runs its tasks again by itself."""
+    if not isinstance(wanted, bool):
+        raise TypeError(f"record_payloads must be True or False, not {wanted!r}")
+    if wanted and engine != PROCESSES:
+        raise NotImplementedError(
+            f"record_payloads=True: the engine {engine!r} keeps no arguments and values. A program "
+            "of the same seed does the same again: run it once more, under pdb if you like"
+        )
+
+
 def _log_to_driver(value: bool | None) -> bool:
     if value is not None:
         return bool(value)
@@ -284,10 +298,6 @@ def _later(what: str) -> Callable[[str, Any], None]:
 
 
 _REFUSED: dict[str, Callable[[str, Any], None]] = {
-    "record_payloads": _later(
-        "recording arguments and values beside the trace comes with a later version of detray. "
-        "record=PATH alone records every decision"
-    ),
     "runtime_env": _later(
         "runtime environments come with a later version of detray. Set environment variables and "
         "sys.path before detray.init(): workers inherit both"

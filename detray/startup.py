@@ -90,7 +90,8 @@ def init(address: str | None = None, **given: Any) -> SessionInfo:
     used), `num_gpus` (those there are), `resources` (custom ones, name to amount), `memory` and
     `object_store_memory` (bytes). Behaviour: `namespace`, `log_to_driver` (print what workers
     print), `ignore_reinit_error`, `infeasible` ("wait", or "raise": fail at once what no node can
-    ever run), `record` (a path: write a trace of every decision there). `engine="sim"` runs the
+    ever run), `record` (a path: write a trace of every decision there), `record_payloads` (keep
+    arguments and values, too, for `detray rerun`). `engine="sim"` runs the
     program in a simulated cluster instead of real processes, `local_mode=True` on one simulated
     node (docs/simulation-programs.md).
 

@@ -83,6 +83,11 @@ def add_start(commands: Any) -> None:  # Any: argparse's class for it is private
     )
     head.add_argument("--web-port", type=int, default=0, help="of its page (-1: none; 0: any)")
     parser.add_argument("--record", metavar="FILE", help="keep all decisions (the head: FILE.head)")
+    parser.add_argument(
+        "--record-payloads",
+        action="store_true",
+        help="keep arguments and values, too (FILE.payloads), for detray rerun",
+    )
     parser.add_argument("--block", action="store_true", help="stay, and stop them on Ctrl-C")
     add_security(parser)
     parser.set_defaults(run=run_start)
@@ -282,6 +287,7 @@ def _settings(options: argparse.Namespace) -> Settings:
             "memory": options.memory,
             "object_store_memory": options.object_store_memory,
             "record": options.record,
+            "record_payloads": options.record_payloads,
             "_node_name": options.node_name,
         },
     )

@@ -85,7 +85,7 @@ class BootConfig(msgspec.Struct, frozen=True, kw_only=True):
     def digests(self) -> bool:
         """True if clients are to tell the digests of values: only what is kept for long has room
         and use for them."""
-        return bool(self.record)
+        return bool(self.record) or self.record_payloads
 
 
 class DidStart(msgspec.Struct, frozen=True, array_like=True, tag="ready"):

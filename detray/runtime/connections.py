@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -31,6 +33,9 @@ _COPIED_BYTES_MAX = 1 << 16
 
 _decode = msgspec.msgpack.Decoder(list[ClientStimulus]).decode
 
+Tap = Callable[[bytes, list[Any], bytes | memoryview], None]
+"""Sees an array of messages, the same decoded (Any: of clients or nodes), and their payload."""
+
 
 class Garbage(Exception):
     """What the peer sent cannot be meant for us; the argument says why, in one line."""
@@ -39,9 +44,11 @@ class Garbage(Exception):
 class Inbox:
     """What arrived since the last step: client messages first, then facts of our own."""
 
-    __slots__ = ("facts", "metas", "said")
+    __slots__ = ("facts", "metas", "said", "tap")
 
     def __init__(self) -> None:
+        self.tap: Tap | None = None
+        """Is shown all that arrives: the recorder of payloads."""
         self.metas: list[bytes] = []
         """The encoded arrays of messages, for the recorder."""
         self.said: list[ClientStimulus] = []
@@ -243,6 +250,8 @@ class ClientConnection:
                 self._payloads[key] = bytes(payload)
         elif wanted:
             self._keep(wanted, payload)
+        if inbox.tap is not None:
+            inbox.tap(meta, messages, payload)
         inbox.metas.append(meta)
         inbox.said += messages
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from itertools import chain
 from time import monotonic_ns
 from typing import Any
 
@@ -292,6 +293,8 @@ class Member:
                 keys = INCOMING[type(message)](message)
                 for (key, _), value in zip(keys, values, strict=True):
                     keep(key, value)
+        if self._inbox.tap is not None and number != _HEAD:
+            self._inbox.tap(metas, messages, b"".join(chain.from_iterable(payloads)))
         self._inbox.metas.append(metas)
         self._inbox.said += messages
 

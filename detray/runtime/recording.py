@@ -1,20 +1,33 @@
-"""The service's recorder: where a trace goes, when it is flushed, when a flight is kept."""
+"""The service's recorder: where a trace goes, when it is flushed, when a flight is kept.
+
+Payloads, if they are wanted, go beside it: to a file beside the trace, or into a ring that is
+written out beside a flight.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from _thread import allocate_lock
 from collections.abc import Callable
 from time import monotonic_ns, time_ns
+from typing import TYPE_CHECKING
 
 from detray import __version__
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
+from detray.ids import ClientID, ObjectID
 from detray.runtime.boot import BootConfig
 from detray.runtime.log_channel import DriverChannels
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
+from detray.trace.payload_format import PayloadHeader, PayloadProcess, payloads_path
 from detray.trace.recorder import Recorder, new_header
+
+if TYPE_CHECKING:
+    # Loaded only where payloads are recorded.
+    from detray.runtime.connections import Tap
+    from detray.trace.payload_recorder import PayloadFlight, PayloadRecorder
 
 _FLUSH_NS = 1_000_000_000
 _WRITING_S = 2.0
@@ -23,6 +36,8 @@ _FLIGHTS_MAX = 10
 
 Background = Callable[[Callable[[], None]], None]
 """Runs something off the loop."""
+View = Callable[[int, int, int], memoryview]
+"""The bytes of a block by segment, offset and size. Raises OSError."""
 
 
 class Recording:
@@ -37,11 +52,15 @@ class Recording:
         wakeups: Wakeups,
         log: DriverChannels,
         in_background: Background,
+        view: View,
     ) -> None:
         """In a cluster only the local core is recorded; `life` names its process in the header."""
         self._boot = boot
-        self._life = life
+        # Payloads are told from those of other traces by it.
+        self._life = life or (os.urandom(16).hex() if boot.record_payloads else "")
+        self._view = view
         self._cores = cores if boot.cluster is None else cores[:1]
+        self._local = cores[0]
         self._wakeups = wakeups
         self._log = log
         self._in_background = in_background
@@ -51,10 +70,16 @@ class Recording:
         self._writing = allocate_lock()
         """Held while a flight recorder is being written out."""
         self._has_timer = False
-        self._told_problem = False
+        self._told_problems: list[str] = []
         self._recorder = self._open()
         self.step = self._recorder.step
         self.step_raised = self._recorder.step_raised
+        self._payloads = self._open_payloads() if boot.record_payloads else None
+
+    @property
+    def tap(self) -> Tap | None:
+        """What wants to see all that arrives, with its payload; None if nobody does."""
+        return self._payloads.take if self._payloads else None
 
     def keep_fresh(self) -> None:
         """Have a trace file brought up to date within a second; called after each wake-up."""
@@ -82,16 +107,19 @@ class Recording:
     def dump(self, reason: str) -> None:
         """Write the flight recorder out, off the loop; one at a time, and not for ever."""
         if self._recorder.path:
-            self._recorder.flush()
+            self._flush_files()
             return
         if self._flights == _FLIGHTS_MAX or not self._writing.acquire(blocking=False):
             return
         path = self._next_flight()
         flight = self._recorder.freeze(reason)
+        payloads = self._frozen_payloads(reason)
 
         def write() -> None:
             try:
                 flight.write(path)
+                if payloads is not None:
+                    payloads.write(payloads_path(path))
             except OSError:
                 pass  # The disk is full: the run goes on without.
             self._writing.release()
@@ -101,11 +129,19 @@ class Recording:
 
     def dump_now(self, reason: str) -> str:
         """Write it out here and now, before everything ends; the path. Raises OSError."""
-        return str(self._recorder.dump(self._next_flight(), reason))
+        path = str(self._recorder.dump(self._next_flight(), reason))
+        payloads = self._frozen_payloads(reason)
+        if payloads is not None:
+            payloads.write(payloads_path(path))
+        elif self._payloads is not None:
+            self._payloads.flush()
+        return path
 
     def close(self, reason: str) -> None:
         """End the trace in order; a flight recorder that is being written gets some time."""
         self._writing.acquire(timeout=_WRITING_S)
+        if self._payloads is not None:
+            self._payloads.close(reason)
         self._recorder.close(reason)
         self._tell_problem()
 
@@ -132,14 +168,62 @@ class Recording:
 
     def _flush(self) -> None:
         self._has_timer = False
-        self._recorder.flush()
+        self._flush_files()
         self._tell_problem()
 
+    def _flush_files(self) -> None:
+        """The payloads first: a task that the trace tells of has its arguments then."""
+        if self._payloads is not None:
+            self._payloads.flush()
+        self._recorder.flush()
+
     def _tell_problem(self) -> None:
-        problem = self._recorder.problem
-        if problem and not self._told_problem:
-            self._told_problem = True
-            self._log.notify("error", "trace", problem)
+        for recorder in (self._recorder, self._payloads):
+            problem = recorder.problem if recorder is not None else None
+            if problem and problem not in self._told_problems:
+                self._told_problems.append(problem)
+                self._log.notify("error", "trace", problem)
+
+    # -------------------------------------------------------------- payloads
+
+    def _open_payloads(self) -> PayloadRecorder:
+        """The recorder of payloads: to a file beside the trace, or in memory."""
+        from detray.trace.payload_recorder import PayloadRecorder
+
+        boot = self._boot
+        process = PayloadProcess(
+            life=self._life,
+            wall_ns=time_ns(),
+            cwd=boot.cwd,
+            argv=tuple(boot.argv),
+            sys_path=tuple(boot.sys_path),
+            python_version="{}.{}.{}".format(*sys.version_info),
+        )
+        header = PayloadHeader(detray_version=__version__, processes=(process,))
+        path = payloads_path(self._recorder.path) if self._recorder.path else None
+        ring_bytes = boot.flight_bytes
+        try:
+            return PayloadRecorder(header, self._find_block, path, ring_bytes)
+        except OSError as error:
+            self._log.notify("error", "trace", f"payloads are not recorded to {path}: {error}")
+            return PayloadRecorder(header, self._find_block, None, ring_bytes)
+
+    def _find_block(self, client: ClientID, item: ObjectID) -> memoryview | None:
+        """The block that a client has just filled; it is there until a core hears of it."""
+        writer = self._local.tables.clients.get(client)
+        block = writer.blocks.get(item) if writer is not None else None
+        if block is None or block.segment < 0:
+            return None
+        try:
+            return self._view(block.segment, block.offset, block.size_bytes)
+        except OSError:
+            return None
+
+    def _frozen_payloads(self, reason: str) -> PayloadFlight | None:
+        """What the ring of payloads holds, None if there is none."""
+        if self._payloads is None or self._payloads.path or self._payloads.problem:
+            return None
+        return self._payloads.freeze(reason)
 
     def _next_flight(self) -> str:
         self._flights += 1

@@ -235,14 +235,16 @@ class FrameWriter:
         """The next frame."""
         return self.head(kind, payload) + payload
 
-    def head(self, kind: int, payload: bytes) -> bytes:
-        """The bytes that go before `payload`, for those who do not want it copied."""
+    def head(self, kind: int, *parts: bytes | memoryview) -> bytes:
+        """The bytes that go before a payload in `parts`, for those who do not want it copied."""
         index = self._index
-        size = len(payload)
-        before = head_check(self._check, kind, size, index)
-        self._check = crc32(payload, before)
+        size = sum(map(len, parts))
+        before = check = head_check(self._check, kind, size, index)
+        for part in parts:
+            check = crc32(part, check)
+        self._check = check
         self._index = index + 1
-        return FRAME_HEAD.pack(kind, size, index, before, self._check)
+        return FRAME_HEAD.pack(kind, size, index, before, check)
 
 
 def head_check(before: int, kind: int, size: int, index: int) -> int:
