@@ -1,9 +1,12 @@
-"""What happened to tasks, objects and workers, gathered from a trace.
+"""What happened to tasks, objects, workers and nodes, gathered from a trace.
 
-A history is told by the stimuli; the effects add when a run was sent and what a lost worker had
-begun. Where effects are unknown (a flight recorder that cannot be replayed) the history says less,
-never something else. A task that was submitted on one node and ran on another is one life: both
-tell of it, and if only one of them is in the trace, that one's word must do.
+A history is told by the stimuli; the effects add when a run was sent, what a lost worker had begun,
+what a node asked others for. Where effects are unknown (a flight recorder that cannot be replayed)
+the history says less, never something else. A task that was submitted on one node and ran on
+another is one life: both tell of it, and if only one of them is in the trace, that one's word must
+do.
+
+Which message says what of whom is in `history_tasks`, `history_objects` and `history_nodes`.
 """
 
 from __future__ import annotations
@@ -11,60 +14,45 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from detray.core.effects import DefineTemplate, GetAnswered, RunTask, SendToPeer
-from detray.core.head_messages import JobAdmitted, NodeBuried
-from detray.core.payloads import template_number
-from detray.core.peer_messages import (
-    RunDelivered,
-    RunDone,
-    RunErred,
-    RunLost,
-    RunReturned,
-    TemplateShipped,
-)
-from detray.core.stimuli import (
-    BlockRequested,
-    BlockSealed,
-    CancelRequested,
-    DriverConnected,
-    GetRequested,
-    ObjectPut,
-    RunFailed,
-    RunFinished,
-    RunsRetracted,
-    TaskSubmitted,
-    TemplateDefined,
-    WorkerLost,
-    WorkerReady,
-)
-from detray.core.tables import HERE, Tables
-from detray.errors import Failure
+from detray.core.states import Assigned, Delivered, Fetching, Placing
+from detray.core.tables import HERE, Tables, Task
 from detray.ids import (
     NO_CLIENT,
+    NO_OBJECT,
+    NO_TASK,
     ClientID,
     JobNumber,
     NodeID,
     ObjectID,
     TaskID,
     child_prefix,
-    job_of,
-    return_object,
-    root_task,
+    is_put,
     task_of,
 )
+from detray.trace import history_nodes, history_objects, history_tasks
 from detray.trace.format import Header, LocalCore
 from detray.trace.links import nodes_of
 from detray.trace.lives import (
+    ASKED,
+    CANCEL_ASKED,
     CANCELLED,
+    DELIVERED,
     FAILED,
-    FINISHED,
-    LOST,
+    KNOWN,
+    MADE_AGAIN,
     SENT,
     UNKNOWN_CORE,
     WAITING,
+    HeadChange,
+    HeadLife,
+    Move,
+    NodeLife,
     ObjectLife,
     Program,
+    RoomWait,
+    Ruin,
     TaskLife,
+    Transfer,
     Wait,
     WorkerLife,
 )
@@ -72,12 +60,13 @@ from detray.trace.names import core_names
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
 
-NO_JOB = JobNumber(0)
 BEFORE = "(before the trace)"
 Run = tuple[TaskID, int]
 """A task and the number of its attempt."""
 Seat = tuple[int, ClientID]
 """A client by the number of its core and its own."""
+Kind = tuple[str, int, tuple[tuple[str, int], ...], int, bool]
+"""What a template says: name, returns, demand, retries, whether errors are retried."""
 
 
 class History:
@@ -90,17 +79,41 @@ class History:
         self.workers: dict[Seat, WorkerLife] = {}
         self.programs: dict[Seat, Program] = {}
         self.waits: list[Wait] = []
+        """Those that were answered, not in the step that asked."""
+        self.open_waits: dict[tuple[int, ClientID, int], Wait] = {}
+        """Those that the trace shows no answer to."""
+        self.room_waits: list[RoomWait] = []
+        self.transfers: list[Transfer] = []
+        self.ruins: dict[ObjectID, Ruin] = {}
+        """Objects whose failure a client was told, and of what."""
+        self.members: dict[NodeID, NodeLife] = {}
+        """Nodes by number."""
+        self.heads: dict[int, HeadLife] = {}
+        """By number of core."""
+        self.head_changes: list[HeadChange] = []
+        self.closed_jobs: dict[JobNumber, tuple[int, int, str]] = {}
+        """Jobs that were over: at what core, when, why."""
         self.first_ns: dict[int, int] = {}
         """When each core took its first step, by its own clock."""
+        self.last_ns: dict[int, int] = {}
+        """And its last."""
         self.nodes = nodes
         self.names = names
         self.core = 0
         """Whose step it is."""
-        self._templates: dict[tuple[int, int], tuple[str, int]] = {}
-        self._shipped: dict[tuple[NodeID, int], tuple[str, int]] = {}
-        self._queues: dict[Seat, list[Run]] = {}
-        self._blocks: dict[ObjectID, int] = {}
-        self._open_waits: dict[tuple[int, ClientID, int], Wait] = {}
+        self.kinds: dict[tuple[int, int], Kind] = {}
+        """Templates by core and number there."""
+        self.shipped: dict[tuple[NodeID, int], Kind] = {}
+        """Templates by owner and number at the owner."""
+        self.queues: dict[Seat, list[Run]] = {}
+        """Runs that were sent to workers and did not end, in order."""
+        self.away: dict[NodeID, dict[TaskID, None]] = {}
+        """Tasks whose latest attempt is at a node that is not the owner's."""
+        self.block_bytes: dict[ObjectID, int] = {}
+        """Of blocks that were asked for and not sealed yet."""
+        self.room_asked: dict[tuple[int, ObjectID], RoomWait] = {}
+        self.under_way: dict[tuple[int, ObjectID], Transfer] = {}
+        self.is_dated = False
         self._unowned_puts: list[tuple[Seat, ObjectLife]] = []
 
     def where(self, core: int) -> str:
@@ -111,20 +124,48 @@ class History:
         """The node of a core, -1 if it is not known."""
         return self.nodes[core] if 0 <= core < len(self.nodes) else NodeID(-1)
 
+    def core_of(self, node: NodeID) -> int:
+        """The core of a node, -1 if it is not in the trace."""
+        return self.nodes.index(node) if node >= 0 and node in self.nodes else UNKNOWN_CORE
+
     def begin(self, core: int, tables: Tables) -> None:
         """Take over what a restored scheduler knows, where a trace begins in the middle."""
         self.core = core
         for number, template in tables.templates.items():
-            self._templates[core, number] = template.name, template.num_returns
+            self.kinds[core, number] = (
+                template.name, template.num_returns, template.demand, template.max_retries,
+                template.retry_application_errors,
+            )  # fmt: skip
         for task in tables.tasks.values():
             known = self.tasks.get(task.spec.task)
             if known is None or known.name == BEFORE:
-                life = self._add(task.spec, task.template, -1)
-                life.core = core if task.owner == HERE else UNKNOWN_CORE
+                self._begin_task(core, task)
         for worker in tables.workers.values():
             self.worker(worker.id).pid = tables.clients[worker.id].pid
             for run in worker.runs:
-                self._send(self.task(run.task), run.attempt, worker.id, -1)
+                history_tasks.send(self, self.task(run.task), run.attempt, worker.id, -1)
+
+    def _begin_task(self, core: int, task: Task) -> None:
+        """What its owner, or the node that runs it, tells of a task that it has."""
+        life = history_tasks.add(self, task.spec, task.template, -1)
+        state = task.state
+        if task.owner != HERE:
+            life.core = self.core_of(task.owner)
+            life.attempt(task.attempt, NO_CLIENT).node = self.node_of(core)
+            if isinstance(state, Assigned | Fetching):
+                life.state = SENT
+            return
+        life.core = core
+        life.submitted_ns = task.entered_ns or -1
+        life.cancel_asked = task.cancelled
+        if isinstance(state, Placing):
+            life.note(Move(ASKED, state.asked_ns, core, task.attempt))
+        elif isinstance(state, Delivered):
+            node = NodeID(state.node)
+            life.note(Move(DELIVERED, -1, core, task.attempt, node))
+            life.attempt(task.attempt, NO_CLIENT).node = node
+            life.state = SENT
+            self.away.setdefault(node, {})[life.id] = None
 
     def task(self, item: TaskID, now_ns: int = -1) -> TaskLife:
         """The life of a task; one that is first heard of now has a beginning that is not known."""
@@ -133,9 +174,32 @@ class History:
             life = self.tasks[item] = TaskLife(item, BEFORE, TaskID(b""), now_ns, core=self.core)
         return life
 
+    def value(self, item: ObjectID) -> ObjectLife:
+        """The life of an object; one that is first heard of now was made elsewhere, or before."""
+        life = self.objects.get(item)
+        if life is None:
+            producer = NO_TASK if is_put(item) else task_of(item)
+            life = self.objects[item] = ObjectLife(item, producer, -1, -1, is_put(item))
+        return life
+
     def worker(self, client: ClientID) -> WorkerLife:
         """The life of a worker of the core whose step it is, begun if it was not known."""
-        return self.workers.setdefault((self.core, client), WorkerLife(client, self.core))
+        seat = (self.core, client)
+        life = self.workers.get(seat)
+        if life is None:
+            life = self.workers[seat] = WorkerLife(client, self.core)
+        return life
+
+    def member(self, node: NodeID) -> NodeLife:
+        """The life of a node."""
+        life = self.members.get(node)
+        if life is None:
+            life = self.members[node] = NodeLife(node, self.core_of(node))
+        return life
+
+    def note_put(self, client: ClientID, life: ObjectLife) -> None:
+        """A worker put it: who that was is found out in the end."""
+        self._unowned_puts.append(((self.core, client), life))
 
     def take(
         self, core: int, now_ns: int, stimuli: Iterable[Any], effects: Iterable[Any] | None
@@ -143,6 +207,7 @@ class History:
         """One step of a local scheduler."""
         self.core = core
         self.first_ns.setdefault(core, now_ns)
+        self.last_ns[core] = now_ns
         for stimulus in stimuli:
             handler = _ON_STIMULUS.get(type(stimulus))
             if handler is not None:
@@ -152,48 +217,81 @@ class History:
             if handler is not None:
                 handler(self, effect, now_ns)
 
+    def take_head(self, core: int, now_ns: int, epoch: int, effects: Iterable[Any] | None) -> None:
+        """One step of a global scheduler."""
+        life = self.heads.get(core)
+        if life is None:
+            life = self.heads[core] = HeadLife(core, epoch, now_ns, now_ns)
+        life.last_ns = now_ns
+        for effect in effects or ():
+            handler = _ON_HEAD_EFFECT.get(type(effect))
+            if handler is not None:
+                handler(self, effect, core, now_ns)
+
+    # ------------------------------------------------------------------ conclusions
+
     def close(self) -> None:
         """Draw the conclusions that need the whole trace."""
         self._find_put_owners()
+        for core, ns in self.last_ns.items():
+            if self.node_of(core) in self.members:
+                self.members[self.node_of(core)].last_ns = ns
         for life in self.tasks.values():
-            if life.state != WAITING:
-                continue
-            parent = self.tasks.get(life.parent)
-            if life.cancel_asked or (parent is not None and parent.cancel_asked):
-                life.state = CANCELLED
-            elif any(self._has_failed(item) for item in life.args):
-                life.state, life.error = FAILED, "an argument failed"
+            last = life.last
+            if last is not None and last.state == SENT and self._is_buried(last.node):
+                history_tasks.lose(self, life, last, self._death(last.node), -1)
+            if life.args:
+                self._find_last_argument(life)
+            else:
+                life.ready_ns = life.submitted_ns
+            if life.state == WAITING:
+                self._conclude(life)
 
-    def use_dates(self, header: Header) -> None:
-        """Turn all times into nanoseconds since 1970, which can be compared between machines.
+    def _is_buried(self, node: NodeID) -> bool:
+        member = self.members.get(node)
+        return member is not None and member.buried_ns >= 0
 
-        As well as their clocks agree on the date, that is. To be called once, after `close`.
-        """
+    def _death(self, node: NodeID) -> str:
+        return f"node {node} died: {self.members[node].reason}"
 
-        def dated(core: int, ns: int) -> int:
-            return header.date_ns(core, ns) if ns >= 0 and core >= 0 else ns
-
-        for life in self.tasks.values():
-            life.submitted_ns = dated(life.core, life.submitted_ns)
-            for run in life.attempts:
-                run.sent_ns = dated(run.core, run.sent_ns)
-                run.started_ns = dated(run.core, run.started_ns)
-                run.ended_ns = dated(run.core, run.ended_ns)
-        for item in self.objects.values():
-            item.created_ns = dated(item.core, item.created_ns)
-        for wait in self.waits:
-            wait.started_ns = dated(wait.core, wait.started_ns)
-            wait.ended_ns = dated(wait.core, wait.ended_ns)
-        for program in self.programs.values():
-            program.started_ns = dated(program.core, program.started_ns)
-        for worker in self.workers.values():
-            worker.ready_ns = dated(worker.core, worker.ready_ns)
-            worker.lost_ns = dated(worker.core, worker.lost_ns)
-        self.first_ns = {core: dated(core, ns) for core, ns in self.first_ns.items()}
+    def _conclude(self, life: TaskLife) -> None:
+        """It never ran to an end: perhaps it is known why not."""
+        parent = self.tasks.get(life.parent)
+        above = parent is not None and any(
+            "with all that it submitted" in move.text for move in parent.moved(CANCEL_ASKED)
+        )
+        if life.cancel_asked or above:
+            life.state = CANCELLED
+        elif any(self._has_failed(item) for item in life.args):
+            life.state, life.error = FAILED, "an argument failed"
 
     def _has_failed(self, item: ObjectID) -> bool:
         producer = self.tasks.get(task_of(item))
         return producer is not None and producer.state in (FAILED, CANCELLED)
+
+    def _find_last_argument(self, life: TaskLife) -> None:
+        if life.submitted_ns < 0:
+            return
+        ready_ns, last = life.submitted_ns, NO_OBJECT
+        for item in life.args:
+            known_ns = self.known_ns(item, life.core)
+            if known_ns > ready_ns:
+                ready_ns, last = known_ns, item
+            elif known_ns < 0 and task_of(item) in self.tasks and not is_put(item):
+                return  # it never came, as far as the trace tells
+        life.ready_ns, life.last_arg = ready_ns, last
+
+    def known_ns(self, item: ObjectID, core: int) -> int:
+        """When a core first knew that an object has a value, by its own clock; -1 if not known."""
+        known = self.objects.get(item)
+        if known is None:
+            return -1
+        if known.core == core and known.sealed_ns >= 0:
+            return known.sealed_ns
+        for move in known.moves:
+            if move.core == core and move.kind in (KNOWN, MADE_AGAIN):
+                return move.at_ns
+        return -1
 
     def _find_put_owners(self) -> None:
         """A worker's put names its task by the hash in its id; only runs there can have made it."""
@@ -207,228 +305,97 @@ class History:
         for _, item in self._unowned_puts:
             item.producer = prefixes.get(item.id[:12], TaskID(b""))
 
-    # -------------------------------------------------------------- stimuli
+    # ------------------------------------------------------------------ dates
 
-    def _on_driver(self, m: DriverConnected, now_ns: int) -> None:
-        program = Program(m.client, NO_JOB, m.entrypoint, m.pid, now_ns, self.core)
-        self.programs[self.core, m.client] = program
+    def use_dates(self, header: Header) -> None:
+        """Turn all times into nanoseconds since 1970, which can be compared between machines.
 
-    def _on_job(self, m: JobAdmitted, now_ns: int) -> None:
-        program = self.programs.get((self.core, m.client))
-        if program is not None:
-            program.job = m.job
+        As well as their clocks agree on the date, that is. To be called once, after `close`.
+        """
+        shifts = [header.date_ns(core, 0) for core in range(len(header.cores))]
+        self.is_dated = True
 
-    def _on_template(self, m: TemplateDefined, now_ns: int) -> None:
-        number = template_number(m.client, m.template)
-        self._templates[self.core, number] = m.name, m.num_returns
+        def dated(core: int, ns: int) -> int:
+            return ns + shifts[core] if ns >= 0 and core >= 0 else ns
 
-    def _on_submitted(self, m: TaskSubmitted, now_ns: int) -> None:
-        self._add(m, template_number(m.client, m.template), now_ns)
-
-    def _add(self, m: TaskSubmitted, template: int, now_ns: int) -> TaskLife:
-        name, returns = self._templates.get((self.core, template), ("task", 1))
-        life = TaskLife(m.task, name, m.parent, now_ns, returns, m.args, m.refs, core=self.core)
-        known = self.tasks.get(m.task)
-        if known is not None:
-            life.attempts, life.state, life.error = known.attempts, known.state, known.error
-        self.tasks[m.task] = life
-        return life
-
-    def _on_put(self, m: ObjectPut, now_ns: int) -> None:
-        self._put(m.client, m.object, m.size_bytes, now_ns, m.refs)
-
-    def _on_block(self, m: BlockRequested, now_ns: int) -> None:
-        self._blocks[m.object] = m.size_bytes
-
-    def _on_sealed(self, m: BlockSealed, now_ns: int) -> None:
-        self._put(m.client, m.object, self._blocks.pop(m.object, 0), now_ns, m.refs)
-
-    def _put(
-        self,
-        client: ClientID,
-        item: ObjectID,
-        size_bytes: int,
-        now_ns: int,
-        refs: tuple[ObjectID, ...],
-    ) -> None:
-        life = ObjectLife(item, TaskID(b""), size_bytes, now_ns, True, refs, self.core)
-        self.objects[item] = life
-        if client < 0:
-            life.producer = root_task(job_of(item))
-        else:
-            self._unowned_puts.append(((self.core, client), life))
-
-    def _on_finished(self, m: RunFinished, now_ns: int) -> None:
-        life = self.task(m.task)
-        self._end_run(life, m, FINISHED, "")
-        for index, part in enumerate(m.returns):
-            item = return_object(m.task, index)
-            self._blocks.pop(item, None)
-            self.objects[item] = ObjectLife(
-                item, m.task, part.size_bytes, m.ended_ns, refs=part.refs, core=self.core
-            )
-
-    def _on_failed(self, m: RunFailed, now_ns: int) -> None:
-        state = CANCELLED if m.kind == Failure.CANCELLED else FAILED
-        self._end_run(self.task(m.task), m, state, m.summary)
-
-    def _end_run(self, life: TaskLife, m: RunFinished | RunFailed, state: str, error: str) -> None:
-        run = life.attempt(m.attempt, m.client)
-        run.core, run.worker, run.node = self.core, m.client, self.node_of(self.core)
-        run.started_ns, run.ended_ns, run.state, run.error = m.started_ns, m.ended_ns, state, error
-        life.state, life.error = state, error
-        queue = self._queues.get((self.core, m.client), [])
-        if (life.id, m.attempt) in queue:
-            queue.remove((life.id, m.attempt))
-
-    def _on_retracted(self, m: RunsRetracted, now_ns: int) -> None:
-        self._unsend(m.client, m.count)
-
-    def _on_ready(self, m: WorkerReady, now_ns: int) -> None:
-        worker = self.worker(m.client)
-        worker.pid, worker.ready_ns = m.pid, now_ns
-
-    def _on_lost(self, m: WorkerLost, now_ns: int) -> None:
-        worker = self.worker(m.client)
-        worker.lost_ns, worker.reason = now_ns, "" if m.expected else m.reason
-        self._unsend(m.client, m.unclaimed)
-        for task, number in self._queues.pop((self.core, m.client), []):
-            life = self.tasks[task]
-            run = life.attempt(number, m.client)
-            run.state, run.error, run.ended_ns = LOST, m.reason, now_ns
-            life.state, life.error = FAILED, m.reason
-
-    def _unsend(self, client: ClientID, count: int) -> None:
-        """The last `count` runs sent to a worker were never begun."""
-        queue = self._queues.get((self.core, client), [])
-        for _ in range(min(count, len(queue))):
-            task, number = queue.pop()
-            life = self.tasks[task]
-            life.attempts.remove(life.attempt(number, client))
-            life.state = WAITING
-
-    def _on_cancel(self, m: CancelRequested, now_ns: int) -> None:
-        self.task(task_of(m.object)).cancel_asked = True
-
-    def _on_get(self, m: GetRequested, now_ns: int) -> None:
-        wait = Wait(m.client, m.blocks, now_ns, -1, len(m.objects), self.core, m.objects, m.needed)
-        self._open_waits[self.core, m.client, m.request] = wait
-
-    # -------------------------------------------------------------- what other nodes say
-
-    def _on_shipped(self, m: TemplateShipped, now_ns: int) -> None:
-        self._shipped[m.node, m.template] = m.name, m.num_returns
-
-    def _on_delivered(self, m: RunDelivered, now_ns: int) -> None:
-        if m.task not in self.tasks:  # its owner's recording is not in the trace
-            name, returns = self._shipped.get((m.node, m.template), ("task", 1))
-            args = tuple(argument.object for argument in m.args)
-            refs = tuple(item for item, _ in m.refs)
-            self.tasks[m.task] = TaskLife(m.task, name, m.parent, -1, returns, args, refs)
-        self.task(m.task).attempt(m.attempt, NO_CLIENT).node = self.node_of(self.core)
-
-    def _on_done(self, m: RunDone, now_ns: int) -> None:
-        life = self.task(m.task)
-        self._end_elsewhere(life, m.attempt, m.node, FINISHED, "")
-        for index, part in enumerate(m.returns):
-            item = return_object(m.task, index)
-            if part.size_bytes >= 0 and item not in self.objects:
-                refs = tuple(inner for inner, _ in part.refs)
-                self.objects[item] = ObjectLife(
-                    item, m.task, part.size_bytes, now_ns, refs=refs, core=self.core
-                )
-
-    def _on_erred(self, m: RunErred, now_ns: int) -> None:
-        state = CANCELLED if m.kind == Failure.CANCELLED else FAILED
-        self._end_elsewhere(self.task(m.task), m.attempt, m.node, state, m.summary)
-
-    def _on_run_lost(self, m: RunLost, now_ns: int) -> None:
-        self._end_elsewhere(self.task(m.task), m.attempt, m.node, LOST, m.reason)
-
-    def _on_returned(self, m: RunReturned, now_ns: int) -> None:
-        life = self.task(m.task)
-        run = life.attempt(m.attempt, NO_CLIENT)
-        if run.state == SENT and not run.worker:
-            life.attempts.remove(run)
-            life.state = WAITING
-
-    def _end_elsewhere(
-        self, life: TaskLife, number: int, node: NodeID, state: str, error: str
-    ) -> None:
-        """A run ended on another node, which may have told so itself."""
-        run = life.attempt(number, NO_CLIENT)
-        if run.state == SENT:
-            run.node, run.state, run.error = node, state, error
-            life.state, life.error = (FAILED if state == LOST else state), error
-
-    def _on_buried(self, m: NodeBuried, now_ns: int) -> None:
-        reason = f"node {m.node} died: {m.reason}"
         for life in self.tasks.values():
-            last = life.last
-            if last is not None and last.node == m.node and last.state == SENT:
-                last.state, last.error = LOST, reason
-                life.state, life.error = FAILED, reason
+            _date_task(life, dated)
+        for item in self.objects.values():
+            item.created_ns = dated(item.core, item.created_ns)
+            item.sealed_ns = dated(item.core, item.sealed_ns)
+            item.freed_ns = dated(item.freed_core, item.freed_ns)
+            item.dropped_ns = dated(item.dropped_core, item.dropped_ns)
+            for move in item.moves:
+                move.at_ns = dated(move.core, move.at_ns)
+        self._date_clients(dated)
+        self._date_nodes(dated)
+        for transfer in self.transfers:
+            transfer.began_ns = dated(transfer.core, transfer.began_ns)
+            transfer.ended_ns = dated(transfer.core, transfer.ended_ns)
+        self.ruins = {
+            item: Ruin(item, ruin.failure, ruin.text, dated(ruin.core, ruin.at_ns), ruin.core)
+            for item, ruin in self.ruins.items()
+        }
+        self.first_ns = {core: dated(core, ns) for core, ns in self.first_ns.items()}
+        self.last_ns = {core: dated(core, ns) for core, ns in self.last_ns.items()}
 
-    # -------------------------------------------------------------- effects
+    def _date_clients(self, dated: Dated) -> None:
+        waits: Iterable[Wait | RoomWait] = (*self.waits, *self.open_waits.values())
+        for wait in (*waits, *self.room_waits):
+            wait.started_ns = dated(wait.core, wait.started_ns)
+            wait.ended_ns = dated(wait.core, wait.ended_ns)
+        for program in self.programs.values():
+            program.started_ns = dated(program.core, program.started_ns)
+            program.lost_ns = dated(program.core, program.lost_ns)
+        for worker in self.workers.values():
+            for name in ("asked_ns", "ready_ns", "exit_ns", "killed_ns", "lost_ns"):
+                setattr(worker, name, dated(worker.core, getattr(worker, name)))
+        self.closed_jobs = {
+            job: (core, dated(core, ns), why) for job, (core, ns, why) in self.closed_jobs.items()
+        }
 
-    def _on_define(self, e: DefineTemplate, now_ns: int) -> None:
-        self._templates.setdefault((self.core, e.template), (e.name, e.num_returns))
-
-    def _on_run(self, e: RunTask, now_ns: int) -> None:
-        self._send(self.task(e.task), e.attempt, e.client, now_ns)
-
-    def _send(self, life: TaskLife, number: int, client: ClientID, now_ns: int) -> None:
-        run = life.attempt(number, client)
-        run.core, run.node = self.core, self.node_of(self.core)
-        run.sent_ns, run.worker, run.state, life.state = now_ns, client, SENT, SENT
-        self._queues.setdefault((self.core, client), []).append((life.id, number))
-
-    def _on_sent(self, e: SendToPeer, now_ns: int) -> None:
-        m = e.message
-        if type(m) is RunDelivered:
-            life = self.task(m.task)
-            run = life.attempt(m.attempt, NO_CLIENT)
-            run.node, run.core, life.state = e.node, UNKNOWN_CORE, SENT
-
-    def _on_answer(self, e: GetAnswered, now_ns: int) -> None:
-        if e.more:
-            return
-        wait = self._open_waits.pop((self.core, e.client, e.request), None)
-        if wait is not None and now_ns > wait.started_ns:
-            wait.ended_ns, wait.timed_out = now_ns, e.timed_out
-            self.waits.append(wait)
+    def _date_nodes(self, dated: Dated) -> None:
+        for node in self.members.values():
+            node.joined_ns = dated(node.joined_core, node.joined_ns)
+            node.buried_ns = dated(node.buried_core, node.buried_ns)
+            for name in ("stopped_ns", "fenced_ns", "last_ns"):
+                setattr(node, name, dated(node.core, getattr(node, name)))
+        for head in self.heads.values():
+            head.first_ns = dated(head.core, head.first_ns)
+            head.last_ns = dated(head.core, head.last_ns)
+        for change in self.head_changes:
+            change.at_ns = dated(change.core, change.at_ns)
 
 
-Handler = Callable[[History, Any, int], None]  # Any: each takes the message type that is its key
-_ON_STIMULUS: dict[type, Handler] = {
-    DriverConnected: History._on_driver,
-    JobAdmitted: History._on_job,
-    TemplateDefined: History._on_template,
-    TaskSubmitted: History._on_submitted,
-    ObjectPut: History._on_put,
-    BlockRequested: History._on_block,
-    BlockSealed: History._on_sealed,
-    RunFinished: History._on_finished,
-    RunFailed: History._on_failed,
-    RunsRetracted: History._on_retracted,
-    WorkerReady: History._on_ready,
-    WorkerLost: History._on_lost,
-    CancelRequested: History._on_cancel,
-    GetRequested: History._on_get,
-    TemplateShipped: History._on_shipped,
-    RunDelivered: History._on_delivered,
-    RunDone: History._on_done,
-    RunErred: History._on_erred,
-    RunLost: History._on_run_lost,
-    RunReturned: History._on_returned,
-    NodeBuried: History._on_buried,
+Dated = Callable[[int, int], int]
+
+
+def _date_task(life: TaskLife, dated: Dated) -> None:
+    life.submitted_ns = dated(life.core, life.submitted_ns)
+    life.ready_ns = dated(life.core, life.ready_ns)
+    for move in life.moves:
+        move.at_ns = dated(move.core, move.at_ns)
+        move.since_ns = dated(move.core, move.since_ns)
+    for run in life.attempts:
+        run.sent_ns = dated(run.core, run.sent_ns)
+        run.started_ns = dated(run.core, run.started_ns)
+        run.ended_ns = dated(run.core, run.ended_ns)
+        run.received_ns = dated(run.core, run.received_ns)
+        run.delivered_ns = dated(life.core, run.delivered_ns)
+        run.closed_ns = dated(life.core, run.closed_ns)
+
+
+_ON_STIMULUS = {
+    **history_tasks.ON_STIMULUS,
+    **history_objects.ON_STIMULUS,
+    **history_nodes.ON_STIMULUS,
 }
-_ON_EFFECT: dict[type, Handler] = {
-    DefineTemplate: History._on_define,
-    RunTask: History._on_run,
-    GetAnswered: History._on_answer,
-    SendToPeer: History._on_sent,
+_ON_EFFECT = {
+    **history_tasks.ON_EFFECT,
+    **history_objects.ON_EFFECT,
+    **history_nodes.ON_EFFECT,
 }
+_ON_HEAD_EFFECT = history_nodes.ON_HEAD_EFFECT
 
 
 def new_history(trace: Trace) -> History:
@@ -446,10 +413,13 @@ def follow(history: History, trace: Trace, item: Opening | Told) -> bool:
             if isinstance(tables, Tables):
                 history.begin(core, tables)
         return False
-    if not isinstance(trace.header.cores[item.step.core], LocalCore):
-        return False
-    history.take(item.step.core, item.step.now_ns, item.stimuli, item.effects)
-    return True
+    core = item.step.core
+    info = trace.header.cores[core]
+    if isinstance(info, LocalCore):
+        history.take(core, item.step.now_ns, item.stimuli, item.effects)
+        return True
+    history.take_head(core, item.step.now_ns, info.epoch, item.effects)
+    return False
 
 
 def history_of(trace: Trace, makers: Makers = schedulers) -> History:
