@@ -1,4 +1,4 @@
-"""What messages say of objects, their copies, and of clients that wait, entered into a `History`."""
+"""What messages say of objects, their copies and waiting clients, entered into a `History`."""
 
 from __future__ import annotations
 

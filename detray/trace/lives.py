@@ -2,6 +2,9 @@
 
 `core` is always the number of the core where it happened; times are of its clock, until
 `History.use_dates` puts all of them on one line. A time is -1 where it is not known.
+
+Rows are many and refer to each other by id only, never in a circle: the collector need not look at
+them, or gathering a million would take four times as long.
 """
 
 from __future__ import annotations
@@ -87,7 +90,7 @@ class Move(msgspec.Struct, gc=False):
 # ------------------------------------------------------------------ tasks
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """One run of a task; times are -1 where they are not known. `state`: a task's, or LOST."""
 
     number: int
@@ -112,7 +115,7 @@ class Attempt(msgspec.Struct):
     """Where user code raised, if the trace has it."""
 
 
-class TaskLife(msgspec.Struct):
+class TaskLife(msgspec.Struct, gc=False):
     """A task from its submission on. `core` is its owner's; `attempts` are in order of number."""
 
     id: TaskID
@@ -173,7 +176,7 @@ class TaskLife(msgspec.Struct):
 # ------------------------------------------------------------------ objects
 
 
-class ObjectLife(msgspec.Struct):
+class ObjectLife(msgspec.Struct, gc=False):
     """A value. `producer` is the task that returned or put it, b"" if not known.
 
     `core` is where it was made first. Of one that was made elsewhere than in the trace,
@@ -223,7 +226,7 @@ class Copy(msgspec.Struct, frozen=True):
     """Why it ended: a kind of move, or "the node died"."""
 
 
-class Transfer(msgspec.Struct):
+class Transfer(msgspec.Struct, gc=False):
     """Bytes of an object on their way from `source` to the node of `core`, by that one's clock.
 
     `ended_ns` is -1 if the trace does not show the end; `reason` says why it failed.
@@ -249,7 +252,7 @@ class Ruin(msgspec.Struct, frozen=True):
     core: int
 
 
-class RoomWait(msgspec.Struct):
+class RoomWait(msgspec.Struct, gc=False):
     """A client waited for room in the store to write an object."""
 
     client: ClientID
@@ -264,7 +267,7 @@ class RoomWait(msgspec.Struct):
 # ------------------------------------------------------------------ processes and nodes
 
 
-class WorkerLife(msgspec.Struct):
+class WorkerLife(msgspec.Struct, gc=False):
     """A worker process; times are -1 where they are not known. `reason` "": it left as told."""
 
     id: ClientID
@@ -328,7 +331,7 @@ class HeadChange(msgspec.Struct):
 # ------------------------------------------------------------------ clients
 
 
-class Wait(msgspec.Struct):
+class Wait(msgspec.Struct, gc=False):
     """A client's `get` or `wait`. `task`: the run that stood still meanwhile (b"": the driver)."""
 
     client: ClientID
@@ -347,7 +350,7 @@ class Wait(msgspec.Struct):
     """The first object of the answer that has failed."""
 
 
-class Program(msgspec.Struct):
+class Program(msgspec.Struct, gc=False):
     """A driver: `job` is 0 until the head has given it a number."""
 
     client: ClientID
