@@ -1,18 +1,31 @@
 """The computation graph of a trace, as a networkx multigraph that users can work on.
 
 Nodes are named by the ids in hexadecimal (`ObjectRef.hex()`), tasks and objects alike; attributes
-are strings, integers and booleans only, so every exporter of networkx takes them. Times are
-monotonic nanoseconds, -1 where not known; sizes are bytes, -1 where there is no value. `node` is
-the node where a task was sent last: `sent_ns` and what follows are of its clock, and `submitted_ns`
-of that of `owner`, the node where it was submitted. `nodes` are all where it was sent, by commas.
+are strings, integers and booleans only, so every exporter of networkx takes them. Times are dates,
+nanoseconds since 1970, so that those of several nodes can be compared as well as their clocks
+agree; -1 where not known. Sizes are bytes, -1 where there is no value. `node` is the node where a
+task was sent last, `owner` the one where it was submitted, `nodes` are all where it was sent, by
+commas.
 
 ======  ===========================================================================================
 node    attributes
 ======  ===========================================================================================
 task    kind="task", label, name, state, attempts, worker, node, nodes, owner, job, is_root,
-        submitted_ns, sent_ns, started_ns, ended_ns, error
-object  kind="object", label, state ("ready", "pending", "failed"), is_put, size_bytes, created_ns
+        demand, submitted_ns, ready_ns, sent_ns, started_ns, ended_ns, blocked_ns, waits, earlier,
+        error
+object  kind="object", label, state ("ready", "pending", "failed"), is_put, size_bytes, created_ns,
+        awaited_by
 ======  ===========================================================================================
+
+`demand` is what a task asks for, in 1/10,000: "CPU=10000,GPU=5000". `ready_ns` is when its owner
+knew that all arguments were made. `started_ns` of a root is when its program connected.
+
+`waits` are the times at which the task (or the program) stood still in `get` or `wait`:
+"started ended object; ...", the object being the one that ended the wait ("-" if none did);
+`blocked_ns` is how long they took within the last attempt. `earlier` are the attempts before the
+last: "state sent started ended worker node; ...". `awaited_by` of an object are the gets that
+needed it: "task/number, ...", the number being the place in the task's `waits`. (Gets are not
+edges: edges lead forward in time only.)
 
 =========  ===============  ======================================================================
 edge kind  from, to         meaning (edge key = kind, attribute size_bytes on data edges)
@@ -28,18 +41,30 @@ contains   object, object   the first holds a reference to the second
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from detray.ids import TASK_ID_BYTES, ObjectID, TaskID, is_put, job_of, return_object, task_of
+from detray.ids import (
+    TASK_ID_BYTES,
+    JobNumber,
+    ObjectID,
+    TaskID,
+    is_put,
+    job_of,
+    return_object,
+    root_task,
+    task_of,
+)
 from detray.trace.history import history_of
 from detray.trace.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
 from detray.trace.play import Makers, schedulers
+from detray.trace.stops import Standstill, waits_of
 
 if TYPE_CHECKING:
     import networkx
 
     from detray.trace.history import History
+    from detray.trace.lives import Program
     from detray.trace.reading import Trace
 
 
@@ -47,6 +72,7 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     """The graph of everything in `trace`. Raises TraceError, ImportError without networkx."""
     header = trace.header
     history = history_of(trace, makers)
+    history.use_dates(header)
     names = {n: core.name for n, core in header.local_cores()}
     if history.names:
         names = {n: history.names[n] for n in names}
@@ -54,21 +80,20 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
 
 
 def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> networkx.MultiDiGraph:
-    """The graph of a history; programs that it does not know are labelled by `entrypoint`.
+    """The graph of a dated history; programs that it does not know are labelled by `entrypoint`.
 
     `names` are those of the nodes, by the number of their core.
     """
     import networkx
 
     graph = networkx.MultiDiGraph(entrypoint=entrypoint)
+    waits = waits_of(history)
     programs = {program.job: program for program in history.programs.values()}
     jobs = sorted({job_of(task) for task in history.tasks} | set(programs) - {0})
     for job in jobs:
-        program = programs.get(job)
-        name, core = (program.entrypoint, program.core) if program else ("", UNKNOWN_CORE)
-        _add_root(graph, job, name or entrypoint, _name(names, core))
+        _add_root(graph, job, programs.get(job), entrypoint, names, waits)
     for life in history.tasks.values():
-        _add_task(graph, life, names)
+        _add_task(graph, life, names, waits.get(life.id, ()))
         for index in range(life.num_returns):
             _add_return(graph, history, life, return_object(life.id, index))
     for item in history.objects.values():
@@ -77,7 +102,19 @@ def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> net
             if item.producer:
                 _add_data(graph, item.producer.hex(), item.id.hex(), "produces", item.size_bytes)
     _add_uses(graph, history)
+    _add_waits(graph, waits)
     return graph
+
+
+def _add_waits(graph: networkx.MultiDiGraph, waits: Mapping[TaskID, Sequence[Standstill]]) -> None:
+    """Tell objects who waited for them."""
+    for task, stops in waits.items():
+        for number, stop in enumerate(stops):
+            for item in stop.needs:
+                data = graph.nodes.get(item.hex())
+                if data is not None:
+                    before = f"{data['awaited_by']}, " if data.get("awaited_by") else ""
+                    data["awaited_by"] = f"{before}{task.hex()}/{number}"
 
 
 def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
@@ -89,24 +126,40 @@ def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
     return f"node {node}" if node >= 0 else ""
 
 
-def _add_root(graph: networkx.MultiDiGraph, job: int, entrypoint: str, node: str) -> None:
-    name = os.path.basename(entrypoint) or "program"
+def _add_root(
+    graph: networkx.MultiDiGraph,
+    job: int,
+    program: Program | None,
+    entrypoint: str,
+    names: Mapping[int, str],
+    waits: Mapping[TaskID, Sequence[Standstill]],
+) -> None:
+    root = root_task(JobNumber(job))
+    path = (program.entrypoint if program else "") or entrypoint
     graph.add_node(
-        (job.to_bytes(4, "big") + bytes(TASK_ID_BYTES - 4)).hex(),
+        root.hex(),
         kind="task",
-        label=f"root\n{name}",
-        name=entrypoint,
+        label=f"root\n{os.path.basename(path) or 'program'}",
+        name=path,
         state=SENT,
         is_root=True,
         job=job,
-        node=node,
+        node=_name(names, program.core if program else UNKNOWN_CORE),
         attempts=1,
+        started_ns=program.started_ns if program else -1,
+        waits=_waits_text(waits.get(root, ())),
     )
 
 
-def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, names: Mapping[int, str]) -> None:
+def _add_task(
+    graph: networkx.MultiDiGraph,
+    life: TaskLife,
+    names: Mapping[int, str],
+    waits: Sequence[Standstill],
+) -> None:
     last = life.last
     owner = _name(names, life.core)
+    started_ns, ended_ns = (last.started_ns, last.ended_ns) if last else (-1, -1)
     graph.add_node(
         life.id.hex(),
         kind="task",
@@ -120,16 +173,34 @@ def _add_task(graph: networkx.MultiDiGraph, life: TaskLife, names: Mapping[int, 
         owner=owner,
         attempts=len(life.attempts),
         worker=last.worker if last else 0,
+        demand=",".join(f"{name}={amount}" for name, amount in life.demand),
         submitted_ns=life.submitted_ns,
+        ready_ns=life.ready_ns,
         sent_ns=last.sent_ns if last else -1,
-        started_ns=last.started_ns if last else -1,
-        ended_ns=last.ended_ns if last else -1,
+        started_ns=started_ns,
+        ended_ns=ended_ns,
+        blocked_ns=sum(
+            max(0, min(stop.ended_ns, ended_ns) - max(stop.started_ns, started_ns))
+            for stop in waits
+        ),
+        waits=_waits_text(waits),
+        earlier="; ".join(
+            f"{run.state} {run.sent_ns} {run.started_ns} {run.ended_ns} {run.worker} "
+            f"{_name(names, run.core, run.node)}"
+            for run in life.attempts[:-1]
+        ),
         error=life.error,
     )
     if life.parent:
         graph.add_edge(life.parent.hex(), life.id.hex(), key="launched", kind="launched")
         if graph.nodes[life.parent.hex()].get("kind") is None:
             _add_unknown(graph, life.parent)
+
+
+def _waits_text(waits: Sequence[Standstill]) -> str:
+    return "; ".join(
+        f"{stop.started_ns} {stop.ended_ns} {stop.object.hex() or '-'}" for stop in waits
+    )
 
 
 def _add_unknown(graph: networkx.MultiDiGraph, item: bytes) -> None:
@@ -161,6 +232,7 @@ def _add_object(
         is_put=is_put(item),
         size_bytes=size_bytes,
         created_ns=created_ns,
+        awaited_by="",
     )
 
 
