@@ -18,26 +18,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from detray.core.effects import GetAnswered
-from detray.core.stimuli import GetRequested, TaskSubmitted, TemplateDefined
-from detray.ids import ClientID, JobNumber, ObjectID, TaskID, TemplateID, return_object, root_task
+from detray.ids import ObjectID, TaskID, return_object
 from detray.trace.format import TraceError
-from detray.trace.history import follow, new_history
 from detray.trace.lives import FINISHED, TaskLife
-from detray.trace.play import Opening, tell
 from detray.trace.reading import Trace, open_trace
 from detray_sim.workload import UNIT, Workload, WorkloadError
 from detray_sim.workloads.assembly import Draft, assemble
+from detray_sim.workloads.witness import (
+    ONE_CPU,
+    Stop,
+    Witness,
+    first_submission_ns,
+    span,
+)
 
 FOLLOW = ("times", "causes")
 CUT_MIN_NS = 1_000_000
 """A submitter is not cut again within this time: who submits a thousand tasks in a row is one."""
-
-Demand = tuple[tuple[str, int], ...]
 
 
 def load_trace(path: str | os.PathLike[str], follow: str = "times") -> Workload:
@@ -57,121 +56,64 @@ def from_trace(trace: Trace, name: str, follow: str = "times") -> Workload:
             f"{trace.name} begins at step {trace.first_step}: who submitted what before is not"
             " known; record from the beginning with detray.init(record=...)"
         )
-    witness = _Witness(trace)
-    lives = [life for life in witness.history.tasks.values() if _is_measured(life)]
+    return from_witness(trace, Witness(trace), name, follow)
+
+
+def from_witness(trace: Trace, witness: Witness, name: str, follow: str) -> Workload:
+    """The workload of what a witness of the trace saw. Raises WorkloadError."""
+    lives = [life for life in witness.history.tasks.values() if is_measured(life)]
     if not lives:
         raise WorkloadError(f"{trace.name} holds no task that finished")
-    ended_ns = max(_span(life)[1] for life in lives)
+    ended_ns = max(span(life)[1] for life in lives)
     totals = [dict(core.config.totals) for _, core in trace.header.local_cores()]
     cpus = tuple(total.get("CPU", 0) // UNIT for total in totals)
     return assemble(
         name,
         _by_times(witness, lives) if follow == "times" else _Causes(witness, lives).drafts(),
         source=trace.name,
-        recorded_makespan_ns=ended_ns - _began_ns(lives),
+        recorded_makespan_ns=ended_ns - first_submission_ns(lives),
         recorded_nodes=tuple(number for number in cpus if number),
     )
 
 
-def _span(life: TaskLife) -> tuple[int, int]:
-    """When its last attempt began and ended."""
-    last = life.last
-    return (last.started_ns, last.ended_ns) if last is not None else (-1, -1)
-
-
-def _is_measured(life: TaskLife) -> bool:
-    began_ns, ended_ns = _span(life)
+def is_measured(life: TaskLife) -> bool:
+    """True if the task finished, and when it began and ended is known."""
+    began_ns, ended_ns = span(life)
     return life.state == FINISHED and 0 <= began_ns <= ended_ns and life.submitted_ns >= 0
 
 
-def _began_ns(lives: Sequence[TaskLife]) -> int:
-    return min(life.submitted_ns for life in lives)
+def _draft(witness: Witness, life: TaskLife) -> Draft:
+    """A task without its inputs: how long it computed, what it asked for, what it made."""
+    began_ns, ended_ns = span(life)
+    stood_ns = sum(
+        max(0, min(stop.ended_ns, ended_ns) - max(stop.began_ns, began_ns))
+        for stop in witness.stops.get(life.id, ())
+    )
+    returns = [return_object(life.id, index) for index in range(life.num_returns)]
+    known = [witness.history.objects.get(item) for item in returns]
+    return Draft(
+        id=life.id.hex(),
+        name=life.name,
+        duration_ns=max(0, ended_ns - began_ns - stood_ns),
+        demand=witness.demands.get(life.id, ONE_CPU),
+        outputs=[max(0, item.size_bytes) if item else 0 for item in known],
+        files_bytes=sum(_put_bytes(witness, item) for item in dict.fromkeys(life.args)),
+    )
 
 
-@dataclass(slots=True)
-class _Stop:
-    """A `get` or `wait`: who stood still for what, from when to when."""
-
-    who: TaskID
-    objects: tuple[ObjectID, ...]
-    needed: int
-    began_ns: int
-    ended_ns: int = -1
+def _put_bytes(witness: Witness, item: ObjectID) -> int:
+    known = witness.history.objects.get(item)
+    return max(0, known.size_bytes) if known is not None and known.is_put else 0
 
 
-class _Witness:
-    """All that a trace says about tasks: their history, what they asked for, where they waited."""
-
-    def __init__(self, trace: Trace) -> None:
-        self.history = new_history(trace)
-        self.demands: dict[TaskID, Demand] = {}
-        self.stops: dict[TaskID, list[_Stop]] = {}
-        self._templates: dict[tuple[int, ClientID, TemplateID], Demand] = {}
-        self._open: dict[tuple[int, ClientID, int], _Stop] = {}
-        for item in tell(trace):
-            if follow(self.history, trace, item) and not isinstance(item, Opening):
-                core = item.step.core
-                now_ns = trace.header.date_ns(core, item.step.now_ns)
-                self._take(core, now_ns, item.stimuli, item.effects or ())
-        self.history.close()
-        self.history.use_dates(trace.header)
-
-    def _take(self, core: int, now_ns: int, stimuli: Sequence[Any], effects: Sequence[Any]) -> None:
-        # Any: of all messages, four are looked at.
-        for stimulus in stimuli:
-            if isinstance(stimulus, TemplateDefined):
-                self._templates[core, stimulus.client, stimulus.template] = stimulus.demand
-            elif isinstance(stimulus, TaskSubmitted):
-                demand = self._templates.get((core, stimulus.client, stimulus.template))
-                self.demands[stimulus.task] = (("CPU", UNIT),) if demand is None else demand
-            elif isinstance(stimulus, GetRequested):
-                self._on_get(core, stimulus, now_ns)
-        for effect in effects:
-            if isinstance(effect, GetAnswered) and not effect.more:
-                stop = self._open.pop((core, effect.client, effect.request), None)
-                if stop is not None:
-                    stop.ended_ns = now_ns
-                    self.stops.setdefault(stop.who, []).append(stop)
-
-    def _on_get(self, core: int, m: GetRequested, now_ns: int) -> None:
-        who = m.blocks
-        program = self.history.programs.get((core, m.client))
-        if program is not None:
-            who = root_task(JobNumber(program.job))
-        if who:
-            self._open[core, m.client, m.request] = _Stop(who, m.objects, m.needed, now_ns)
-
-    def draft(self, life: TaskLife) -> Draft:
-        """A task without its inputs: how long it computed, what it asked for, what it made."""
-        began_ns, ended_ns = _span(life)
-        stood_ns = sum(
-            max(0, min(stop.ended_ns, ended_ns) - max(stop.began_ns, began_ns))
-            for stop in self.stops.get(life.id, ())
-        )
-        returns = [return_object(life.id, index) for index in range(life.num_returns)]
-        known = [self.history.objects.get(item) for item in returns]
-        return Draft(
-            id=life.id.hex(),
-            name=life.name,
-            duration_ns=max(0, ended_ns - began_ns - stood_ns),
-            demand=self.demands.get(life.id, (("CPU", UNIT),)),
-            outputs=[max(0, item.size_bytes) if item else 0 for item in known],
-            files_bytes=sum(self._put_bytes(item) for item in dict.fromkeys(life.args)),
-        )
-
-    def _put_bytes(self, item: ObjectID) -> int:
-        known = self.history.objects.get(item)
-        return max(0, known.size_bytes) if known is not None and known.is_put else 0
-
-
-def _by_times(witness: _Witness, lives: Sequence[TaskLife]) -> list[Draft]:
-    began_ns = _began_ns(lives)
+def _by_times(witness: Witness, lives: Sequence[TaskLife]) -> list[Draft]:
+    began_ns = first_submission_ns(lives)
     made = {
         return_object(life.id, index): (place, index)
         for place, life in enumerate(lives)
         for index in range(life.num_returns)
     }
-    drafts = [witness.draft(life) for life in lives]
+    drafts = [_draft(witness, life) for life in lives]
     for draft, life in zip(drafts, lives, strict=True):
         draft.inputs = [made[item] for item in life.args if item in made]
         draft.submit_ns = life.submitted_ns - began_ns
@@ -181,7 +123,7 @@ def _by_times(witness: _Witness, lives: Sequence[TaskLife]) -> list[Draft]:
 class _Causes:
     """Tasks and drivers cut into parts where they submit and wait."""
 
-    def __init__(self, witness: _Witness, lives: Sequence[TaskLife]) -> None:
+    def __init__(self, witness: Witness, lives: Sequence[TaskLife]) -> None:
         self._witness = witness
         self._lives = lives
         self._chains: list[_Chain] = []
@@ -217,7 +159,7 @@ class _Causes:
         return chain
 
     def _task(self, life: TaskLife) -> _Chain:
-        chain = _Chain(self._witness.draft(life), *_span(life))
+        chain = _Chain(_draft(self._witness, life), *span(life))
         stops = self._witness.stops.get(life.id, [])
         chain.follow(self._submitted.get(life.id, ()), stops, is_cut_first=True)
         chain.end()
@@ -240,7 +182,7 @@ class _Causes:
             for part, stop in chain.waits:
                 part.inputs += [made[item] for item in self._ready(stop) if item in made]
 
-    def _ready(self, stop: _Stop) -> list[ObjectID]:
+    def _ready(self, stop: Stop) -> list[ObjectID]:
         """The objects that let a wait end: those that were there first."""
         objects = self._witness.history.objects
         known = [objects[item] for item in stop.objects if item in objects]
@@ -254,11 +196,11 @@ class _Chain:
 
     def __init__(self, whole: Draft, began_ns: int, ended_ns: int) -> None:
         self.parts: list[Draft] = []
-        self.waits: list[tuple[Draft, _Stop]] = []
+        self.waits: list[tuple[Draft, Stop]] = []
         self._whole = whole
         self._at_ns = began_ns
         self._ended_ns = ended_ns
-        self._pending: _Stop | None = None
+        self._pending: Stop | None = None
         self._first = 0
         self._after: list[tuple[TaskID, int]] = []
 
@@ -278,15 +220,15 @@ class _Chain:
         return [(task, self._first + number) for task, number in self._after]
 
     def follow(
-        self, submitted: Sequence[TaskLife], stops: Sequence[_Stop], is_cut_first: bool
+        self, submitted: Sequence[TaskLife], stops: Sequence[Stop], is_cut_first: bool
     ) -> None:
         """Cut where it waits, and where it submits unless it was cut shortly before."""
-        turns: list[tuple[int, int, TaskLife | _Stop]] = []
+        turns: list[tuple[int, int, TaskLife | Stop]] = []
         turns += [(life.submitted_ns, 0, life) for life in submitted]
         turns += [(stop.began_ns, 1, stop) for stop in stops]
         turns.sort(key=lambda turn: turn[:2])
         for time_ns, _, turn in turns:
-            if isinstance(turn, _Stop):
+            if isinstance(turn, Stop):
                 self._cut(time_ns)
                 self._pending, self._at_ns = turn, max(self._at_ns, turn.ended_ns)
                 continue
