@@ -12,6 +12,7 @@ Which message says what of whom is in `history_tasks`, `history_objects` and `hi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from detray.core.states import Assigned, Delivered, Fetching, Placing
@@ -29,20 +30,16 @@ from detray.ids import (
     is_put,
     task_of,
 )
-from detray.trace import history_nodes, history_objects, history_tasks
+from detray.trace import endings, history_nodes, history_objects, history_tasks
 from detray.trace.format import Header, LocalCore
 from detray.trace.links import nodes_of
 from detray.trace.lives import (
     ASKED,
-    CANCEL_ASKED,
-    CANCELLED,
     DELIVERED,
-    FAILED,
     KNOWN,
     MADE_AGAIN,
     SENT,
     UNKNOWN_CORE,
-    WAITING,
     HeadChange,
     HeadLife,
     Move,
@@ -236,38 +233,17 @@ class History:
         for core, ns in self.last_ns.items():
             if self.node_of(core) in self.members:
                 self.members[self.node_of(core)].last_ns = ns
+        endings.conclude(self)
         for life in self.tasks.values():
-            last = life.last
-            if last is not None and last.state == SENT and self._is_buried(last.node):
-                history_tasks.lose(self, life, last, self._death(last.node), -1)
             if life.args:
                 self._find_last_argument(life)
             else:
                 life.ready_ns = life.submitted_ns
-            if life.state == WAITING:
-                self._conclude(life)
 
-    def _is_buried(self, node: NodeID) -> bool:
-        member = self.members.get(node)
-        return member is not None and member.buried_ns >= 0
-
-    def _death(self, node: NodeID) -> str:
-        return f"node {node} died: {self.members[node].reason}"
-
-    def _conclude(self, life: TaskLife) -> None:
-        """It never ran to an end: perhaps it is known why not."""
-        parent = self.tasks.get(life.parent)
-        above = parent is not None and any(
-            "with all that it submitted" in move.text for move in parent.moved(CANCEL_ASKED)
-        )
-        if life.cancel_asked or above:
-            life.state = CANCELLED
-        elif any(self._has_failed(item) for item in life.args):
-            life.state, life.error = FAILED, "an argument failed"
-
-    def _has_failed(self, item: ObjectID) -> bool:
-        producer = self.tasks.get(task_of(item))
-        return producer is not None and producer.state in (FAILED, CANCELLED)
+    @cached_property
+    def references(self) -> dict[TaskID, list[TaskLife | None]]:
+        """By task, who refers to a result of it; to be asked when all steps were taken."""
+        return endings.references(self)
 
     def _find_last_argument(self, life: TaskLife) -> None:
         if life.submitted_ns < 0:
@@ -373,6 +349,7 @@ Dated = Callable[[int, int], int]
 def _date_task(life: TaskLife, dated: Dated) -> None:
     life.submitted_ns = dated(life.core, life.submitted_ns)
     life.ready_ns = dated(life.core, life.ready_ns)
+    life.over_ns = dated(life.over_core, life.over_ns)
     for move in life.moves:
         move.at_ns = dated(move.core, move.at_ns)
         move.since_ns = dated(move.core, move.since_ns)

@@ -26,7 +26,7 @@ from detray.core.stimuli import (
 )
 from detray.ids import JobNumber, NodeID
 from detray.trace import history_tasks
-from detray.trace.lives import LOST, SENT, UNKNOWN_CORE, WAITING, HeadChange, Program
+from detray.trace.lives import SENT, UNKNOWN_CORE, HeadChange, Program
 
 if TYPE_CHECKING:
     from detray.trace.history import History
@@ -135,7 +135,7 @@ def on_announced(h: History, m: NodeAnnounced, now_ns: int) -> None:
 
 def on_buried(h: History, m: NodeBuried, now_ns: int) -> None:
     """One is dead: what it ran for this node is lost."""
-    is_first = _bury(h, m.node, m.reason, h.core, now_ns)
+    _bury(h, m.node, m.reason, h.core, now_ns)
     reason = f"node {m.node} died: {m.reason}"
     away = h.away.get(m.node, {})
     for task in list(away):
@@ -148,30 +148,12 @@ def on_buried(h: History, m: NodeBuried, now_ns: int) -> None:
             del away[task]
         elif life.core == UNKNOWN_CORE and last.state == SENT:
             history_tasks.lose(h, life, last, reason, -1)
-    if is_first:
-        _end_what_it_owned(h, m.node, reason)
 
 
-def _bury(h: History, node: NodeID, reason: str, core: int, now_ns: int) -> bool:
+def _bury(h: History, node: NodeID, reason: str, core: int, now_ns: int) -> None:
     member = h.member(node)
-    if member.buried_ns >= 0:
-        return False
-    member.buried_ns, member.buried_core, member.reason = now_ns, core, reason
-    return True
-
-
-def _end_what_it_owned(h: History, node: NodeID, reason: str) -> None:
-    """Tasks of a dead owner end with it, wherever they run (PROTOCOL N15)."""
-    core = h.core_of(node)
-    if core == UNKNOWN_CORE:
-        return
-    for life in h.tasks.values():
-        if life.core != core or life.state not in (SENT, WAITING):
-            continue
-        last = life.last
-        if last is not None and last.state == SENT:
-            last.state, last.error = LOST, reason
-        life.state, life.error = "failed", reason
+    if member.buried_ns < 0:
+        member.buried_ns, member.buried_core, member.reason = now_ns, core, reason
 
 
 def on_stopping(h: History, m: NodeStopping, now_ns: int) -> None:

@@ -44,6 +44,7 @@ from detray.trace.lives import (
     LOST,
     PLACED,
     RECEIVED,
+    RECURSIVELY,
     REFUSED,
     RETURNED,
     SENT,
@@ -89,7 +90,12 @@ def on_define(h: History, e: DefineTemplate, now_ns: int) -> None:
 
 def on_submitted(h: History, m: TaskSubmitted, now_ns: int) -> None:
     """A task begins its life."""
-    add(h, m, template_number(m.client, m.template), now_ns)
+    life = add(h, m, template_number(m.client, m.template), now_ns)
+    if m.client > 0:
+        for task, number in h.queues.get((h.core, m.client), ()):
+            if task == m.parent:
+                life.parent_attempt = number
+                break
 
 
 def add(h: History, m: TaskSubmitted, template: int, now_ns: int) -> TaskLife:
@@ -112,7 +118,7 @@ def on_cancel(h: History, m: CancelRequested, now_ns: int) -> None:
     life = h.task(task_of(m.object))
     life.cancel_asked = True
     words = ["by force"] if m.force else []
-    words += ["with all that it submitted"] if m.recursive else []
+    words += [RECURSIVELY] if m.recursive else []
     life.note(
         Move(CANCEL_ASKED, now_ns, h.core, _number(life), client=m.client, text=", ".join(words))
     )

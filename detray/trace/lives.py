@@ -43,6 +43,7 @@ RETURNED = "returned"
 """The owner has the attempt back from `node`, which never began it: `text` says why."""
 TAKEN_BACK = "taken back"
 """It was sent to worker `client`, which had not begun it; `since_ns`: when it had been sent."""
+RECURSIVELY = "with all that it submitted"
 CANCEL_ASKED = "cancel asked"
 """Client `client` (0: node `node`) wants it cancelled; `text`: how."""
 TASK_MOVES = (
@@ -142,6 +143,11 @@ class TaskLife(msgspec.Struct, gc=False):
     """When its owner knew a value of every top-level argument; its submission's if it has none."""
     last_arg: ObjectID = NO_OBJECT
     """The argument that came last, b"" if none was missing when it was submitted."""
+    parent_attempt: int = -1
+    """The attempt of its parent that submitted it; -1 if not known, or a driver did."""
+    over_ns: int = -1
+    """When it ended, where no report of an attempt says so (`endings.py`)."""
+    over_core: int = UNKNOWN_CORE
 
     @property
     def last(self) -> Attempt | None:
