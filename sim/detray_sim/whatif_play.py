@@ -69,6 +69,10 @@ KNOBS = (
 """Of the recorded cores' configuration, what the simulated ones take over if it was changed."""
 
 
+NAP_NS = 1_000_000
+PATIENCE_NS = 60 * 1_000_000_000
+
+
 class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """A cluster to play on."""
 
@@ -221,6 +225,7 @@ class _Stage:
         self, recording: Recording, cluster: Cluster, seed: int, progress: Progress | None
     ) -> None:
         self.recording = recording
+        self.ids = {script.id for script in recording.tasks}
         self.setup = cluster
         self.ledger = _Ledger()
         self.progress = progress
@@ -269,9 +274,26 @@ class _Stage:
                 yield do.Sleep(script.begins_ns)
                 actor.chain = Link(script.begins_ns, None, "(begins later)", script.begins_ns)
             yield from actor.steps(script.steps)
+            yield from self._stay()
             return []
 
         return body
+
+    def _stay(self) -> do.Steps:
+        """A driver stays until all has run: in the recording it did, and its end would cancel it.
+
+        It looks after ever longer naps, until nothing came of the longest.
+        """
+        ledger, longest_ns = self.ledger, max(task.spent_ns for task in self.recording.tasks)
+        nap_ns, seen = NAP_NS, -1
+        while ledger.finished < len(self.recording.tasks):
+            if nap_ns > 10 * (longest_ns + PATIENCE_NS):
+                if ledger.finished == seen:
+                    return ()
+                nap_ns, seen = NAP_NS, ledger.finished
+            yield do.Sleep(nap_ns)
+            nap_ns *= 2
+        return ()
 
     def _task(self, run: do.Run) -> do.Steps | do.Work:
         """A task that only computes needs no generator: its end is known when it begins."""
@@ -410,11 +432,16 @@ class _Actor:
         found = []
         for item in recorded:
             actual = self._objects.get(item)
-            if actual is None:
-                self.stage.ledger.lost[what] += 1
-            else:
+            if actual is not None:
                 found.append(actual)
+            else:
+                self._miss(item, what)
         return found
+
+    def _miss(self, item: ObjectID, what: str) -> None:
+        """Something is not there; results of tasks that are left out are told of with these."""
+        if is_put(item) or task_of(item) in self.stage.ids:
+            self.stage.ledger.lost[what] += 1
 
     def steps(self, steps: Iterable[Step]) -> do.Steps:
         """Take them."""
@@ -492,11 +519,13 @@ class _Actor:
     # -------------------------------------------------------------- waiting
 
     def _await(self, step: Await) -> do.Steps:
-        named = [item for item in step.objects if item in self._objects]
-        missing = len(step.objects) - len(named)
-        if missing:
-            self.stage.ledger.lost["objects waited for that never came to who waited"] += missing
-        actual = {self._objects[item]: item for item in named}
+        actual = {}
+        for item in step.objects:
+            if item in self._objects:
+                actual[self._objects[item]] = item
+            else:
+                self._miss(item, "objects waited for that never came to who waited")
+        missing = len(step.objects) - len(actual)
         needed = min(len(actual), max(0, step.needed - missing))
         if not needed:
             return ()

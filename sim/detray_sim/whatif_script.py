@@ -30,12 +30,12 @@ import msgspec
 
 from detray.core.config import LocalConfig, Policy
 from detray.core.strategy import Strategy
-from detray.ids import NodeID, ObjectID, TaskID, return_object
+from detray.ids import NodeID, ObjectID, TaskID, is_put, return_object, task_of
 from detray.trace.history import BEFORE
 from detray.trace.links import nodes_of
 from detray.trace.lives import CANCELLED, FAILED, FINISHED, TaskLife
 from detray.trace.reading import Trace
-from detray_sim.report.text import format_count
+from detray_sim.report.text import format_count, format_time
 from detray_sim.result import NodeShape
 from detray_sim.whatif_costs import Delays
 from detray_sim.workload import UNIT, WorkloadError
@@ -43,6 +43,8 @@ from detray_sim.workloads.witness import ONE_CPU, Act, Drop, Put, Stop, Submissi
 
 DRIVER = "(driver)"
 """The name of what drivers compute themselves."""
+VAIN_NS_MIN = 1_000_000
+"""What drivers waited for tasks that are left out is told from this on."""
 _EARLIER = "before the last of its task"
 
 # ------------------------------------------------------------------------------- steps
@@ -120,7 +122,7 @@ class TaskScript(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def spent_ns(self) -> int:
         """How long it computed, on a machine of speed 1."""
-        return sum(step.ns for step in self.steps if type(step) is Spend)
+        return _spent_ns(self.steps)
 
 
 class DriverScript(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +131,15 @@ class DriverScript(msgspec.Struct, frozen=True, kw_only=True):
     machine: int
     begins_ns: int
     steps: tuple[Step, ...]
+
+    @property
+    def spent_ns(self) -> int:
+        """How long it computed, on a machine of speed 1."""
+        return _spent_ns(self.steps)
+
+
+def _spent_ns(steps: tuple[Step, ...]) -> int:
+    return sum(step.ns for step in steps if type(step) is Spend)
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,6 +195,8 @@ class _Reader:
         self._delays = Delays()
         self._witness = Witness(trace, self._delays.watch)
         self._left_out: Counter[str] = Counter()
+        self._in_vain_ns = 0
+        """How long drivers waited for tasks that are left out."""
         self._lives: list[TaskLife] = []
         """Of the tasks that are kept, by number."""
         self._numbers: dict[TaskID, int] = {}
@@ -248,6 +261,8 @@ class _Reader:
         for reason, count in sorted(self._left_out.items()):
             what = "task" if reason != _EARLIER else "attempt"
             yield f"{format_count(count, what)} {reason}"
+        if self._in_vain_ns >= VAIN_NS_MIN:
+            yield f"{format_time(self._in_vain_ns)} in which a driver waited for what is left out"
 
     # -------------------------------------------------------------- scripts
 
@@ -336,9 +351,15 @@ class _Reader:
                 yield step
             elif isinstance(act, Stop) and act.timed_out and id(act) not in polls:
                 yield Rest(max(0, over_ns - began_ns))
+            if ended_ns < 0 and isinstance(step, Await) and not self._is_played(step):
+                self._in_vain_ns += over_ns - began_ns
             at_ns = max(at_ns, began_ns, over_ns)
         if ended_ns > at_ns:
             yield Spend(ended_ns - at_ns)
+
+    def _is_played(self, step: Await) -> bool:
+        """True if something that it waits for will come."""
+        return any(is_put(item) or task_of(item) in self._numbers for item in step.objects)
 
     def _step(self, act: Act) -> Step | None:
         """What is to be done again; None if that is nothing."""

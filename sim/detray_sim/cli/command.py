@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from detray import __version__
-from detray_sim.cli import compare, listing, run, seeds
+from detray_sim.cli import compare, listing, run, seeds, whatif
 from detray_sim.cli.refusal import Refused
 from detray_sim.report.text import ReportError
 from detray_sim.toml_tables import ScenarioError
@@ -29,6 +29,9 @@ a first look:
   detray-sim run cholesky.toml --out out            and charts, tables, a trace for Perfetto
   detray-sim run cholesky.toml --policy heft --set cluster.nodes=16
   detray-sim compare cholesky.toml --policies hybrid,blevel,heft --nodes 1,2,4,8 --seeds 5
+
+would another cluster have helped?
+  detray-sim whatif run.trace --nodes 1,2,4,8 --out answer
 
 what may go wrong:
   detray-sim swarm --seeds 1000                     made-up worlds with faults, every step checked
@@ -87,4 +90,5 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_parser(commands)
     seeds.add_parsers(commands)
     listing.add_parser(commands)
+    whatif.add_parser(commands)
     return parser

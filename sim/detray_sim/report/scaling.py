@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from detray_sim.report.canvas import (
     INK,
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 Curve = dict[int, Estimate]
 """Makespan in seconds by number of nodes."""
+
+
+class Point(NamedTuple):
+    """A prediction for a plot: the makespan at x, the largest lower bound and its name; seconds."""
+
+    x: int
+    makespan_s: float
+    bound_s: float
+    bound: str
 
 
 def knee(makespans: Mapping[int, float]) -> int:
@@ -85,6 +94,57 @@ def scaling_chart(results: Sequence[RunResult], workload: Workload | None = None
             _line(axes, index, policy, line, scale)
         _axes(axes, sorted({nodes for line in lines.values() for nodes in line}), unit)
         return drawn(figure)
+
+
+def whatif_chart(
+    name: str, axis: str, lines: Mapping[str, Sequence[Point]], recorded_s: float
+) -> Chart:
+    """Predicted makespans of one recording, both axes logarithmic: a line for each label.
+
+    Dotted in the same colour is what stops it, named where that changes; the dashed line is the
+    recorded makespan, rings are knees. Points ascend in x. Raises ReportError without matplotlib.
+    """
+    with style():
+        figure = new_figure(7.5, 4.8)
+        axes = figure.subplots()
+        below = "dotted: what stops it; ringed: knee, least n · T²"
+        title(axes, f"{shortened(name, 44)} on other clusters", below)
+        every = [point for line in lines.values() for point in line]
+        if not any(point.makespan_s > 0 for point in every):
+            empty(axes, "nothing ran")
+            return drawn(figure)
+        largest = max(recorded_s, *(point.makespan_s for point in every))
+        factor, unit = time_unit(largest * SECOND_NS)
+        scale = SECOND_NS / factor
+        for index, (label, line) in enumerate(lines.items()):
+            curve = {point.x: estimate([point.makespan_s]) for point in line}
+            _line(axes, index, label, curve, scale)
+            _limits(axes, PALETTE[index % len(PALETTE)], line, scale)
+        axes.axhline(recorded_s * scale, color=INK, linestyle="--", linewidth=1, label="recorded")
+        _axes(axes, sorted({point.x for point in every}), unit, axis)
+        return drawn(figure)
+
+
+def _limits(axes: Axes, colour: str, line: Sequence[Point], scale: float) -> None:
+    """The largest lower bound along a line, with its name wherever that changes."""
+    shown = [point for point in line if point.bound_s > 0]
+    heights = [point.bound_s * scale for point in shown]
+    axes.plot([point.x for point in shown], heights, color=colour, linestyle=":", linewidth=1.4)
+    before = ""
+    for point, height in zip(shown, heights, strict=True):
+        if point.bound != before:
+            is_last = point is shown[-1] and len(shown) > 1
+            axes.annotate(
+                shortened(point.bound, 32),
+                (point.x, height),
+                xytext=(0, -5),
+                textcoords="offset points",
+                ha="right" if is_last else "left",
+                va="top",
+                fontsize=8,
+                color=colour,
+            )
+        before = point.bound
 
 
 def _explained(results: Sequence[RunResult]) -> str:
@@ -145,7 +205,7 @@ def _bound(axes: Axes, results: Sequence[RunResult], workload: Workload, scale: 
     axes.plot(list(least), list(least.values()), color=INK, linestyle=":", label="lower bound")
 
 
-def _axes(axes: Axes, nodes: Sequence[int], unit: str) -> None:
+def _axes(axes: Axes, nodes: Sequence[int], unit: str, name: str = "nodes") -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     axes.set_xscale("log", base=2)
@@ -156,7 +216,7 @@ def _axes(axes: Axes, nodes: Sequence[int], unit: str) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("nodes")
+    axes.set_xlabel(name)
     axes.set_ylabel(f"makespan [{unit}]")
     axes.grid(axis="both")
     axes.legend(loc="best")
