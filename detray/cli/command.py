@@ -17,6 +17,7 @@ from detray import __version__
 from detray.cli import listing, logs, starting, status
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
+from detray.cli.rerun import add_rerun
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
 
@@ -37,6 +38,7 @@ what the file is good for:
   detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
+  detray rerun run.trace --list     run a task again, under pdb if you like (record_payloads=True)
   detray trace collect *.trace      the recordings of a cluster as one, checked against each other
 
 `detray COMMAND --help` says more. After a crash the last moments of a run are kept in a trace of
@@ -126,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_timeline(commands)
     _add_story(commands)
     _add_trace_commands(commands)
+    add_rerun(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
     return parser
 

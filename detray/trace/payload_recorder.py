@@ -23,6 +23,7 @@ import msgspec
 from detray.core.payloads import INCOMING
 from detray.core.peer_messages import FunctionShipped, RunDelivered, TemplateShipped
 from detray.core.stimuli import (
+    BlockRequested,
     BlockSealed,
     FunctionExported,
     RunFinished,
@@ -59,7 +60,9 @@ Messages = Sequence[Any]  # Any: stimuli of clients, or messages of another node
 FindBlock = Callable[[ClientID, ObjectID], memoryview | None]
 """The bytes of a block that a client was granted and has just sealed; None if there is none."""
 _DEFINITIONS = frozenset((FunctionExported, TemplateDefined, FunctionShipped, TemplateShipped))
-_WITHOUT_PAYLOAD = frozenset((*_DEFINITIONS, TaskSubmitted, RunFinished, RunDelivered, BlockSealed))
+_WITHOUT_PAYLOAD = frozenset(
+    (*_DEFINITIONS, TaskSubmitted, RunFinished, RunDelivered, BlockRequested, BlockSealed)
+)
 """Messages that are wanted even where no payload came along."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -1,0 +1,239 @@
+"""`detray rerun`: one recorded task again, or all of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detray.rerun import Report, Summary, TaskRow
+    from detray.rerun.recorded import Recorded
+
+_ABOUT = """\
+Run a recorded task again in this process, with the arguments and the answers that it had, and say
+whether the result is the same. The run must have been recorded with its payloads:
+detray.init(record="run.trace", record_payloads=True).
+
+Loading payloads runs code that is in the file: --trust says that you trust who recorded it.
+"""
+_EXAMPLES = """\
+examples:
+  detray rerun run.trace --list                what there is, what failed first
+  detray rerun run.trace 1.9f3a12.3 --trust    one task; exit code 0: the same, 1: not, 2: cannot
+  detray rerun run.trace parse --trust --pdb   stop at its first line, and where it raises
+  detray rerun run.trace --all --trust         everything: which tasks are not deterministic?
+"""
+_ROWS_MAX = 40
+_REPORTS_MAX = 3
+"""Tasks of one function that are told apart; more are counted."""
+_PROGRESS_S = 2.0
+
+
+def add_rerun(commands: Any) -> None:  # Any: argparse's class for it is private
+    """Describe `detray rerun` to the parser."""
+    parser = commands.add_parser(
+        "rerun",
+        help="run a recorded task again with the arguments it had, under pdb if you like",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace with TRACE.payloads beside it")
+    parser.add_argument(
+        "task",
+        metavar="TASK",
+        nargs="?",
+        help="an id, a short name such as 1.9f3a12.3, or a function that was called once, or "
+        "failed once",
+    )
+    parser.add_argument("--list", action="store_true", help="the tasks; loads nothing")
+    parser.add_argument("--all", action="store_true", help="every task, one after the other")
+    parser.add_argument("--trust", action="store_true", help="code in the payloads may run")
+    parser.add_argument("--pdb", action="store_true", help="stop at the task's first line")
+    parser.add_argument("--attempt", type=int, metavar="N", help="(default: its last one)")
+    parser.add_argument(
+        "--deep", action="store_true", help="run what the task calls, too, whatever was kept"
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="in this process, even if the task killed its own"
+    )
+    parser.add_argument("--payloads", metavar="FILE", help="(default: TRACE.payloads)")
+    parser.add_argument("--salvage", action="store_true", help="read damaged files to the damage")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_rerun)
+
+
+def run_rerun(options: argparse.Namespace) -> int:
+    """`detray rerun`: 0 the same, 1 not, 2 it cannot run."""
+    import detray.rerun as rerun
+
+    if options.list + options.all + (options.task is not None) != 1:
+        raise ValueError("say which task (--list shows them), or --all (see: detray rerun --help)")
+    if options.all and (options.pdb or options.attempt is not None):
+        raise ValueError("--pdb and --attempt belong to one task, not to --all")
+    if options.pdb and options.json:
+        raise ValueError("--pdb is for people, --json for programs")
+    recorded = rerun.open_recorded(options.trace, options.payloads, options.salvage)
+    if options.list:
+        return _list(rerun.list_tasks(recorded), options.json)
+    if options.all:
+        return _run_all(recorded, options)
+    with _Output(options.json):
+        report = rerun.run(
+            recorded,
+            options.task,
+            trust=options.trust,
+            attempt=options.attempt,
+            deep=options.deep,
+            here=options.here,
+            pdb=options.pdb,
+            tell=_say,
+        )
+    print(_as_json(report) if options.json else _as_text(recorded, report))
+    return 1 if report.verdict == rerun.DIFFERS else 0
+
+
+def _say(line: str) -> None:
+    print(f"rerun: {line}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ one task
+
+
+def _as_text(recorded: Recorded, report: Report) -> str:
+    lines = [f"note: {note}" for note in report.notes]
+    if report.traceback:
+        lines += ["Traceback (most recent call last):"] * report.traceback.startswith("  File")
+        lines.append(report.traceback)
+    if report.stack:
+        lines.append(report.stack)
+    lines.append(f"{_title(report)}: {_times(report)}")
+    lines += [f"{report.verdict}: {report.text}"]
+    lines += [f"  and {remark}" for remark in report.remarks]
+    return "\n".join(lines)
+
+
+def _title(report: Report) -> str:
+    attempt = f", attempt {report.attempt}" if report.attempt else ""
+    return f"{report.function} ({report.name}){attempt}"
+
+
+def _times(report: Report) -> str:
+    then = f"{report.then_ns / 1e6:.3f} ms then" if report.then_ns >= 0 else ""
+    now = f"{report.now_ns / 1e6:.3f} ms now" if report.now_ns >= 0 else ""
+    return ", ".join(filter(None, (then, now))) or "no times"
+
+
+def _as_json(value: Any) -> str:  # Any: a struct, or a list of them
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(value), indent=1)
+
+
+# ------------------------------------------------------------------ all tasks
+
+
+def _run_all(recorded: Recorded, options: argparse.Namespace) -> int:
+    import detray.rerun as rerun
+
+    progress = _Progress()
+    with _Output(to_stderr=True):
+        summary = rerun.run_all(recorded, trust=options.trust, tell=_say, progress=progress.show)
+    progress.end()
+    print(_as_json(summary) if options.json else _summary_text(summary))
+    if summary.differing:
+        return 1
+    return 2 if summary.cannot else 0
+
+
+def _summary_text(summary: Summary) -> str:
+    ran = summary.same + len(summary.differing) + len(summary.unknown)
+    lines = [
+        f"{ran:,} of {summary.tasks:,} tasks ran again in {summary.duration_ns / 1e9:.1f} s: "
+        f"{summary.same:,} the same, {len(summary.differing):,} not"
+        + (f", {len(summary.unknown):,} not to be compared" if summary.unknown else "")
+    ]
+    if summary.skipped:
+        lines.append(f"{summary.skipped:,} never ran to an end then, and did not now")
+    for kind, reports in (
+        ("differs", summary.differing),
+        ("unknown", summary.unknown),
+        ("cannot", summary.cannot),
+    ):
+        told: Counter[str] = Counter()
+        for report in reports:
+            told[report.function] += 1
+            if told[report.function] <= _REPORTS_MAX:
+                lines.append(f"{kind}: {_title(report)}: {report.text}")
+                lines += [f"  and {remark}" for remark in report.remarks[:_REPORTS_MAX]]
+        lines += [
+            f"{kind}: {count - _REPORTS_MAX:,} more calls of {name}"
+            for name, count in told.items()
+            if count > _REPORTS_MAX
+        ]
+    return "\n".join(lines)
+
+
+class _Progress:
+    """How far it is, on standard error, now and then."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _PROGRESS_S
+
+    def show(self, done: int, total: int, differing: int) -> None:
+        """Called after each task."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _PROGRESS_S
+        _say(f"{done:,} of {total:,} tasks, {differing:,} differ")
+
+    def end(self) -> None:
+        """Nothing follows."""
+
+
+class _Output:
+    """What tasks print goes to standard error meanwhile: standard output is for the answer."""
+
+    def __init__(self, to_stderr: bool) -> None:
+        self._to_stderr = to_stderr
+        self._kept = -1
+
+    def __enter__(self) -> None:
+        if self._to_stderr:
+            sys.stdout.flush()
+            self._kept = os.dup(1)
+            os.dup2(2, 1)
+
+    def __exit__(self, *_: object) -> None:
+        if self._to_stderr:
+            sys.stdout.flush()
+            os.dup2(self._kept, 1)
+            os.close(self._kept)
+
+
+# ------------------------------------------------------------------ which there are
+
+
+def _list(rows: list[TaskRow], as_json: bool) -> int:
+    if as_json:
+        print(_as_json(rows))
+        return 0
+    width = max([len(row.name) for row in rows[:_ROWS_MAX]], default=0)
+    for row in rows[:_ROWS_MAX]:
+        time_text = f"{row.duration_ns / 1e6:,.3f} ms" if row.duration_ns >= 0 else ""
+        attempts = f"{row.attempts} attempts" if row.attempts > 1 else ""
+        parts = [
+            f"{row.name:{width}}  {row.state:9} {time_text:>14}  {row.function}",
+            attempts,
+            row.error,
+            row.why_not and f"cannot run again: {row.why_not}",
+        ]
+        print("  ".join(filter(None, parts)))
+    if len(rows) > _ROWS_MAX:
+        print(f"... and {len(rows) - _ROWS_MAX:,} more (--json shows all)")
+    return 0

@@ -1,0 +1,327 @@
+"""Running one recorded task again, or all of them: what `detray rerun` does.
+
+Loading payloads unpickles, and unpickling runs code of whoever wrote the file. So nothing is loaded
+before somebody says `trust`; there is no way to tell one's own file from a stranger's that would
+not have to be trusted itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from detray import object_ref
+from detray.ids import TaskID
+from detray.rerun.apart import run_apart
+from detray.rerun.choosing import find_task
+from detray.rerun.client import RerunClient
+from detray.rerun.engine import CannotRerun, Engine
+from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN, Judgement, Outcome, judge
+from detray.rerun.recorded import Recorded
+from detray.trace.format import TraceError
+from detray.trace.names import short
+from detray.trace.payload_format import payloads_path
+from detray.trace.payload_reading import open_payloads
+from detray.trace.reading import open_trace
+
+Tell = Callable[[str], None]
+_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""What a run sets for its task."""
+
+
+class RerunError(TraceError):
+    """Something cannot be run again: which, why, and what to do."""
+
+
+class Report(msgspec.Struct):
+    """What came of one task. Times are in nanoseconds, -1 if not known."""
+
+    id: str
+    name: str
+    function: str
+    attempt: int
+    verdict: str
+    text: str
+    remarks: list[str] = []
+    then_ns: int = -1
+    now_ns: int = -1
+    traceback: str = ""
+    stack: str = ""
+    """Where its process died, as `faulthandler` tells."""
+    notes: list[str] = []
+
+
+class Summary(msgspec.Struct):
+    """What came of all tasks: how many by verdict, and reports of those that are not the same."""
+
+    tasks: int = 0
+    same: int = 0
+    differing: list[Report] = []
+    unknown: list[Report] = []
+    cannot: list[Report] = []
+    skipped: int = 0
+    """Tasks that never ran: cancelled, or an argument failed."""
+    duration_ns: int = 0
+
+
+def open_recorded(
+    trace: str | os.PathLike[str],
+    payloads: str | os.PathLike[str] | None = None,
+    salvage: bool = False,
+) -> Recorded:
+    """A trace with its payloads, which are beside it unless named. Nothing is unpickled.
+
+    Raises RerunError if there are none, TraceError, OSError.
+    """
+    path = os.fspath(trace)
+    beside = os.fspath(payloads) if payloads is not None else payloads_path(path)
+    opened = open_trace(path, salvage=salvage)
+    if not os.path.exists(beside):
+        raise RerunError(
+            f"{path} has no payloads beside it ({beside}): tasks can run again only if their "
+            "arguments were recorded. Record them with detray.init(record=PATH, "
+            "record_payloads=True), or detray start --record FILE --record-payloads"
+        )
+    return Recorded(opened, open_payloads(beside, salvage=salvage))
+
+
+def run(
+    recorded: Recorded | str | os.PathLike[str],
+    task: str,
+    *,
+    trust: bool = False,
+    attempt: int | None = None,
+    deep: bool = False,
+    here: bool = True,
+    pdb: bool = False,
+    tell: Tell | None = None,
+) -> Report:
+    """Run one task again. `task` is an id, a short name, or a function that was called once.
+
+    With `trust` the caller says that the code in the file may run: unpickling runs it. With `deep`
+    what the task calls runs, too. Without `here` a task whose process died runs in a child process;
+    with `pdb` it stops in the debugger.
+
+    Raises RerunError if it cannot run, TraceError, OSError.
+    """
+    if not isinstance(recorded, Recorded):
+        recorded = open_recorded(recorded)
+    found = find_task(recorded, task)
+    number = _attempt(recorded, found, attempt)
+    _check_trust(recorded, trust)
+    notes = _notes(recorded)
+    tell = tell or notes.append
+    engine = Engine(recorded, deep=deep, tell=tell)
+    is_deadly = recorded.ending(found, number)[0] == "lost"
+    with _surroundings(engine, notes):
+        try:
+            if is_deadly and not here and not pdb:
+                outcome, judgement = _run_apart(engine, found, number)
+            elif pdb:
+                from detray.rerun.debugger import call_under_pdb
+
+                outcome, judgement = engine.run(found, number, call_under_pdb)
+            else:
+                outcome, judgement = engine.run(found, number)
+        except CannotRerun as problem:
+            raise RerunError(f"{engine.name(found)} cannot run again: {problem}") from None
+    return _report(engine, found, number, outcome, judgement, notes)
+
+
+def run_all(
+    recorded: Recorded | str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    tell: Tell | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> Summary:
+    """Run every task again, one after the other, each with the inputs that it had.
+
+    `progress` is called with how many are done, of how many, and how many differ.
+
+    Raises RerunError, TraceError, OSError.
+    """
+    if not isinstance(recorded, Recorded):
+        recorded = open_recorded(recorded)
+    _check_trust(recorded, trust)
+    notes: list[str] = _notes(recorded)
+    engine = Engine(recorded, tell=tell or _ignore)
+    began_ns = time.monotonic_ns()
+    summary = Summary(tasks=len(recorded.calls))
+    for call in recorded.calls.values():
+        engine.wanted.update((*call.args, *call.refs))
+    with _surroundings(engine, notes):
+        for done, call in enumerate(list(recorded.calls.values())):
+            _check_one(engine, call.task, summary)
+            engine.wanted.subtract((*call.args, *call.refs))
+            if progress is not None:
+                progress(done + 1, summary.tasks, len(summary.differing))
+    summary.duration_ns = time.monotonic_ns() - began_ns
+    return summary
+
+
+def _check_one(engine: Engine, task: TaskID, summary: Summary) -> None:
+    """Run one of all, unless another needed its values and it ran already."""
+    recorded = engine.recorded
+    number = recorded.latest(task)
+    state, _ = recorded.ending(task, number)
+    outcome = Outcome()
+    judgement = engine.judged.get(task)
+    if judgement is None:
+        if state in ("", "cancelled", "waiting") or _never_ran(engine, task):
+            summary.skipped += 1
+            return
+        try:
+            if any(recorded.ending(task, n)[0] == "lost" for n in recorded.attempts(task)):
+                outcome, judgement = _run_apart(engine, task, number)
+                engine.take(task, outcome, judgement)
+            else:
+                outcome, judgement = engine.run(task, number)
+        except CannotRerun as problem:
+            judgement = engine.judged[task] = Judgement(CANNOT, str(problem))
+    report = _report(engine, task, number, outcome, judgement, [])
+    if judgement.verdict == SAME:
+        summary.same += 1
+    elif judgement.verdict == DIFFERS:
+        summary.differing.append(report)
+    elif judgement.verdict == UNKNOWN:
+        summary.unknown.append(report)
+    else:
+        summary.cannot.append(report)
+
+
+def _never_ran(engine: Engine, task: TaskID) -> bool:
+    """True if an argument failed: its task failed with it."""
+    return any(
+        (value := engine.at_hand(item, None)) is not None and value.failure is not None
+        for item in engine.recorded.calls[task].args
+    )
+
+
+def _run_apart(engine: Engine, task: TaskID, attempt: int) -> tuple[Outcome, Judgement]:
+    """Run in a child process; what others would make again is made there, too."""
+
+    def work() -> bytes:
+        try:
+            return msgspec.msgpack.encode([*engine.run(task, attempt), ""])
+        except CannotRerun as problem:
+            return msgspec.msgpack.encode([Outcome(), Judgement(CANNOT, ""), str(problem)])
+
+    ended = run_apart(work)
+    if ended.data is None:
+        outcome = Outcome(died=ended.died, stack=ended.stack)
+        return outcome, judge(engine.recorded, task, attempt, outcome)
+    outcome, judgement, problem = msgspec.msgpack.decode(
+        ended.data, type=tuple[Outcome, Judgement, str]
+    )
+    if problem:
+        raise CannotRerun(problem)
+    return outcome, judgement
+
+
+# ------------------------------------------------------------------ what has to be so
+
+
+def _check_trust(recorded: Recorded, trust: bool) -> None:
+    name = recorded.payloads.name
+    if not trust:
+        raise RerunError(
+            f"{name} holds pickled functions and arguments, and to load them runs code that is in "
+            "the file, with your rights. If you trust whoever recorded it, and everybody who could "
+            "write to it since, say --trust (in Python: trust=True)"
+        )
+    here = "{}.{}".format(*sys.version_info)
+    for process in recorded.payloads.header.processes:
+        version = ".".join(process.python_version.split(".")[:2])
+        if version and version != here:
+            raise RerunError(
+                f"{name} was recorded under Python {process.python_version}: functions are pickled "
+                f"as bytecode, which Python {here} cannot run. Use Python {version}"
+            )
+    if object_ref.bound() is not None:
+        raise RerunError(
+            "this process has a session, and what runs again would mistake it for its own: call "
+            "detray.shutdown() first, or rerun in another process"
+        )
+
+
+def _attempt(recorded: Recorded, task: TaskID, wanted: int | None) -> int:
+    known = recorded.attempts(task)
+    if wanted is None:
+        return recorded.latest(task)
+    if wanted not in known:
+        there_are = ", ".join(map(str, known)) or "none"
+        raise RerunError(f"{short(task)} has no attempt {wanted}: there are {there_are}")
+    return wanted
+
+
+def _notes(recorded: Recorded) -> list[str]:
+    payloads = recorded.payloads
+    found = [f"{payloads.name}: {payloads.note}"] if payloads.note else []
+    return found + ([f"{payloads.name}: {payloads.lacks}"] if payloads.lacks else [])
+
+
+@contextmanager
+def _surroundings(engine: Engine, notes: list[str]) -> Iterator[None]:
+    """What workers had: the session, the search path, the working directory, the arguments."""
+    processes = engine.recorded.payloads.header.processes
+    paths = [path for process in processes for path in process.sys_path]
+    before = list(sys.path), os.getcwd(), sys.argv, {n: os.environ.get(n) for n in _VARIABLES}
+    missing = [p for p in dict.fromkeys(paths) if p not in sys.path and os.path.exists(p)]
+    sys.path[:0] = missing
+    sys.argv = list(processes[0].argv) or sys.argv
+    try:
+        os.chdir(processes[0].cwd or ".")
+    except OSError as problem:
+        notes.append(f"its working directory {processes[0].cwd} is not there: {problem.strerror}")
+    object_ref.bind(RerunClient(engine))
+    try:
+        yield
+    finally:
+        object_ref.unbind()
+        sys.path[:], cwd, sys.argv, variables = before
+        os.chdir(cwd)
+        for name, value in variables.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _report(
+    engine: Engine,
+    task: TaskID,
+    attempt: int,
+    outcome: Outcome,
+    judgement: Judgement,
+    notes: list[str],
+) -> Report:
+    recorded = engine.recorded
+    life = recorded.history.tasks.get(task)
+    then_ns = -1
+    for past in life.attempts if life is not None else ():
+        if past.number == attempt and past.started_ns >= 0 and past.ended_ns >= 0:
+            then_ns = past.ended_ns - past.started_ns
+    return Report(
+        id=task.hex(),
+        name=short(task),
+        function=recorded.calls[task].name,
+        attempt=attempt,
+        verdict=judgement.verdict,
+        text=judgement.text,
+        remarks=judgement.remarks,
+        then_ns=then_ns,
+        now_ns=outcome.duration_ns or -1,
+        traceback=outcome.traceback,
+        stack=outcome.stack,
+        notes=notes,
+    )
+
+
+def _ignore(line: str) -> None:
+    """What nobody wants to read."""
