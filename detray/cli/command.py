@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from detray import __version__
-from detray.cli import listing, logs, starting, status
+from detray.cli import listing, logs, starting, status, why
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.rerun import add_rerun
@@ -38,6 +38,7 @@ what the file is good for:
   detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
+  detray why run.trace ID           why it was slow, failed, never ended, or is not there
   detray rerun run.trace --list     run a task again, under pdb if you like (record_payloads=True)
   detray trace collect *.trace      the recordings of a cluster as one, checked against each other
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_graph(commands)
     _add_timeline(commands)
     _add_story(commands)
+    why.add_why(commands)
     _add_trace_commands(commands)
     add_rerun(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from detray.trace.causes import why as why
     from detray.trace.drawing import draw as draw
     from detray.trace.format import TraceError as TraceError
     from detray.trace.reading import Trace as Trace
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
     from detray.trace.replaying import replay as replay
 
 _HOMES = {
+    "report": ("reporting.making", "report"),
     "draw": ("drawing", "draw"),
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
     "TraceError": ("format", "TraceError"),
+    "why": ("causes", "why"),
 }
-__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay"]
+__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay", "why"]
 
 
 def __getattr__(name: str) -> Any:  # Any: a module attribute

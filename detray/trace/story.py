@@ -11,6 +11,7 @@ import msgspec
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, NodeID, ObjectID, TaskID, is_put
 from detray.trace.format import TraceError
 from detray.trace.history import History, follow, history_of, new_history
+from detray.trace.links import AT_HEAD
 from detray.trace.lives import LOST, Attempt
 from detray.trace.names import matches, short
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
@@ -20,6 +21,7 @@ from detray.trace.sentences import sentence
 _CLIENT = re.compile(
     r"(?:(worker|driver)[ -]?|w)(\d+)(?: on| of|,)?(?: ?(?:node[ -]?|n)(\d+))?$", re.IGNORECASE
 )
+_NODE = re.compile(r"(?:node[ -]?|n)(\d+)$", re.IGNORECASE)
 _CANDIDATES_MAX = 20
 
 
@@ -39,7 +41,10 @@ class StoryLine(NamedTuple):
 
 
 class StorySubject(NamedTuple):
-    """What a story is about: an id, or a client (then `item` is empty) of a node (-1: of any)."""
+    """What a story is about: an id, or a client (then `item` is empty) of a node (-1: of any).
+
+    Without a client it is the node itself, or the head (-1).
+    """
 
     item: bytes
     client: ClientID
@@ -48,6 +53,8 @@ class StorySubject(NamedTuple):
     def __str__(self) -> str:
         if self.item:
             return short(self.item)
+        if not self.client:
+            return f"node {self.node}" if self.node >= 0 else "head"
         name = f"worker {self.client}" if self.client > 0 else f"driver {-self.client}"
         return f"{name} on node {self.node}" if self.node >= 0 else name
 
@@ -81,40 +88,61 @@ def _place(run: Attempt, history: History) -> str:
     return f"worker {run.worker}{history.where(run.core)}"
 
 
-def find_subject(trace: Trace, wanted: str, makers: Makers = schedulers) -> StorySubject:
+def find_subject(
+    trace: Trace, wanted: str, makers: Makers = schedulers, history: History | None = None
+) -> StorySubject:
     """What a user means by `wanted`: an id, the start of its hex, a short name, "worker 3", "worker
-    3 on node 1", or the name of a function that was called once.
+    3 on node 1", "node 1", "head", or the name of a function that was called once.
 
-    Raises TraceError if that is nothing, or several.
+    `history` is that of the trace, if the caller has it. Raises TraceError if that is nothing, or
+    several.
     """
-    client = _CLIENT.match(wanted.strip())
+    text = wanted.strip()
+    client = _CLIENT.match(text)
     if client:
         sign = -1 if (client[1] or "").lower() == "driver" else 1
         node = NodeID(int(client[3])) if client[3] else NodeID(-1)
-        return _find_client(trace, StorySubject(b"", ClientID(sign * int(client[2])), node), makers)
-    history = history_of(trace, makers)
+        subject = StorySubject(b"", ClientID(sign * int(client[2])), node)
+        return _find_client(trace, subject, history, makers)
+    history = history or history_of(trace, makers)
+    numbered = _NODE.match(text)
+    if numbered:
+        return _find_node(trace, NodeID(int(numbered[1])), history)
     ids: list[bytes] = [*history.tasks, *history.objects]
     found = [item for item in ids if matches(item, wanted)]
-    exact = [item for item in found if item.hex() == wanted.strip().lower()]
+    exact = [item for item in found if item.hex() == text.lower()]
     found = exact or found
     if not found:
-        found = [life.id for life in history.tasks.values() if life.name == wanted.strip()]
+        found = [life.id for life in history.tasks.values() if life.name == text]
     if len(found) == 1:
         return StorySubject(found[0], ClientID(0))
     if not found:
+        if text.lower() in ("head", "the head"):
+            return StorySubject(b"", ClientID(0), AT_HEAD)
         raise TraceError(
-            f"{trace.name} knows nothing of {wanted!r}: give an id (`ref.hex()`), "
-            'a name such as 1.9f3a12.3, a function, or "worker 3"'
+            f"{trace.name} knows nothing of {wanted!r}: give an id (`ref.hex()`), a name such as "
+            '1.9f3a12.3, a function, "worker 3", "node 2" or "head"'
         )
     names = ", ".join(map(short, found[:_CANDIDATES_MAX]))
     raise TraceError(f"{wanted!r} may be any of {len(found)}: {names}")
 
 
-def _find_client(trace: Trace, subject: StorySubject, makers: Makers) -> StorySubject:
+def _find_node(trace: Trace, node: NodeID, history: History) -> StorySubject:
+    """A node that the trace shows, or that others in it speak of."""
+    if node not in history.members and node not in history.nodes:
+        known = sorted({*history.members, *(n for n in history.nodes if n >= 0)})
+        names = ", ".join(map(str, known[:_CANDIDATES_MAX])) or "none"
+        raise TraceError(f"{trace.name} knows nothing of node {node}; it knows: {names}")
+    return StorySubject(b"", ClientID(0), node)
+
+
+def _find_client(
+    trace: Trace, subject: StorySubject, history: History | None, makers: Makers
+) -> StorySubject:
     """With its node, where the trace has several."""
     if subject.node >= 0 or len(trace.header.local_cores()) < 2:
         return subject
-    history = history_of(trace, makers)
+    history = history or history_of(trace, makers)
     seats = [*history.workers, *history.programs]
     nodes = sorted(history.node_of(core) for core, client in seats if client == subject.client)
     if len(nodes) < 2:

@@ -1,0 +1,96 @@
+"""`detray why`: the causes of what a trace shows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from detray.trace.causes import Cause, Why
+
+_EXAMPLES = """\
+examples:
+  detray why run.trace 1.9f3a12.3            why it took so long, or failed, or never ended
+  detray why run.trace train                 the same, of a function that was called once
+  detray why run.trace 1.9f3a12.3/0          why that object is not there, or when it came
+  detray why run.trace "worker 3"            why it died, and what was lost with it
+  detray why cluster.trace "node 2"
+  detray why run.trace train --json --depth 9 | python -m json.tool
+
+Lengths side by side add up to the whole; what is below a wait says where that time went.
+"""
+
+
+def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
+    """Add `detray why` to the commands."""
+    parser = commands.add_parser(
+        "why",
+        help="why a task was slow, failed or never ended; why an object or a node is gone",
+        description="Walk back the causes: where the time of a task went, and why what it waited "
+        "for was late; the chain of failures back to the first; what waits for what.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    parser.add_argument(
+        "about",
+        metavar="ID",
+        help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
+        '"worker 3", "node 2", "head", or a function that was called once',
+    )
+    parser.add_argument(
+        "--depth", type=int, metavar="N", help="how far causes are followed (default: 5)"
+    )
+    parser.add_argument(
+        "--salvage", action="store_true", help="read a damaged trace up to the damage"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_why)
+
+
+def run_why(options: argparse.Namespace) -> int:
+    """`detray why`: 0; errors of traces and unknown ids are raised."""
+    import msgspec
+
+    from detray.trace.causes import DEPTH, why
+    from detray.trace.reading import open_trace
+
+    depth = DEPTH if options.depth is None else options.depth
+    if depth < 1:
+        raise ValueError(f"--depth {depth}: causes have at least one level")
+    trace = open_trace(options.trace, salvage=options.salvage)
+    if not trace.complete:
+        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    answer = why(trace, options.about, depth=depth)
+    if options.json:
+        print(json.dumps(msgspec.to_builtins(answer), indent=1))
+    else:
+        print(as_text(answer))
+    return 0
+
+
+def as_text(answer: Why) -> str:
+    """An answer for people: the conclusion, then the tree of causes."""
+    lines = [f"{answer.subject} {answer.conclusion}"]
+    for cause in answer.causes:
+        lines += _lines(cause, 1)
+    return "\n".join(lines)
+
+
+def _lines(cause: Cause, level: int) -> list[str]:
+    from detray.trace.cause_words import length_text
+
+    if cause.length_ns >= 0:
+        head = length_text(cause.length_ns)
+    elif cause.started_ns >= 0 or cause.ended_ns >= 0:
+        head = f"@{max(cause.started_ns, cause.ended_ns) / 1e9:.6f}"
+    else:
+        head = ""
+    lead = "meanwhile: " if cause.kind == "meanwhile" else ""
+    lines = [f"{'    ' * level}{head:>9}  {lead}{cause.text}"]
+    lines += [f"{'    ' * level}{'':>9}    {line}" for line in cause.detail.splitlines()]
+    for inner in cause.causes:
+        lines += _lines(inner, level + 1)
+    return lines
