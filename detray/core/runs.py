@@ -308,7 +308,8 @@ def on_worker_lost(s: Step, m: WorkerLost) -> None:
         dispatch.note_start_failure(s, m.reason)
     elif not m.expected and not worker.leaving:
         s.count("workers lost")
-        s.out.append(DumpRecorder(f"worker {m.client} (pid {client.pid}) {m.reason}"))
+        how = m.reason.partition("\n")[0]
+        s.out.append(DumpRecorder(f"worker {m.client} (pid {client.pid}) {how}"))
 
 
 def _charge(s: Step, task: Task, m: WorkerLost) -> None:
@@ -327,12 +328,13 @@ def _charge(s: Step, task: Task, m: WorkerLost) -> None:
     failure = Failure.WORKER_CRASHED
     if "out-of-memory" in m.reason:
         failure = Failure.OUT_OF_MEMORY
+    how, line_end, stack = m.reason.partition("\n")
     text = (
         f"the worker (pid {pid}) that ran {template.name} ({task.spec.task.hex()}) died:"
-        f" {m.reason}; attempt {task.attempt} of max_retries={template.max_retries}"
+        f" {how}; attempt {task.attempt} of max_retries={template.max_retries}{line_end}{stack}"
     )
     if task.cancelled:
-        text = f"{template.name} was cancelled with force: its worker (pid {pid}) died: {m.reason}"
+        text = f"{template.name} was cancelled with force: its worker (pid {pid}) died: {how}"
         failure = Failure.WORKER_CRASHED if task.forced else Failure.CANCELLED
     if task.owner != HERE:
         reports.report_lost(s, task, failure, text)

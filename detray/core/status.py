@@ -288,7 +288,8 @@ def _error(item: Object) -> str:
     if type(state) is Failed:
         # A worker may have reported any number.
         kind = next((k.name for k in Failure if k == state.failure), str(state.failure))
-        return f"{kind}: {state.text}"
+        text, _, _ = state.text.partition("\n")  # A crash's stack is for who gets the value.
+        return f"{kind}: {text}"
     return f"{Failure.OWNER_DIED.name}: {objects.ORPHAN_TEXT}" if objects.is_orphan(item) else ""
 
 

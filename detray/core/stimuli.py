@@ -299,7 +299,9 @@ class WorkerLost(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=105
     """A worker's process ended; everything it said was delivered before.
 
     `unclaimed` is how many of the runs sent to it, counted from the last, it provably never began.
-    `expected`: it had been told to exit. `reason` tells how it died ("killed by signal SIGSEGV").
+    `expected`: it had been told to exit. `reason` tells how it died ("killed by signal SIGSEGV");
+    further lines are the Python stack of the thread that a fatal signal hit, 2,000 characters at
+    most.
     """
 
     client: ClientID

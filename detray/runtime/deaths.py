@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 OOM_REASON = "killed by the kernel's out-of-memory killer"
+STACK_CHARS_MAX = 2_000
+_STACK_BYTES_READ = 1 << 16
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def death_reason(status: int | None, *, struck_by_oom: bool) -> str:
@@ -24,6 +28,35 @@ def death_reason(status: int | None, *, struck_by_oom: bool) -> str:
     except ValueError:
         name = "unknown"
     return f"killed by signal {-status} ({name})"
+
+
+def crash_stack(fd: int) -> str:
+    """What `faulthandler` wrote to a file as its process died; "" if nothing.
+
+    The first line says what happened; the thread's frames follow, the one at fault first, our own
+    left out. At most `STACK_CHARS_MAX` characters, whole lines.
+    """
+    text = os.pread(fd, _STACK_BYTES_READ, 0).decode("utf-8", "replace")
+    # What is not a crash's is nobody's: user code can write to any descriptor.
+    what, _, stacks = text.partition("\n\n")
+    if not what.startswith("Fatal Python error: ") or "\n" in what:
+        return ""
+    lines = [f"{what[: STACK_CHARS_MAX // 2]} (most recent call first)"]
+    size = len(lines[0])
+    for line in _frames(stacks):
+        size += 1 + len(line)
+        if size > STACK_CHARS_MAX:
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _frames(stacks: str) -> list[str]:
+    """Of the thread that crashed; of the main one, which is last, if Python did not know it."""
+    threads = [part for part in stacks.split("\n\n") if "hread 0x" in part.partition("\n")[0]]
+    crashed = [part for part in threads if part.startswith("Current thread")] or threads[-1:]
+    lines = crashed[0].split("\n")[1:] if crashed else []
+    return [line for line in lines if line and not line.startswith(f'  File "{_PACKAGE}')]
 
 
 class OomWatch:

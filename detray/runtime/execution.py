@@ -30,7 +30,7 @@ from detray.runtime.client import Client
 from detray.runtime.interrupts import Interrupts
 from detray.runtime.output import Outputs
 from detray.serialization.calls import Arguments, Keywords, decode_call
-from detray.serialization.failures import serialize_error, summarize
+from detray.serialization.failures import serialize_error
 from detray.serialization.returns import (
     forget_frames,
     is_listed,
@@ -226,7 +226,7 @@ class Execution:
             kind = Failure.STORE_FULL
         elif phase is Failure.SERIALIZATION and isinstance(error, OutOfDiskError):
             kind = Failure.OUT_OF_DISK
-        payload, summary = self._pickle_error(error, template)
+        payload, summary, text = self._pickle_error(error, template)
         retryable = phase is Failure.APPLICATION and self._is_retryable(message.template, error)
         failed = RunFailed(
             client,
@@ -239,22 +239,20 @@ class Execution:
             summary,
             payload.size_bytes,
             payload.refs,
+            text,
         )
         return failed, payload.to_bytes()
 
     def _pickle_error(
         self, error: BaseException, template: DefineTemplate
-    ) -> tuple[Serialized, str]:
+    ) -> tuple[Serialized, str, str]:
         try:
             return serialize_error(error, function_name=template.name, pid=os.getpid())
         except Exception as problem:  # a user's __reduce__ or __str__, and nothing helped
             substitute = RuntimeError(
                 f"{type(error).__name__}, which cannot be described: {type(problem).__name__}"
             )
-            return (
-                serialize_error(substitute, function_name=template.name, pid=os.getpid())[0],
-                summarize(substitute),
-            )
+            return serialize_error(substitute, function_name=template.name, pid=os.getpid())
 
     def _is_retryable(self, number: int, error: BaseException) -> bool:
         """The template's verdict: all exceptions, or some classes, of this one or of its cause."""

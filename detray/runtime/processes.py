@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 A worker's death has an order. The zygote (or the kernel, for adopted ones) reports the exit; what
 the worker wrote before is read to the end of its socket, so that its last words become stimuli
-first; the tokens left in its pipe are the runs it never began; then `WorkerLost`. Its process group
+first; the tokens left in its pipe are the runs it never began; what Python wrote about a fatal
+signal is the end of the reason; then `WorkerLost`. Its process group
 is killed and only then its pid is given up. `ProcessGone` follows when the last copy of its socket
 is closed: forks of the worker hold copies (programs that it executed do not), and with them perhaps
 views.
@@ -26,7 +27,7 @@ from detray.core.stimuli import ProcessGone, RunsRetracted, WorkerLost, WorkerSt
 from detray.ids import ClientID, JobNumber, TaskID
 from detray.runtime.children import kill_group
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
-from detray.runtime.deaths import OomWatch, death_reason
+from detray.runtime.deaths import OomWatch, crash_stack, death_reason
 from detray.runtime.frames import frame
 from detray.runtime.tokens import TokenPipe
 from detray.runtime.wakeups import WRITE, Wakeups
@@ -44,10 +45,12 @@ class WorkerProcess:
 
     __slots__ = (
         "connection",
+        "crash_fd",
         "has_exited",
         "has_hung_up",
         "interrupt_fd",
         "is_doomed",
+        "job",
         "number",
         "pid",
         "tokens",
@@ -57,14 +60,19 @@ class WorkerProcess:
     def __init__(
         self,
         number: ClientID,
+        job: JobNumber,
         connection: ClientConnection,
         tokens: TokenPipe,
         interrupt_fd: int,
+        crash_fd: int,
     ) -> None:
         self.number = number
+        self.job = job
         self.connection = connection
         self.tokens = tokens
         self.interrupt_fd = interrupt_fd
+        self.crash_fd = crash_fd
+        """A file in memory to which Python writes its stack as a fatal signal ends it."""
         self.pid = 0
         """0 until the zygote said."""
         self.is_doomed = False
@@ -78,6 +86,12 @@ class WorkerProcess:
         self.is_doomed = True
         if self.pid and not self.has_exited:
             kill_group(self.pid)
+
+    def close_channels(self) -> None:
+        """Everything but its stream, which forks of it may still hold."""
+        self.tokens.close()
+        os.close(self.interrupt_fd)
+        os.close(self.crash_fd)
 
 
 class Workers:
@@ -124,7 +138,7 @@ class Workers:
             self._enter(worker)
             sock_fd, interrupt_end, out_fd, err_fd = theirs
             fds = [sock_fd, worker.tokens.worker_end, interrupt_end, out_fd, err_fd]
-            self._zygote.start(number, job, fds)
+            self._zygote.start(number, job, [*fds, worker.crash_fd])
         except OSError as error:
             self._fail_start(number, str(error))
         finally:
@@ -208,9 +222,11 @@ class Workers:
             reason = f"{reason}, after it sent garbage: {error}"
         unclaimed = worker.tokens.take_all() + connection.queue.withheld
         expected = worker.was_told_to_exit
+        if status is not None and status < 0 and (stack := crash_stack(worker.crash_fd)):
+            reason = f"{reason}\n{stack}"
+            self._logs.add(worker.number, worker.job, pid, stack.split("\n"))
         self._inbox.facts.append(WorkerLost(worker.number, unclaimed, expected, reason))
-        worker.tokens.close()
-        os.close(worker.interrupt_fd)
+        worker.close_channels()
         # While it is a zombie, the number of its group is nobody else's.
         kill_group(pid)
         self._zygote.reap(pid)
@@ -267,11 +283,13 @@ class Workers:
             interrupt_end, interrupt_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             theirs.append(interrupt_end)
             undo.callback(os.close, interrupt_fd)
+            crash_fd = os.memfd_create("crash")
+            undo.callback(os.close, crash_fd)
             theirs += self._logs.open(number, job)
             undo.pop_all()
         ours.setblocking(False)
         connection = ClientConnection(number, ours, self._wakeups, self._payloads, tokens=tokens)
-        return WorkerProcess(number, connection, tokens, interrupt_fd)
+        return WorkerProcess(number, job, connection, tokens, interrupt_fd, crash_fd)
 
     def _enter(self, worker: WorkerProcess) -> None:
         self._workers[worker.number] = worker
@@ -283,8 +301,7 @@ class Workers:
         worker = self._workers.get(number)
         if worker is not None:
             del self.connections[number]
-            worker.tokens.close()
-            os.close(worker.interrupt_fd)
+            worker.close_channels()
             self._close(worker)
         self._inbox.facts.append(WorkerStartFailed(number, reason))
 

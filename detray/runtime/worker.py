@@ -8,6 +8,7 @@ A second thread watches for the end of the service: user code may compute for ho
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import select
@@ -36,6 +37,7 @@ def main(
     sock: socket.socket,
     token_fd: int,
     interrupt_fd: int,
+    crash_fd: int,
     arena_fd: int,
     arena_bytes: int,
     session_dir: str,
@@ -47,6 +49,9 @@ def main(
 
     Called in a fresh fork of the zygote: single-threaded, descriptors 1 and 2 are pipes already.
     """
+    faulthandler.enable(crash_fd)
+    # A fork that user code makes dies a death of its own, which is told where it prints.
+    os.register_at_fork(after_in_child=lambda: faulthandler.enable(2))
     outputs = Outputs()
     outputs.install()
     shield = Shield()

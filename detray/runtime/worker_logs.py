@@ -104,6 +104,13 @@ class WorkerLogs:
         """Tell the pid that belongs to a worker's lines."""
         self._pids[number] = pid
 
+    def add(self, number: ClientID, job: JobNumber, pid: int, lines: list[str]) -> None:
+        """Have lines about a dead worker follow what it wrote to its standard error."""
+        for pipe in list(self._pipes.values()):
+            if pipe.number == number and pipe.stream == "stderr":
+                self._read(pipe)  # All that there is: a pipe holds no more.
+        self._pass_on(job, number, pid, "stderr", [("", lines)])
+
     def drain(self) -> None:
         """Read everything that was written until now."""
         for pipe in list(self._pipes.values()):
@@ -135,13 +142,24 @@ class WorkerLogs:
         except BlockingIOError:
             return False
         pid = self._pids.get(pipe.number, 0)
-        for name, lines in pipe.cutter.cut(data, final=not data):
-            self._channel.lines(pipe.job, pipe.number, pid, name, pipe.stream, lines)
-            if self._files is not None:
-                self._files.write(pipe.number, pid, name, pipe.stream, lines)
+        groups = pipe.cutter.cut(data, final=not data)
+        self._pass_on(pipe.job, pipe.number, pid, pipe.stream, groups)
         if not data:
             self._close(pipe)
         return bool(data)
+
+    def _pass_on(
+        self,
+        job: JobNumber,
+        number: ClientID,
+        pid: int,
+        stream: str,
+        groups: list[tuple[str, list[str]]],
+    ) -> None:
+        for name, lines in groups:
+            self._channel.lines(job, number, pid, name, stream, lines)
+            if self._files is not None:
+                self._files.write(number, pid, name, stream, lines)
 
     def _close(self, pipe: _Pipe) -> None:
         self._wakeups.forget(pipe.fd)

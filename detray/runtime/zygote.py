@@ -12,10 +12,11 @@ Rules
 Messages on the control socket (SEQPACKET, msgpack arrays):
 
     to the zygote      ["setup"] + arena, file with the BootConfig
-                       ["start", worker, job] + 5 descriptors, ["reap", pid]
+                       ["start", worker, job] + 6 descriptors, ["reap", pid]
     from the zygote    ["started", worker, pid], ["failed", worker, reason], ["exited", pid, status]
 
-The descriptors of a worker: stream socket, token pipe, interrupt pipe, standard output and error.
+The descriptors of a worker: stream socket, token pipe, interrupt pipe, standard output and error,
+and the file for its stack if a fatal signal ends it.
 `status` is an exit code or the negative number of a signal.
 """
 
@@ -39,7 +40,7 @@ from detray.runtime.boot import BootConfig
 from detray.runtime.children import CONTROL_BYTES_MAX, exit_status, kill_group, rename_process
 from detray.runtime.session import remove_session
 
-WORKER_FDS = 5
+WORKER_FDS = 6
 
 
 def main(control_fd: int, session_dir: str) -> NoReturn:
@@ -166,12 +167,13 @@ class Zygote:
     def _run_worker(self, number: int, job: int, fds: list[int]) -> NoReturn:
         try:
             _make_group(0)
-            sock_fd, token_fd, interrupt_fd, out_fd, err_fd = fds
+            sock_fd, token_fd, interrupt_fd, out_fd, err_fd, crash_fd = fds
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.dup2(out_fd, 1)
             os.dup2(err_fd, 2)
-            _close_all_but({0, 1, 2, sock_fd, token_fd, interrupt_fd, self._arena_fd})
+            kept = {0, 1, 2, sock_fd, token_fd, interrupt_fd, crash_fd, self._arena_fd}
+            _close_all_but(kept)
             # Not to close descriptors that are no longer ours when it is collected.
             self._control.detach()
             rename_process("detray:worker")
@@ -180,6 +182,7 @@ class Zygote:
                 socket.socket(fileno=sock_fd),
                 token_fd,
                 interrupt_fd,
+                crash_fd,
                 self._arena_fd,
                 self._boot.local.arena_bytes,
                 self._boot.session_dir,

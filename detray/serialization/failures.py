@@ -21,6 +21,8 @@ from detray.ids import ObjectID
 from detray.serialization.values import Serialized, SerializedParts, deserialize, serialize
 
 SUMMARY_MAX = 200
+TRACEBACK_MAX = 4_000
+_LEFT_OUT = "\n  ... {} characters left out ...\n"
 
 _KINDS: dict[int, tuple[type[errors.DetrayError], str]] = {
     Failure.CANCELLED: (errors.TaskCancelledError, "its task was cancelled"),
@@ -56,8 +58,9 @@ def error_from(
 
 def serialize_error(
     error: BaseException, *, function_name: str, pid: int
-) -> tuple[Serialized, str]:
-    """An exception that user code raised, as (payload, summary of at most 200 characters)."""
+) -> tuple[Serialized, str, str]:
+    """An exception that user code raised, as (payload, summary of at most 200 characters, text of
+    the traceback)."""
     from detray.serialization.tracebacks import render
 
     text = render(error, function_name, pid)
@@ -69,7 +72,7 @@ def serialize_error(
     whole = serialize(record)
     if pickled and pickled.refs:
         whole = SerializedParts(whole.to_bytes(), refs=pickled.refs)
-    return whole, summarize(error)
+    return whole, summarize(error), _shortened(text.partition("\n")[2])
 
 
 def summarize(error: BaseException) -> str:
@@ -84,6 +87,15 @@ def summarize(error: BaseException) -> str:
             line = f"{type(error).__name__} (its __str__ raised {type(broken).__name__})"
     line = " ".join(line.split())
     return line if len(line) <= SUMMARY_MAX else line[: SUMMARY_MAX - 3] + "..."
+
+
+def _shortened(text: str) -> str:
+    """At most `TRACEBACK_MAX` characters: how it began, and how it ended."""
+    excess = len(text) - TRACEBACK_MAX
+    if excess <= 0:
+        return text
+    head, tail = TRACEBACK_MAX // 4, TRACEBACK_MAX * 3 // 4 - len(_LEFT_OUT) - 10
+    return text[:head] + _LEFT_OUT.format(len(text) - head - tail) + text[-tail:]
 
 
 def _load_task_error(payload: bytes | memoryview) -> TaskError:

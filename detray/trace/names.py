@@ -36,6 +36,22 @@ def _task(item: bytes) -> str:
     return f"{job}.{item[4:12].hex()[:HASH_HEX]}.{int.from_bytes(item[12:16], 'big')}"
 
 
+def attempt_text(number: int) -> str:
+    """ ", attempt 2"; nothing for the first, which is number 0."""
+    return f", attempt {number}" if number else ""
+
+
+def items_text(items: Sequence[bytes]) -> str:
+    """The first few ids of many."""
+    shown = ", ".join(map(short, items[:4]))
+    return f"{shown} and {len(items) - 4} more" if len(items) > 4 else shown
+
+
+def amounts_text(amounts: Sequence[tuple[str, int]]) -> str:
+    """Resources in words: "CPU 1, GPU 0.5"."""
+    return ", ".join(f"{name} {amount / 10_000:g}" for name, amount in amounts) or "nothing"
+
+
 def describe(value: Any) -> str:  # Any: whatever a message's field may be
     """A message, or a part of one, on one line with short names for its ids."""
     if isinstance(value, msgspec.Struct):
@@ -47,6 +63,11 @@ def describe(value: Any) -> str:  # Any: whatever a message's field may be
     if isinstance(value, tuple | list):
         return f"({', '.join(map(describe, value))})"
     return repr(value)
+
+
+def first_line(text: str) -> str:
+    """An error in a sentence: what follows its first line is the stack of a crash."""
+    return text.partition("\n")[0]
 
 
 def ids_in(value: Any) -> set[bytes]:  # Any: as above

@@ -7,14 +7,15 @@ from typing import Any
 
 from detray.core import effects as ef
 from detray.core import stimuli as st
+from detray.core.durable import Admitted, Buried, DurableEvent, EpochRaised, JobBegan, JobOver
 from detray.core.head_messages import JobAdmitted
 from detray.errors import Failure
-from detray.ids import ClientID, TaskID, task_of
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, TaskID, task_of
 from detray.trace.graph import size_text
 from detray.trace.history import History
 from detray.trace.link_sentences import message_text
-from detray.trace.links import FROM_HEAD, FROM_PEER
-from detray.trace.names import describe, short
+from detray.trace.links import FROM_HEAD, FROM_PEER, TO_HEAD
+from detray.trace.names import attempt_text, describe, first_line, items_text, short
 
 Say = Callable[[Any, History], str]  # Any: each takes the message type that is its key
 
@@ -28,6 +29,11 @@ def sentence(message: Any, history: History) -> str:  # Any: a stimulus or an ef
     if kind in FROM_HEAD or kind in FROM_PEER:
         teller = "the head" if kind in FROM_HEAD else f"node {message.node}"
         return f"{_here(history)} hears from {teller}: {_text(message, history)}"
+    if kind in TO_HEAD:
+        teller = f"node {message.node}" if hasattr(message, "node") else "a node"
+        return f"the head hears from {teller}: {_text(message, history)}"
+    if kind is ef.SendToNode:
+        return f"the head tells node {message.node}: {_text(message.message, history)}"
     if kind in _SENT:
         hearer = "the head" if kind is ef.SendToHead else f"node {message.node}"
         return f"{_here(history)} tells {hearer}: {_text(message.message, history)}"
@@ -58,21 +64,12 @@ def task_name(task: TaskID, history: History) -> str:
     return f"{life.name} ({short(task)})" if life else short(task)
 
 
-def _items(items: tuple[bytes, ...]) -> str:
-    shown = ", ".join(map(short, items[:4]))
-    return f"{shown} and {len(items) - 4} more" if len(items) > 4 else shown
-
-
 def _duration(m: st.RunFinished | st.RunFailed) -> str:
     return f"after {(m.ended_ns - m.started_ns) / 1e6:.3f} ms"
 
 
-def _attempt(number: int) -> str:
-    return f", attempt {number}" if number else ""
-
-
 def _submitted(m: st.TaskSubmitted, h: History) -> str:
-    waits = f", which takes {_items(m.args)}" if m.args else ""
+    waits = f", which takes {items_text(m.args)}" if m.args else ""
     parent = "" if not any(m.parent[4:]) else f" from {task_name(m.parent, h)}"
     return f"{who(m.client, h)} submits {task_name(m.task, h)}{parent}{waits}"
 
@@ -81,7 +78,7 @@ def _finished(m: st.RunFinished, h: History) -> str:
     sizes = ", ".join(size_text(part.size_bytes) for part in m.returns) or "nothing"
     where = " in the store" if any(part.in_block for part in m.returns) else ""
     task = task_name(m.task, h)
-    return f"{who(m.client, h)} finished {task} {_duration(m)}: {sizes}{where}{_attempt(m.attempt)}"
+    return f"{who(m.client, h)} finished {task} {_duration(m)}: {sizes}{where}{attempt_text(m.attempt)}"
 
 
 def _failed(m: st.RunFailed, h: History) -> str:
@@ -89,31 +86,56 @@ def _failed(m: st.RunFailed, h: History) -> str:
     task = task_name(m.task, h)
     return (
         f"{task} failed on {who(m.client, h)} {_duration(m)} ({kind}): "
-        f"{m.summary}{_attempt(m.attempt)}"
+        f"{m.summary}{attempt_text(m.attempt)}"
     )
 
 
 def _get(m: st.GetRequested, h: History) -> str:
     waiter = f"{task_name(m.blocks, h)} on {who(m.client, h)}" if m.blocks else who(m.client, h)
-    return f"{waiter} waits for {m.needed} of {_items(m.objects)} (request {m.request})"
+    return f"{waiter} waits for {m.needed} of {items_text(m.objects)} (request {m.request})"
+
+
+def _key(key: bytes) -> str:
+    """Whose bytes are kept under a key (`core/payloads.py`)."""
+    if key[:1] == b"T" and len(key) == 9:
+        return "the exceptions that are retried"
+    if len(key) == TASK_ID_BYTES + 5:
+        return f"the error of {short(key[:TASK_ID_BYTES])}"
+    if len(key) == OBJECT_ID_BYTES + 4:
+        return f"{short(key[:OBJECT_ID_BYTES])}, made again"
+    return short(key)
+
+
+def _event(event: DurableEvent) -> str:
+    match event:
+        case EpochRaised():
+            return f"epoch {event.epoch} begins"
+        case Admitted():
+            return f"node {event.node} ({event.name or 'without a name'}) is a member"
+        case Buried():
+            return f"node {event.node} is dead: {event.reason}"
+        case JobBegan():
+            return f"job {event.job} began at node {event.node}"
+        case JobOver():
+            return f"job {event.job} is over"
 
 
 def _lost(m: st.WorkerLost, h: History) -> str:
-    how = "left as it was told" if m.expected else f"is gone: {m.reason}"
+    how = "left as it was told" if m.expected else f"is gone: {first_line(m.reason)}"
     rest = f"; {m.unclaimed} of its runs were never begun" if m.unclaimed else ""
     return f"{who(m.client, h)} {how}{rest}"
 
 
 def _run(e: ef.RunTask, h: History) -> str:
-    return f"{task_name(e.task, h)} is sent to {who(e.client, h)}{_attempt(e.attempt)}"
+    return f"{task_name(e.task, h)} is sent to {who(e.client, h)}{attempt_text(e.attempt)}"
 
 
 def _answer(e: ef.GetAnswered, h: History) -> str:
     if e.timed_out:
         return f"request {e.request} of {who(e.client, h)} timed out"
     failed = [place for place in e.places if place.failure]
-    text = f", {short(failed[0].object)} failed: {failed[0].text}" if failed else ""
-    items = _items(tuple(place.object for place in e.places))
+    text = f", {short(failed[0].object)} failed: {first_line(failed[0].text)}" if failed else ""
+    items = items_text(tuple(place.object for place in e.places))
     return f"{who(e.client, h)} is given {items} (request {e.request}){text}"
 
 
@@ -131,8 +153,10 @@ SENTENCES: dict[type, Say] = {
     st.BlockSealed: lambda m, h: f"{who(m.client, h)} has written {short(m.object)}",
     st.GetRequested: _get,
     st.GetAbandoned: lambda m, h: f"{who(m.client, h)} gives up request {m.request}",
-    st.RefsDropped: lambda m, h: f"{who(m.client, h)} needs {_items(m.objects)} no more",
-    st.ViewsDropped: lambda m, h: f"{who(m.client, h)} no longer looks into {_items(m.objects)}",
+    st.RefsDropped: lambda m, h: f"{who(m.client, h)} needs {items_text(m.objects)} no more",
+    st.ViewsDropped: lambda m, h: (
+        f"{who(m.client, h)} no longer looks into {items_text(m.objects)}"
+    ),
     st.CancelRequested: lambda m, h: (
         f"{who(m.client, h)} wants {task_name(task_of(m.object), h)} cancelled"
         f"{' by force' if m.force else ''}"
@@ -155,6 +179,27 @@ SENTENCES: dict[type, Say] = {
         f"{m.count} unbegun runs were taken back from {who(m.client, h)}"
     ),
     st.NodeStarted: lambda m, h: f"the service{h.where(h.core)} is up",
+    st.NodeStopping: lambda m, h: f"{_here(h)} is told to stop: {m.reason}",
+    st.HeadRestarted: lambda m, h: f"{_here(h)} has a new head, which speaks under epoch {m.epoch}",
+    st.Fenced: lambda m, h: f"{_here(h)} learns that it was buried: {m.reason}",
+    st.PeerSilent: lambda m, h: f"{_here(h)} hears nothing from node {m.node}",
+    st.PeerHeard: lambda m, h: f"{_here(h)} hears from node {m.node} again",
+    st.ObserverConnected: lambda m, h: f"somebody who watches (pid {m.pid}) connects",
+    st.BlockAbandoned: lambda m, h: f"{who(m.client, h)} gives up writing {short(m.object)}",
+    st.ObjectArrivalFailed: lambda m, h: (
+        f"the bytes of {short(m.object)} did not get here{h.where(h.core)}: {m.reason}"
+    ),
+    st.ObjectSent: lambda m, h: (
+        f"{_here(h)} need not keep {short(m.object)} for node {m.node} any more"
+    ),
+    st.ObjectCorrupted: lambda m, h: (
+        f"what the disk gives back of {short(m.object)} is not what was written{h.where(h.core)}"
+    ),
+    st.ObjectMoveFailed: lambda m, h: f"{short(m.object)} could not be moved to disk: {m.reason}",
+    st.SegmentOpened: lambda m, h: f"file segment {m.segment} is there{h.where(h.core)}",
+    st.SegmentFailed: lambda m, h: (
+        f"file segment {m.segment} could not be made{h.where(h.core)}: {m.reason}"
+    ),
     st.ObjectArrived: lambda m, h: f"all bytes of {short(m.object)} are here{h.where(h.core)}",
     st.ObjectMoved: lambda m, h: f"{short(m.object)} now lies in segment {m.segment}",
     JobAdmitted: lambda m, h: f"{who(m.client, h)} is job {m.job}",
@@ -177,9 +222,34 @@ SENTENCES: dict[type, Say] = {
     ef.RetractRuns: lambda e, h: (
         f"up to {e.count} runs are to be taken back from {who(e.client, h)}"
     ),
-    ef.DropPayloads: lambda e, h: f"the bytes of {_items(e.keys)} are forgotten{h.where(h.core)}",
+    ef.DropPayloads: lambda e, h: (
+        f"the bytes of {items_text(e.keys)} are forgotten{h.where(h.core)}"
+    ),
     ef.MoveObject: lambda e, h: f"{short(e.object)} is moved to segment {e.to_segment}",
     ef.Notify: lambda e, h: f"{who(e.client, h)} is told: {e.text}",
+    ef.CopyPayload: lambda e, h: f"what {_key(e.target)} is, is what {_key(e.source)} was",
+    ef.FailRequest: lambda e, h: (
+        f"{who(e.client, h)} is told that {e.what} made no sense: {e.text}"
+    ),
+    ef.SendObject: lambda e, h: (
+        f"{_here(h)} sends {size_text(e.size_bytes)} of {short(e.object)} to node {e.node}"
+        f"{attempt_text(e.attempt)}"
+    ),
+    ef.ReceiveObject: lambda e, h: (
+        f"{_here(h)} makes room for {size_text(e.size_bytes)} of {short(e.object)} from node "
+        f"{e.node}{attempt_text(e.attempt)}"
+    ),
+    ef.AbortReceive: lambda e, h: f"{_here(h)} waits no longer for the bytes of {short(e.object)}",
+    ef.OpenSegment: lambda e, h: (
+        f"file segment {e.segment} of {size_text(e.size_bytes)} is to be made{h.where(h.core)}"
+    ),
+    ef.CloseSegment: lambda e, h: f"file segment {e.segment} is removed{h.where(h.core)}",
+    ef.StopNode: lambda e, h: f"{_here(h)} ends: {e.reason}",
+    ef.LeaveCluster: lambda e, h: f"{_here(h)} ends what it runs and joins anew: {e.reason}",
+    ef.Persist: lambda e, h: f"the head writes down: {', '.join(map(_event, e.events))}",
     ef.DumpRecorder: lambda e, h: f"the flight recorder is to be written: {e.reason}",
 }
-"""How to say what, by type of message; others are shown field by field."""
+"""How to say what, by type of message; those between cores are in `link_sentences.py`."""
+SILENT = (st.StatusRequested, ef.ReportStatus, ef.FreeBlock)
+"""Types of which no story tells: pages for people, and blocks, which have no names. Shown field by
+field where somebody asks for them."""

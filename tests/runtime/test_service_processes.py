@@ -38,7 +38,7 @@ PATIENCE_S = 20.0
 
 
 class FakeZygote(ZygoteLink):
-    """Forks children that run a function of the test with their five descriptors."""
+    """Forks children that run a function of the test with their six descriptors."""
 
     def __init__(self) -> None:
         self.body: Callable[[socket.socket, int, int], None] = lambda *_: None

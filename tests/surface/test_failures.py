@@ -54,7 +54,7 @@ def raised(error: BaseException) -> BaseException:
 
 def through(error: BaseException, name: str = "f") -> Any:
     """What `get` raises for an exception that a task raised."""
-    payload, _ = serialize_error(raised(error), function_name=name, pid=77)
+    payload, _, _ = serialize_error(raised(error), function_name=name, pid=77)
     return error_from(Failure.APPLICATION, "", payload.to_bytes(), ref_id(1))
 
 

@@ -15,7 +15,7 @@ from detray.core.effects import DefineTemplate, RunTask
 from detray.core.streams import RunContext
 from detray.ids import FunctionID, TaskID
 from detray.serialization.calls import decode_call
-from detray.serialization.failures import serialize_error, summarize
+from detray.serialization.failures import serialize_error
 from detray.serialization.returns import forget_frames, is_listed, pickle_return, split_returns
 from detray.serialization.values import deserialize
 from detray_sim import behaviour as do
@@ -196,13 +196,12 @@ def _failure(seat: WorkerSeat, error: Exception, retryable: bool) -> do.BodyFail
     """What the worker reports for an exception."""
     name, pid = seat.context.name, PID_BASE + seat.process.client
     try:
-        payload, summary = serialize_error(error, function_name=name, pid=pid)
+        payload, summary, _ = serialize_error(error, function_name=name, pid=pid)
     except Exception as problem:  # a user's __reduce__ or __str__, and nothing helped
         substitute = RuntimeError(
             f"{type(error).__name__}, which cannot be described: {type(problem).__name__}"
         )
-        payload, _ = serialize_error(substitute, function_name=name, pid=pid)
-        summary = summarize(substitute)
+        payload, summary, _ = serialize_error(substitute, function_name=name, pid=pid)
     seat.hold(payload.refs)
     return do.BodyFailed(
         summary,
