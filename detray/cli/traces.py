@@ -19,6 +19,9 @@ from detray.trace.difference import as_data, render
 from detray.trace.drawing import draw
 from detray.trace.format import TraceError
 from detray.trace.graph import build
+from detray.trace.payload_collecting import collect_payloads
+from detray.trace.payload_format import payloads_path
+from detray.trace.payload_reading import open_payloads
 from detray.trace.reading import Trace, open_trace
 from detray.trace.replaying import ReplayReport, replay
 from detray.trace.story import find_subject, story
@@ -172,11 +175,22 @@ def run_collect(options: Options) -> int:
         fetched = fetch_recordings(options)
         traces = [Trace(data, name, salvage=True) for name, data in fetched]
     collected = collect(traces, options.output)
+    collected.notes += _collect_payloads(options)
     if options.json:
         print(json.dumps(msgspec.to_builtins(collected), indent=1))
     else:
         print(_collected_text(collected))
     return 1 if collected.differences else 0
+
+
+def _collect_payloads(options: Options) -> list[str]:
+    """Payload files that lie beside the recordings, brought together beside the whole; notes."""
+    beside = [path for path in map(payloads_path, options.paths) if os.path.exists(path)]
+    if not beside:
+        return []
+    files = [open_payloads(path, salvage=True) for path in beside]
+    target = payloads_path(options.output)
+    return collect_payloads(files, open_trace(options.output).header, target)
 
 
 def _collected_text(collected: Collected) -> str:

@@ -55,7 +55,7 @@ def _row(recorded: Recorded, task: TaskID) -> TaskRow:
         name=short(task),
         function=call.name if call else life.name if life else "",
         state=state or (life.state if life else ""),
-        error=error or (life.error if life else ""),
+        error=(error or (life.error if life else "")).partition("\n")[0],
         attempts=len(recorded.attempts(task)),
         argument_bytes=len(call.blob) if call else 0,
         duration_ns=duration_ns,

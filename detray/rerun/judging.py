@@ -10,11 +10,14 @@ from detray.errors import Failure
 from detray.ids import TaskID
 from detray.rerun.comparison import difference
 from detray.rerun.recorded import Recorded
+from detray.runtime.deaths import OOM_REASON, death_reason
 from detray.serialization.digests import digest
 from detray.serialization.values import deserialize
 
 SAME, DIFFERS, UNKNOWN, CANNOT = "same", "differs", "unknown", "cannot"
 """Verdicts. UNKNOWN: it ran, but there is nothing to compare with. CANNOT: it did not run."""
+_FROM_OUTSIDE = (OOM_REASON, *(death_reason(-n, struck_by_oom=False) for n in (9, 15)))
+"""Deaths that a task does not die by itself, as a rule."""
 _BYTES_COMPARED_MAX = 256 << 20
 """Longer values are not unpickled for a comparison: their bytes say enough."""
 
@@ -38,7 +41,7 @@ class Outcome(msgspec.Struct):
     def text(self) -> str:
         """What happened, in a few words."""
         if self.died:
-            return f"its process {self.died}"
+            return f"its process ends: {self.died}"
         if self.returns is None:
             return f"it raises {self.summary}"
         return "it returns"
@@ -65,12 +68,20 @@ def judge(recorded: Recorded, task: TaskID, attempt: int, now: Outcome) -> Judge
     if state == "failed":
         return _judge_error(recorded, task, attempt, now)
     if state == "lost":
-        if now.died and now.died == reason:
-            return Judgement(SAME, f"it dies again: {now.died}")
-        return Judgement(DIFFERS, f"its worker was lost then ({reason}); now {now.text}")
+        return _judge_death(reason.partition("\n")[0], now)
     if state == "cancelled":
         return Judgement(UNKNOWN, f"it was cancelled then: nothing to compare with; {now.text}")
     return Judgement(UNKNOWN, f"how it ended then was not recorded; {now.text}")
+
+
+def _judge_death(reason: str, now: Outcome) -> Judgement:
+    """Its worker was lost: did the task do that?"""
+    if now.died == reason:
+        return Judgement(SAME, f"it dies again: {now.died}")
+    if reason in _FROM_OUTSIDE or reason.startswith("node "):
+        text = f"its worker was lost then, and not by itself ({reason}): nothing to compare with"
+        return Judgement(UNKNOWN, f"{text}; {now.text}")
+    return Judgement(DIFFERS, f"its worker was lost then ({reason}); now {now.text}")
 
 
 def _judge_returns(

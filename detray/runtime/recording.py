@@ -65,6 +65,8 @@ class Recording:
         self._log = log
         self._in_background = in_background
         self._flights = 0
+        self._dump_reason = ""
+        """Why the flight recorder is to be written out after this wake-up; "" if it is not."""
         self._copy = b""
         """What is being handed out in pieces."""
         self._writing = allocate_lock()
@@ -83,6 +85,8 @@ class Recording:
 
     def keep_fresh(self) -> None:
         """Have a trace file brought up to date within a second; called after each wake-up."""
+        if self._dump_reason:
+            self._dump_flight()
         if self._recorder.path and not self._has_timer:
             self._has_timer = True
             self._wakeups.call_at(monotonic_ns() + _FLUSH_NS, self._flush)
@@ -105,7 +109,14 @@ class Recording:
         return piece
 
     def dump(self, reason: str) -> None:
-        """Write the flight recorder out, off the loop; one at a time, and not for ever."""
+        """Write the flight recorder out, off the loop; one at a time, and not for ever.
+
+        A core orders it in the very step that is worth a look: after the wake-up it is recorded.
+        """
+        self._dump_reason = self._dump_reason or reason
+
+    def _dump_flight(self) -> None:
+        reason, self._dump_reason = self._dump_reason, ""
         if self._recorder.path:
             self._flush_files()
             return
@@ -139,6 +150,8 @@ class Recording:
 
     def close(self, reason: str) -> None:
         """End the trace in order; a flight recorder that is being written gets some time."""
+        if self._dump_reason:
+            self._dump_flight()
         self._writing.acquire(timeout=_WRITING_S)
         if self._payloads is not None:
             self._payloads.close(reason)

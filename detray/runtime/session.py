@@ -175,10 +175,14 @@ def flight_path(session_dir: str, number: int, keep: int = 20) -> str:
     base, name = os.path.split(session_dir)
     flights = os.path.join(base, _FLIGHTS_NAME)
     os.makedirs(flights, 0o700, exist_ok=True)
+    # What lies beside a trace goes with it.
     paths = [os.path.join(flights, file) for file in os.listdir(flights)]
-    paths.sort(key=lambda path: (os.stat(path).st_mtime_ns, path))
-    for path in paths[: max(len(paths) - keep + 1, 0)]:
-        _remove_file(path)
+    traces = [path for path in paths if path.endswith(".trace")]
+    traces.sort(key=lambda path: (os.stat(path).st_mtime_ns, path))
+    for trace in traces[: max(len(traces) - keep + 1, 0)]:
+        for path in paths:
+            if path.startswith(trace):
+                _remove_file(path)
     return os.path.join(flights, f"{name}-{number}.trace")
 
 
