@@ -77,8 +77,8 @@ def _submitted(m: st.TaskSubmitted, h: History) -> str:
 def _finished(m: st.RunFinished, h: History) -> str:
     sizes = ", ".join(size_text(part.size_bytes) for part in m.returns) or "nothing"
     where = " in the store" if any(part.in_block for part in m.returns) else ""
-    task = task_name(m.task, h)
-    return f"{who(m.client, h)} finished {task} {_duration(m)}: {sizes}{where}{attempt_text(m.attempt)}"
+    what = f"{task_name(m.task, h)} {_duration(m)}"
+    return f"{who(m.client, h)} finished {what}: {sizes}{where}{attempt_text(m.attempt)}"
 
 
 def _failed(m: st.RunFailed, h: History) -> str:

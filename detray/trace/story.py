@@ -1,4 +1,4 @@
-"""Stories: the steps of a trace that touch one task, object or worker, in plain sentences."""
+"""Stories: the steps of a trace that touch one task, object, worker or node, in plain sentences."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from detray.core.head_messages import NodeBuried
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, NodeID, ObjectID, TaskID, is_put
 from detray.trace.format import TraceError
 from detray.trace.history import History, follow, history_of, new_history
 from detray.trace.links import AT_HEAD
-from detray.trace.lives import LOST, Attempt
-from detray.trace.names import matches, short
+from detray.trace.lives import ARRIVED, LOST, MADE_AGAIN, Attempt, ObjectLife
+from detray.trace.names import first_line, matches, short
+from detray.trace.node_stories import is_of_node
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
-from detray.trace.sentences import sentence
+from detray.trace.sentences import SILENT, sentence
 
 _CLIENT = re.compile(
     r"(?:(worker|driver)[ -]?|w)(\d+)(?: on| of|,)?(?: ?(?:node[ -]?|n)(\d+))?$", re.IGNORECASE
@@ -61,25 +63,81 @@ class StorySubject(NamedTuple):
 
 def story(trace: Trace, subject: StorySubject, makers: Makers = schedulers) -> Iterator[StoryLine]:
     """All that `trace` says about `subject`. Raises TraceError."""
-    is_about = _test(subject)
-    history = new_history(trace)
-    began_ns: int | None = None
+    teller = _Teller(trace, subject)
     for item in tell(trace, makers):
-        lost_before = len(_lost(history, subject))
-        if not follow(history, trace, item) or isinstance(item, Opening):
-            continue
+        yield from teller.take(item)
+
+
+class _Teller:
+    """Tells the story of one subject, step by step."""
+
+    def __init__(self, trace: Trace, subject: StorySubject) -> None:
+        self._trace = trace
+        self._subject = subject
+        self._is_about = _test(subject)
+        self._history = new_history(trace)
+        self._began_ns: int | None = None
+        self._is_of_node = not subject.item and not subject.client
+        self._has_nodes = bool(trace.header.local_cores())
+        self._dead: set[NodeID] = set()
+        """Nodes of whose death the story has told."""
+
+    def take(self, item: Opening | Told) -> Iterator[StoryLine]:
+        """What a step says of it."""
+        history = self._history
+        lost_before = len(_lost(history, self._subject))
+        is_local = follow(history, self._trace, item)
+        if isinstance(item, Opening):
+            return
         core, number = item.step.core, item.step.number
-        date_ns = trace.header.date_ns(core, item.step.now_ns)
-        began_ns = date_ns if began_ns is None else began_ns
-        since = date_ns - began_ns
-        for run in _lost(history, subject)[lost_before:]:
-            on = _place(run, history)
-            yield StoryLine(since, number, f"its run on {on} is lost: {run.error}")
-        if not subject.item and subject.node not in (NodeID(-1), history.node_of(core)):
-            continue
+        date_ns = self._trace.header.date_ns(core, item.step.now_ns)
+        if is_local or self._is_of_node or not self._has_nodes:
+            if self._began_ns is None and (is_local or not self._has_nodes):
+                self._began_ns = date_ns  # by the nodes, as `detray why` counts
+            history.core = core
+            since = date_ns - (date_ns if self._began_ns is None else self._began_ns)
+            for text in (*self._losses(item, lost_before), *self._said(item, is_local)):
+                yield StoryLine(since, number, text)
+
+    def _losses(self, item: Told, before: int) -> Iterator[str]:
+        """What no message names: runs that ended with a worker, copies that ended with a node."""
+        for run in _lost(self._history, self._subject)[before:]:
+            reason = first_line(run.error)
+            yield f"its run on {_place(run, self._history)} is lost: {reason}"
+        life = self._history.objects.get(ObjectID(self._subject.item))
+        if life is None:
+            return
+        for message in item.stimuli:
+            if type(message) is not NodeBuried or message.node in self._dead:
+                continue
+            if message.node in holders(self._history, life):
+                self._dead.add(message.node)
+                yield f"node {message.node} is dead, and its copy with it: {message.reason}"
+
+    def _said(self, item: Told, is_local: bool) -> Iterator[str]:
+        subject = self._subject
+        is_there = self._history.node_of(item.step.core) == subject.node
+        if subject.client and subject.node >= 0 and not is_there:
+            return
         for message in _messages(item):
-            if is_about(message):
-                yield StoryLine(since, number, sentence(message, history))
+            if isinstance(message, SILENT):
+                continue
+            if self._is_of_node:
+                is_own = is_there if subject.node >= 0 else not is_local
+                is_told = is_of_node(message, subject.node, is_own)
+            else:
+                is_told = self._is_about(message)
+            if is_told:
+                yield sentence(message, self._history)
+
+
+def holders(history: History, life: ObjectLife) -> set[NodeID]:
+    """The nodes that had a copy of an object at some time."""
+    found = {history.node_of(life.core)}
+    found.update(
+        history.node_of(move.core) for move in life.moves if move.kind in (ARRIVED, MADE_AGAIN)
+    )
+    return found - {NodeID(-1)}
 
 
 def _place(run: Attempt, history: History) -> str:
