@@ -17,6 +17,7 @@ from detray import __version__
 from detray.cli import listing, logs, starting, status, why
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
+from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
@@ -35,6 +36,7 @@ a first look:
 
 what the file is good for:
   detray replay run.trace           take all decisions again and compare them
+  detray report run.trace           a page to look at: timeline, critical path, failures
   detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
@@ -125,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_get(commands)
     logs.add_logs(commands)
     _add_replay(commands)
+    add_report(commands)
     _add_graph(commands)
     _add_timeline(commands)
     _add_story(commands)

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from detray.trace.reading import open_trace as open
     from detray.trace.replaying import ReplayReport as ReplayReport
     from detray.trace.replaying import replay as replay
+    from detray.trace.reporting.making import report as report
 
 _HOMES = {
-    "report": ("reporting.making", "report"),
     "draw": ("drawing", "draw"),
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
+    "report": ("reporting.making", "report"),
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
     "TraceError": ("format", "TraceError"),
     "why": ("causes", "why"),
 }
-__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay", "why"]
+__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay", "report", "why"]
 
 
 def __getattr__(name: str) -> Any:  # Any: a module attribute

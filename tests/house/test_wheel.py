@@ -37,6 +37,8 @@ def test_it_holds_every_module(wheel: zipfile.ZipFile) -> None:
             *modules(package),
             *package.rglob("*.pyi"),
             *package.rglob("*.html"),
+            *package.rglob("*.css"),
+            *package.rglob("*.js"),
             package / "py.typed",
         ]
     }

@@ -1,0 +1,100 @@
+"""`detray report`: a run as one page to look at."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from typing import Any
+
+_ABOUT = """\
+Write one HTML file that shows a run: a timeline of workers that zooms, the critical path, the
+graph, statistics by function, memory over time, what went wrong, and the story of whatever you
+click on. The file needs no network and no server; it may be sent to somebody. A trace from a
+stranger can be shown: nothing in it is run.
+"""
+_EXAMPLES = """\
+examples:
+  detray report run.trace                        writes run.html
+  detray report run.trace -o report.html --open  and shows it
+  detray report run.trace --title "Night of 3 May"
+"""
+_REDRAW_S = 0.1
+
+
+def add_report(commands: Any) -> None:  # Any: argparse's class for it is private
+    """Describe `detray report` to the parser."""
+    parser = commands.add_parser(
+        "report",
+        help="a page to look at: timeline, critical path, graph, failures, stories",
+        description=_ABOUT,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    parser.add_argument("-o", "--output", metavar="FILE", help="(default: TRACE's name with .html)")
+    parser.add_argument("--title", default="", help="(default: the program's name)")
+    parser.add_argument("--open", action="store_true", help="show it in a browser")
+    parser.add_argument(
+        "--salvage", action="store_true", help="read a damaged trace up to the damage"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_report)
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """`detray report`: write the page."""
+    from detray.trace.reading import open_trace
+    from detray.trace.reporting.making import report
+
+    trace = open_trace(options.trace, salvage=options.salvage)
+    if not trace.complete:
+        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    output = options.output or f"{os.path.splitext(options.trace)[0]}.html"
+    if os.path.exists(output) and os.path.samefile(output, options.trace):
+        raise ValueError(f"{output} is the trace itself: name another file with -o")
+    line = _ProgressLine()
+    try:
+        path = report(trace, output, title=options.title, progress=line.show)
+    finally:
+        line.clear()
+    size = path.stat().st_size
+    if options.json:
+        print(json.dumps({"path": str(path), "size_bytes": size}))
+    else:
+        print(f"{path}: {size / 1e6:.1f} MB; open it with a browser")
+    if options.open:
+        _show(path.resolve().as_uri())
+    return 0
+
+
+def _show(url: str) -> None:
+    import webbrowser
+
+    if not webbrowser.open(url):
+        print(f"detray: no browser was found here; open {url}", file=sys.stderr)
+
+
+class _ProgressLine:
+    """What is being done, on a terminal; nowhere else."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._what = ""
+        self._at_s = 0.0
+
+    def show(self, what: str, done: int, total: int) -> None:
+        """Say it, if it is new or some time has passed."""
+        now_s = time.monotonic()
+        if not self._is_shown or (what == self._what and now_s - self._at_s < _REDRAW_S):
+            return
+        self._what, self._at_s = what, now_s
+        share = f" {100 * done // total} %" if total else ""
+        print(f"\r{what}{share}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Leave nothing of it."""
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""A report to look at: one page that holds a run (docs/report.md)."""

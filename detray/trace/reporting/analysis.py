@@ -1,0 +1,195 @@
+"""What a report says of a whole run: critical path, sums, statistics, the drawing of its graph.
+
+The measures are those of `detray.trace.measures` and `critical`; here they only become JSON.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from detray.ids import TaskID
+from detray.trace.collapse import collapse_with_members
+from detray.trace.computation import Computation
+from detray.trace.critical import CriticalPath, critical_path
+from detray.trace.graph import graph_of, state_of
+from detray.trace.layout import lay_out
+from detray.trace.measures import functions, mean_width, width
+from detray.trace.reporting.gathering import Gathered, Progress
+from detray.trace.span import span_ns, work_ns
+
+if TYPE_CHECKING:
+    import networkx
+
+Json = dict[str, Any]  # Any: what JSON can say
+LINE_PX, CHAR_PX, PAD_PX = 16, 7.1, 22
+LABEL_MAX = 34
+
+
+class Analysis:
+    """The graph of a run and what follows from it. Raises ImportError without networkx."""
+
+    def __init__(self, gathered: Gathered, progress: Progress) -> None:
+        header, history = gathered.trace.header, gathered.history
+        names = {n: core.name for n, core in header.local_cores()}
+        if history.names:
+            names = {n: history.names[n] for n in names}
+        progress("drawing the graph", 0, 3)
+        self.graph = graph_of(history, header.entrypoint, names)
+        progress("measuring", 1, 3)
+        self.rows = Computation(self.graph)
+        self.path: CriticalPath = critical_path(self.rows)
+        self.on_path = {TaskID(bytes.fromhex(task)) for task in self.path.tasks}
+        self._began_ns = gathered.began_ns
+        self._gathered = gathered
+
+    def _since(self, date_ns: int) -> int:
+        return round((date_ns - self._began_ns) / 1000)
+
+    def functions(self) -> list[Json]:
+        """The table of functions; durations are microseconds."""
+        return [
+            {
+                "name": row.name,
+                "count": row.calls,
+                "failed": row.failed,
+                "cancelled": row.cancelled,
+                "retries": row.retries,
+                "total": round(row.total_ns / 1000),
+                "mean": round(row.mean_ns / 1000),
+                "median": round(row.median_ns / 1000),
+                "p95": round(row.p95_ns / 1000),
+                "max": round(row.max_ns / 1000),
+                "waiting": round(row.waiting_ns / 1000),
+                "blocked": round(row.blocked_ns / 1000),
+                "bytes": row.returned_bytes,
+            }
+            for row in functions(self.rows)
+        ]
+
+    def summary(self) -> Json:
+        """Numbers of the whole run; durations are microseconds."""
+        history, rows = self._gathered.history, self.rows
+        states: dict[str, int] = {}
+        for life in history.tasks.values():
+            states[life.state] = states.get(life.state, 0) + 1
+        steps = width(rows)
+        submitted = [task.submitted_ns for task in rows.tasks if task.submitted_ns >= 0]
+        ended = [run.ended_ns for task in rows.tasks for run in task.runs if run.is_whole]
+        first, last = min(submitted, default=0), max(ended, default=0)
+        return {
+            "tasks": len(history.tasks),
+            "objects": rows.object_count,
+            "bytes": rows.bytes_made,
+            "states": dict(sorted(states.items())),
+            "retries": sum(max(0, len(life.attempts) - 1) for life in history.tasks.values()),
+            "workers": len(history.workers),
+            "makespan": round(max(0, last - first) / 1000) if submitted and ended else 0,
+            "work": round(work_ns(rows) / 1000),
+            "bound": round(span_ns(rows) / 1000),
+            "meanWidth": round(mean_width(steps), 3),
+            "maxWidth": max((step.running for step in steps), default=0),
+        }
+
+    def path_parts(self, place: Any) -> Json:  # Any: gives the number of a task
+        """The critical path: its parts, and what it is made of."""
+        return {
+            "length": round(self.path.length_ns / 1000),
+            "kinds": {kind: round(ns / 1000) for kind, ns in self.path.by_kind().items()},
+            "names": {name: round(ns / 1000) for name, ns in self.path.by_name().items()},
+            "parts": [
+                [
+                    place(TaskID(bytes.fromhex(part.task))),
+                    part.kind,
+                    self._since(part.started_ns),
+                    self._since(part.ended_ns),
+                    part.after,
+                ]
+                for part in self.path.parts
+            ],
+        }
+
+    def drawing(self) -> tuple[Json, list[list[str]]]:
+        """The collapsed graph laid out, and the names of what each box of it stands for."""
+        shown, members = collapse_with_members(self.graph)
+        sizes = {node: _size(shown, node) for node in shown}
+        layout = lay_out(sizes, shown.edges())
+        nodes, links = self._marked()
+        group_of = {node: group for group, inside in members.items() for node in inside}
+        marked = {group_of[node] for node in nodes if node in group_of}
+        lines = {(group_of[a], group_of[b]) for a, b in links if a in group_of and b in group_of}
+        places = {node: number for number, node in enumerate(shown)}
+        boxes = [
+            {
+                "kind": "task" if _is_task(shown, node) else "object",
+                "at": [round(layout.places[node][0], 1), round(layout.places[node][1], 1)],
+                "size": [round(sizes[node][0], 1), round(sizes[node][1], 1)],
+                "lines": _lines(shown, node),
+                "state": state_of(shown, node),
+                "states": str(shown.nodes[node].get("states", "")),
+                "bytes": int(shown.nodes[node].get("size_bytes", -1)),
+                "count": len(members[node]),
+                "path": int(node in marked),
+            }
+            for node in shown
+        ]
+        edges = [
+            {
+                "from": places[source],
+                "to": places[target],
+                "kind": kind,
+                "bends": [
+                    [round(x, 1), round(y, 1)] for x, y in layout.bends.get((source, target), [])
+                ],
+                "count": data.get("count", 1),
+                "bytes": data.get("size_bytes", -1),
+                "path": int((source, target) in lines),
+            }
+            for source, target, kind, data in shown.edges(keys=True, data=True)
+        ]
+        drawing = {
+            "width": round(layout.width),
+            "height": round(layout.height),
+            "isWhole": shown is self.graph,
+            "total": len(self.graph),
+            "boxes": boxes,
+            "edges": edges,
+        }
+        return drawing, [members[node] for node in shown]
+
+    def _marked(self) -> tuple[set[str], set[tuple[str, str]]]:
+        """Nodes on the critical path: tasks, and the objects that lead from one to the next."""
+        nodes = set(self.path.tasks)
+        links: set[tuple[str, str]] = set()
+        chain = [part.task for part in self.path.parts]
+        for before, after in pairwise(chain):
+            if before == after:
+                continue
+            if self.graph.has_edge(before, after):
+                links.add((before, after))
+            made = {
+                item
+                for _, item, kind in self.graph.out_edges(before, keys=True)
+                if kind == "produces"
+            }
+            for item in made:
+                if self.graph.has_edge(item, after):
+                    nodes.add(item)
+                    links |= {(before, item), (item, after)}
+        return nodes, links
+
+
+def _is_task(graph: networkx.MultiDiGraph, node: str) -> bool:
+    return bool(graph.nodes[node].get("kind") != "object")
+
+
+def _lines(graph: networkx.MultiDiGraph, node: str) -> list[str]:
+    lines = str(graph.nodes[node].get("label", node)).replace(" x ", " × ").split("\n")[:3]
+    return [line if len(line) <= LABEL_MAX else f"{line[: LABEL_MAX - 1]}…" for line in lines]
+
+
+def _size(graph: networkx.MultiDiGraph, node: str) -> tuple[float, float]:
+    lines = _lines(graph, node)
+    wide = max(map(len, lines)) * CHAR_PX + PAD_PX
+    high = len(lines) * LINE_PX + 12.0
+    return (wide, high) if _is_task(graph, node) else (wide * 1.12 + 6, high)
