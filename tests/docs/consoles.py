@@ -2,9 +2,10 @@
 
 In a block of the kind ```console, a line that begins with `$ ` is a command and what follows, up
 to the next command, is what it prints. A line of three dots stands for any lines, three dots within
-a line for anything. Numbers, and how many spaces stand between words, may differ from what is
-printed; units of times and sizes with them; the words and the order of the lines may not. A command whose output is not shown must end
-well all the same.
+a line for anything. Numbers, their units of time or size, and how many spaces stand between words
+may differ from what is printed; the words and the order of the lines may not. ` # exit 1` says that
+a command ends so, ` <<< "a; b"` what it reads. A command whose output is not shown must end well
+all the same.
 """
 
 from __future__ import annotations
