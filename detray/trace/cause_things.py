@@ -30,7 +30,7 @@ from detray.trace.lives import (
     ObjectLife,
     TaskLife,
 )
-from detray.trace.names import short
+from detray.trace.names import first_line, short
 from detray.trace.story import StorySubject
 
 # ------------------------------------------------------------------ objects
@@ -47,7 +47,7 @@ def explain_object(x: Explainer, item: ObjectID) -> Why:
         return Why(name, f"has no value: {inner.conclusion}", causes=(*events, *inner.causes))
     ruin = x.history.ruins.get(item)
     if ruin is not None:
-        text = f"has no value: {ruin.text}"
+        text = f"has no value: {first_line(ruin.text)}"
         return Why(name, text + x.at(ruin.at_ns), causes=events)
     if producer is not None and not x.timeline.has_ended(producer):
         again = " any more" if life is not None and life.created_ns >= 0 else " yet"
@@ -190,11 +190,11 @@ def explain_client(x: Explainer, subject: StorySubject) -> Why:
         if worker.lost_ns < 0:
             text = f"was alive when the trace ended; it had run {len(ran)} tasks"
             return Why(name, text, x.since(begun_ns), causes=lost)
-        how = f"died{x.at(worker.lost_ns)}: {worker.reason}"
+        how = f"died{x.at(worker.lost_ns)}: {first_line(worker.reason)}"
         if not worker.reason:
             how = f"left{x.at(worker.lost_ns)} as it was told{x.at(worker.exit_ns)}"
         elif worker.killed_ns >= 0:
-            how = f"was killed by order of its node: {worker.reason}"
+            how = f"was killed by order of its node: {first_line(worker.reason)}"
         text = f"{how}; it had run {len(ran)} tasks"
         text += f", and {len(lost)} {_runs(len(lost))} lost with it" if lost else ""
         if worker.unclaimed:
@@ -229,7 +229,8 @@ def _fate(x: Explainer, life: TaskLife, later: list[Attempt]) -> str:
     if life.state == FINISHED and later:
         return f"attempt {later[-1].number} finished{x.at(x.timeline.ended_ns(life))}"
     if life.state in (FAILED, CANCELLED):
-        return f"the task {'failed' if life.state == FAILED else 'was cancelled'}: {life.error}"
+        verb = "failed" if life.state == FAILED else "was cancelled"
+        return f"the task {verb}: {first_line(life.error)}"
     if life.state == FINISHED:
         return "the task had finished all the same"
     return "the task had not ended when the trace ended"

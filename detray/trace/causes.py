@@ -40,7 +40,7 @@ from detray.trace.lives import (
     Attempt,
     TaskLife,
 )
-from detray.trace.names import short
+from detray.trace.names import first_line, short
 from detray.trace.parts import (
     ARGUMENT,
     FETCH,
@@ -64,6 +64,8 @@ CAUSES_MAX = 6
 """Causes of one thing that are told; the rest is summed up."""
 CHAIN_MAX = 30
 """Failures, or waits, of a chain that are told."""
+SMALL = 200
+"""Parts below 1/200 of the whole are told together."""
 FOLLOWED = 20
 """A wait is followed if it is at least 1/20 of the largest beside it."""
 
@@ -222,7 +224,7 @@ class Explainer:
         if parts[0].is_lost and run is not None:
             text = f"attempt {number} was lost: {self.loss(life, run)}"
             if run.state != LOST:
-                text = f"attempt {number} failed and was tried again: {run.error}"
+                text = f"attempt {number} failed and was tried again: {first_line(run.error)}"
             kind = "lost"
         else:
             text, kind = f"was run again (attempt {number}), for its value was lost", "rebuilt"
@@ -234,8 +236,8 @@ class Explainer:
     def loss(self, life: TaskLife, run: Attempt) -> str:
         """Why an attempt was lost, in words."""
         if run.error.startswith("node ") or not run.worker:
-            return run.error
-        return f"worker {run.worker}{self.history.where(run.core)} died: {run.error}"
+            return first_line(run.error)
+        return f"{self.worker_named(run.core, run.worker)} died: {first_line(run.error)}"
 
     def _groups(
         self, life: TaskLife, parts: list[Part], depth: int, path: tuple[TaskID, ...]
@@ -271,8 +273,8 @@ class Explainer:
             if producer is None or producer.id in path:
                 return ()
             inner = self.times(producer, windows, depth, (*path, producer.id))
-            if producer.state in (FAILED, CANCELLED):
-                inner = (self.failure(producer), *inner)
+            if producer.state in (FAILED, CANCELLED) and life.state == FINISHED:
+                inner = (self.failure(producer), *inner)  # else the chain of failures told it
             return inner
         if part.kind == FETCH:
             return self._transfers(part, windows)
@@ -350,15 +352,19 @@ class Explainer:
             return self._cancelled(life, name, ended_ns), None
         if last is not None and last.state == LOST:
             text = f"{name} failed: {self.loss(life, last)}{_budget(life, last)}"
-            return Cause(FAILURE, text, ended_ns=ended_ns, causes=self.death(last)), None
+            detail = _detail(last)
+            return Cause(
+                FAILURE, text, ended_ns=ended_ns, detail=detail, causes=self.death(last)
+            ), None
         if last is not None and last.state == FAILED:
             where = (
                 f" on worker {last.worker}{self.history.where(last.core)}" if last.worker else ""
             )
             verb = "raised" if last.failure in (0, Failure.APPLICATION) else "failed:"
-            text = f"{name} {verb} {last.error}{where}{_budget(life, last)}"
+            budget = _budget(life, last) if life.retries_errors else ""
+            text = f"{name} {verb} {first_line(last.error)}{where}{budget}"
             source = self._failed_get(life, last)
-            cause = Cause(FAILURE, text, ended_ns=ended_ns, detail=last.traceback.strip())
+            cause = Cause(FAILURE, text, ended_ns=ended_ns, detail=_detail(last))
             return cause, source
         for move in life.moved(REFUSED):
             return Cause(FAILURE, f"{name} failed: {move.text}", ended_ns=ended_ns), None
@@ -398,7 +404,7 @@ class Explainer:
             return (
                 Cause(
                     EVENT,
-                    f"{text}: {worker.reason or 'it left'}",
+                    f"{text}: {first_line(worker.reason) or 'it left'}",
                     started_ns=self.since(worker.lost_ns),
                 ),
             )
@@ -491,6 +497,11 @@ def _rebuilt(life: TaskLife, parts: list[Part]) -> dict[int, str]:
     return found
 
 
+def _detail(run: Attempt) -> str:
+    """Where it happened: the traceback of an error, the stack of a crash."""
+    return run.traceback.strip() or run.error.partition("\n")[2].strip()
+
+
 def _length(parts: list[Part]) -> int:
     return sum(part.length_ns for part in parts)
 
@@ -500,15 +511,14 @@ def _ordered(causes: list[Cause]) -> tuple[Cause, ...]:
 
 
 def _summed(causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
-    """The largest, and the rest as one."""
-    if len(causes) <= CAUSES_MAX:
+    """The largest, and the rest as one: what is too many, or too small to matter."""
+    total = sum(max(0, cause.length_ns) for cause in causes)
+    kept = [cause for cause in causes[:CAUSES_MAX] if cause.length_ns * SMALL >= total]
+    rest = causes[len(kept) :]
+    if len(rest) < 2:
         return causes
-    rest = causes[CAUSES_MAX - 1 :]
-    text = f"{len(rest)} smaller parts"
-    return (
-        *causes[: CAUSES_MAX - 1],
-        Cause(TIME, text, sum(cause.length_ns for cause in rest), part="rest"),
-    )
+    length_ns = sum(max(0, cause.length_ns) for cause in rest)
+    return (*kept, Cause(TIME, f"{len(rest)} smaller parts", length_ns, part="rest"))
 
 
 def _budget(life: TaskLife, run: Attempt) -> str:
