@@ -31,7 +31,11 @@ from detray.trace.lives import (
     TaskLife,
 )
 from detray.trace.names import first_line, short
+from detray.trace.parts import KEPT
 from detray.trace.story import StorySubject
+
+DIED = "the node died"
+"""Why a copy ended, beside the kinds of moves."""
 
 # ------------------------------------------------------------------ objects
 
@@ -71,11 +75,21 @@ def _how_it_came(x: Explainer, life: ObjectLife, producer: TaskLife | None) -> s
         return f"was made before the trace, or by what is not in it{size}"
     at = x.at(life.created_ns)
     if producer is not None:
-        return f"was made{at}{size}, by {x.named(producer.id)}"
+        return f"was made{at}{size}, by {x.named(producer.id)}{_again(x, life, producer)}"
     who = reason_text(x, life.client, life.core) if life.client else "somebody"
     by = x.history.tasks.get(life.producer)
     inside = f" in {x.named(by.id)}" if by is not None else ""
     return f"was put{at}{size}, by {who}{inside}"
+
+
+def _again(x: Explainer, life: ObjectLife, producer: TaskLife) -> str:
+    """That it was lost and made again, if it was."""
+    made = [move for move in life.moves if move.kind == MADE_AGAIN]
+    if not made:
+        return ""
+    lost = [part for part in x.timeline.parts(producer) if part.kind == KEPT and part.text]
+    why = f" ({lost[-1].text})" if lost else ""
+    return f", was lost{why} and made again{x.at(made[-1].at_ns)}"
 
 
 def _how_it_is(x: Explainer, life: ObjectLife) -> str:
@@ -115,26 +129,31 @@ def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
             done.append(Copy(core, node, since_ns, max(since_ns, move.at_ns), False, SPILLED))
             open_copies[node] = (core, move.at_ns, True)
         elif move.kind in (EVICTED, MISSING):
-            end(move.node, move.at_ns, move.kind)
+            dead_ns = _death_ns(x, move.node)
+            is_dead = 0 <= dead_ns <= move.at_ns
+            end(move.node, dead_ns if is_dead else move.at_ns, DIED if is_dead else move.kind)
         elif move.kind in (CORRUPT, FREED):
             end(node, move.at_ns, move.kind)
     if life.freed_ns >= 0:
         end(history.node_of(life.freed_core), life.freed_ns, FREED)
     for node in list(open_copies):
-        member = history.members.get(node)
-        if member is not None and member.buried_ns >= 0:
-            end(node, member.buried_ns, "the node died")
+        if _death_ns(x, node) >= 0:
+            end(node, _death_ns(x, node), DIED)
     done += [Copy(core, node, ns, -1, disk) for node, (core, ns, disk) in open_copies.items()]
     return sorted(done, key=lambda copy: copy.since_ns)
+
+
+def _death_ns(x: Explainer, node: NodeID) -> int:
+    member = x.history.members.get(node)
+    return member.buried_ns if member is not None else -1
 
 
 _WORDS = {
     SPILLED: "it was moved to disk{on}",
     CORRUPT: "what the disk gave back{on} was not what had been written",
     EVICTED: "{node} needed the room and dropped its copy",
-    MISSING: "{node} had no copy of it any more",
+    MISSING: "{node} had no copy of it",
     PROMOTED: "the copy{on} became the primary one",
-    FREED: "{on_node} was told that nobody needs it any more",
     ARRIVED: "its bytes came from {node}{to}",
     KNOWN: "{on_node} learned where it is: at {node}",
     MADE_AGAIN: "attempt {attempt} of its task made it again{on}",
@@ -145,22 +164,26 @@ def _events(x: Explainer, item: ObjectID, life: ObjectLife | None) -> Iterator[C
     """What happened to an object, in order; losses with what came of them."""
     if life is None:
         return
-    moves = [move for move in life.moves if move.kind != KNOWN]
-    told = [(move.at_ns, _said(x, move)) for move in moves]
+    said: dict[str, list[int]] = {}
+    for move in life.moves:
+        if move.kind not in (KNOWN, FREED):
+            said.setdefault(_said(x, move), []).append(move.at_ns)
     for copy in copies_of(x, life):
-        if copy.why == "the node died":
-            member = x.history.members[copy.node]
-            text = f"node {copy.node} died with its copy: {member.reason}"
-            told.append((copy.until_ns, text))
+        where = x.history.where(copy.core)
+        if copy.why == DIED:
+            reason = x.history.members[copy.node].reason
+            said[f"node {copy.node} died with its copy: {reason}"] = [copy.until_ns]
+        elif copy.why == FREED:
+            said.setdefault(f"the copy{where} was freed", []).append(copy.until_ns)
     if life.dropped_ns >= 0:
         who = reason_text(x, life.dropped_by, life.dropped_core)
-        told.append((life.dropped_ns, f"{who} needed it no more"))
-    told.sort()
-    shown = told if len(told) <= 2 * CAUSES_MAX else told[:CAUSES_MAX] + told[-CAUSES_MAX:]
-    for ns, text in shown:
-        yield Cause(EVENT, text, started_ns=x.since(ns))
-    if len(shown) < len(told):
-        yield Cause(EVENT, f"and {len(told) - len(shown)} events between them")
+        said[f"{who} needed it no more"] = [life.dropped_ns]
+    told = sorted((times[0], text, times) for text, times in said.items())
+    for ns, text, times in told[: 2 * CAUSES_MAX]:
+        often = f" ({len(times)} times, the last{x.at(times[-1])})" if len(times) > 1 else ""
+        yield Cause(EVENT, text + often, started_ns=x.since(ns))
+    if len(told) > 2 * CAUSES_MAX:
+        yield Cause(EVENT, f"and {len(told) - 2 * CAUSES_MAX} events more")
 
 
 def _said(x: Explainer, move: Move) -> str:
@@ -299,7 +322,7 @@ def _objects_lost_with(x: Explainer, node: NodeID) -> Iterator[Cause]:
             if known is None:
                 continue
             for copy in copies_of(x, known):
-                if copy.node == node and copy.why == "the node died":
+                if copy.node == node and copy.why == DIED:
                     last = life.attempts[-1]
                     how = "was made again" if last.state == FINISHED else "is being made again"
                     if last.state not in (FINISHED, SENT):

@@ -75,7 +75,7 @@ def _text(x: Explainer, life: TaskLife, part: Part) -> str:
         case "report":
             return "had ended, and its owner had not heard of it"
         case "kept":
-            return "had finished, and its value was there" + (
+            return "had finished, and its value was taken to be there" + (
                 f", until {part.text}" if part.text else ""
             )
     return ""

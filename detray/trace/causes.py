@@ -48,6 +48,7 @@ from detray.trace.parts import (
     KEPT,
     PLACE,
     QUEUE,
+    REPORT,
     RESOURCE,
     RUN,
     Part,
@@ -277,12 +278,23 @@ class Explainer:
                 inner = (self.failure(producer), *inner)  # else the chain of failures told it
             return inner
         if part.kind == FETCH:
-            return self._transfers(part, windows)
+            return (*self._transfers(part, windows), *self._loss_of(part, windows, depth, path))
         if part.kind in (RESOURCE, QUEUE) and part.core >= 0:
             return self._meanwhile(life, part, windows)
         if part.kind == PLACE:
             return self._head_changes(life, windows)
         return ()
+
+    def _loss_of(
+        self, part: Part, windows: Windows, depth: int, path: tuple[TaskID, ...]
+    ) -> tuple[Cause, ...]:
+        """What was to be fetched was lost meanwhile, and made again."""
+        producer = self.producer(part.item)
+        if producer is None or producer.id in path:
+            return ()
+        if all(part.kind == REPORT for part in clip(self.timeline.parts(producer), windows)):
+            return ()
+        return self.times(producer, windows, depth, (*path, producer.id))
 
     def _transfers(self, part: Part, windows: Windows) -> tuple[Cause, ...]:
         begin, end = windows[0][0], windows[-1][1]
@@ -571,6 +583,9 @@ def _phrase(cause: Cause, hops: int = 3) -> str:
     failures = [deeper for deeper in cause.causes if deeper.kind == FAILURE]
     if cause.part == "lost":
         return f"in what came to nothing ({cause.text})"
+    again = next((deeper for deeper in inner if deeper.part == "rebuilt"), None)
+    if again is not None:
+        return f"{cause.text}, which {again.text}"
     if cause.part not in (ARGUMENT, GET) or not hops:
         return cause.text
     if failures:
@@ -580,8 +595,6 @@ def _phrase(cause: Cause, hops: int = 3) -> str:
     first = inner[0]
     if first.part == RUN:
         return f"{cause.text}, which took {length_text(first.length_ns)} to run"
-    if first.part == "rebuilt":
-        return f"{cause.text}, which {first.text}"
     if first.part == "lost":
         return f"{cause.text}, of which {first.text}"
     return f"{cause.text}, which {_phrase(first, hops - 1)}"

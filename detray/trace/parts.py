@@ -255,25 +255,29 @@ class Timeline:
                 yield move.at_ns
 
     def lost_ns(self, item: ObjectID, core: int, after_ns: int, until_ns: int) -> tuple[int, str]:
-        """When, in that time, the owner at `core` learned that a copy was lost, and why.
+        """When, in that time, the owner at `core` learned that the last copy was lost, and why.
 
-        (-1, "") if the trace does not tell.
+        (-1, "") if the trace does not tell. A death is the reason, if there was one: others may
+        only have looked there in vain.
         """
         known = self.history.objects.get(item)
         if known is None:
             return -1, ""
         holders = {move.node for move in known.moves if move.kind in (KNOWN, ARRIVED, MADE_AGAIN)}
         holders.add(self.history.node_of(known.core))
-        found = [
+        missed = [
             (move.at_ns, f"node {move.node} had no copy of it any more")
             for move in known.moves
             if move.kind in _GONE and after_ns <= move.at_ns <= until_ns
         ]
+        deaths = []
         for node in sorted(holders - {NO_NODE}):
             member = self.history.members.get(node)
             if member is not None and after_ns <= member.buried_ns <= until_ns:
-                found.append((member.buried_ns, f"node {node} died: {member.reason}"))
-        return max(found, default=(-1, ""))
+                deaths.append((member.buried_ns, f"node {node} died: {member.reason}"))
+        if not missed and not deaths:
+            return -1, ""
+        return max(missed + deaths)[0], max(deaths or missed)[1]
 
 
 class _Line:
