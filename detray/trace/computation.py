@@ -146,15 +146,17 @@ class Computation:
         uses: list[tuple[str, int]] = []
         places, producers, tasks = self.places, self.producers, self.tasks
         moved = 0
-        for source, target, kind, data in graph.edges(keys=True, data=True):
-            if kind == "launched":
-                tasks[places[target]].parent = places[source]
-            elif kind == "produces":
-                producers[target] = places[source]
-                tasks[places[source]].returned_bytes += max(0, data["size_bytes"])
-            elif kind == "consumes":
-                uses.append((source, places[target]))
-                moved += max(0, data["size_bytes"])
+        for source, targets in graph.adjacency():
+            for target, links in targets.items():
+                for kind, data in links.items():
+                    if kind == "launched":
+                        tasks[places[target]].parent = places[source]
+                    elif kind == "produces":
+                        producers[target] = places[source]
+                        tasks[places[source]].returned_bytes += max(0, data["size_bytes"])
+                    elif kind == "consumes":
+                        uses.append((source, places[target]))
+                        moved += max(0, data["size_bytes"])
         for item, user in uses:
             maker = producers.get(item, NOBODY)
             if maker >= 0:

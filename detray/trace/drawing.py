@@ -8,35 +8,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detray.trace.dot import to_dot
+from detray.trace.graphml import to_graphml
 from detray.trace.svg import to_svg
+from detray.trace.wfformat import to_wfformat
 
 if TYPE_CHECKING:
     import networkx
 
-FORMATS = (".svg", ".dot", ".gv", ".json", ".graphml")
+    from detray.trace.critical import CriticalPath
+
+FORMATS = {
+    ".svg": "svg",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".wf.json": "wfformat",
+    ".json": "json",
+    ".graphml": "graphml",
+}
+"""What the endings of names mean; the first that fits counts."""
 
 
-def draw(graph: networkx.MultiDiGraph, path: str | os.PathLike[str]) -> Path:
-    """Write `graph` to `path`: .svg, .dot (.gv), .json (networkx node-link data) or .graphml.
+def draw(
+    graph: networkx.MultiDiGraph,
+    path: str | os.PathLike[str],
+    format: str = "",
+    critical: CriticalPath | None = None,
+) -> Path:
+    """Write `graph` to `path`, in the format that its ending says unless `format` does.
 
-    Raises ValueError for another ending, OSError if the file cannot be written.
+    .svg and .dot (.gv) are drawings, in which `critical` is marked and large graphs are collapsed;
+    .json (networkx node-link data), .graphml and .wf.json (WfFormat) hold everything. The same
+    graph gives the same bytes. Raises ValueError for another format, or if there is nothing that
+    WfFormat could say; OSError if the file cannot be written.
     """
     target = Path(path)
-    target.write_text(text_of(graph, target.suffix.lower()), encoding="utf-8")
+    text = text_of(graph, format or format_of(target), critical)
+    target.write_text(text, encoding="utf-8")
     return target
 
 
-def text_of(graph: networkx.MultiDiGraph, suffix: str) -> str:
-    """The text of a file with that ending. Raises ValueError."""
+def format_of(path: Path) -> str:
+    """The format that a file's name asks for. Raises ValueError."""
+    for ending, name in FORMATS.items():
+        if path.name.lower().endswith(ending):
+            return name
+    known = ", ".join(FORMATS)
+    raise ValueError(
+        f"cannot draw to a file that ends in {path.suffix or 'nothing'!r}: use {known}"
+    )
+
+
+def text_of(graph: networkx.MultiDiGraph, format: str, critical: CriticalPath | None = None) -> str:
+    """The text of a file of that format. Raises ValueError."""
     import networkx
 
-    if suffix == ".svg":
-        return to_svg(graph)
-    if suffix in (".dot", ".gv"):
-        return to_dot(graph)
-    if suffix == ".json":
+    if format == "svg":
+        return to_svg(graph, critical)
+    if format == "dot":
+        return to_dot(graph, critical)
+    if format == "json":
         return json.dumps(networkx.node_link_data(graph, edges="edges"), indent=1)
-    if suffix == ".graphml":
-        return "\n".join(networkx.generate_graphml(graph))
-    known = ", ".join(FORMATS)
-    raise ValueError(f"cannot draw to a file that ends in {suffix or 'nothing'!r}: use {known}")
+    if format == "graphml":
+        return to_graphml(graph)
+    if format == "wfformat":
+        return to_wfformat(graph)
+    known = ", ".join(dict.fromkeys(FORMATS.values()))
+    raise ValueError(f"there is no format {format!r}: use {known}")

@@ -7,6 +7,8 @@ agree; -1 where not known. Sizes are bytes, -1 where there is no value. `node` i
 task was sent last, `owner` the one where it was submitted, `nodes` are all where it was sent, by
 commas.
 
+The graph itself has `entrypoint`, `detray_version` and `machines`: "node: CPU=40000; ...".
+
 ======  ===========================================================================================
 node    attributes
 ======  ===========================================================================================
@@ -41,7 +43,7 @@ contains   object, object   the first holds a reference to the second
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from detray.ids import (
@@ -76,7 +78,11 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     names = {n: core.name for n, core in header.local_cores()}
     if history.names:
         names = {n: history.names[n] for n in names}
-    return graph_of(history, header.entrypoint, names)
+    graph = graph_of(history, header.entrypoint, names)
+    totals = {names[n]: core.config.totals for n, core in header.local_cores()}
+    graph.graph["detray_version"] = header.detray_version
+    graph.graph["machines"] = "; ".join(f"{n}: {_amounts(total)}" for n, total in totals.items())
+    return graph
 
 
 def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> networkx.MultiDiGraph:
@@ -126,6 +132,10 @@ def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
     return f"node {node}" if node >= 0 else ""
 
 
+def _amounts(demand: Iterable[tuple[str, int]]) -> str:
+    return ",".join(f"{name}={amount}" for name, amount in demand)
+
+
 def _add_root(
     graph: networkx.MultiDiGraph,
     job: int,
@@ -173,7 +183,7 @@ def _add_task(
         owner=owner,
         attempts=len(life.attempts),
         worker=last.worker if last else 0,
-        demand=",".join(f"{name}={amount}" for name, amount in life.demand),
+        demand=_amounts(life.demand),
         submitted_ns=life.submitted_ns,
         ready_ns=life.ready_ns,
         sent_ns=last.sent_ns if last else -1,
@@ -276,9 +286,19 @@ def size_text(size_bytes: int) -> str:
     size = float(size_bytes)
     for unit in ("kB", "MB", "GB"):
         size /= 1000
-        if size < 1000:
+        if size < 999.5:  # more would be rounded to 1e+03
             return f"{size:.3g} {unit}"
     return f"{size / 1000:.3g} TB"
+
+
+def time_text(length_ns: int) -> str:
+    """A length of time for people, in three digits."""
+    if length_ns >= 99_950_000_000:
+        return f"{length_ns / 1e9:,.0f} s"
+    for unit, name in ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")):
+        if length_ns >= 0.9995 * unit:
+            return f"{length_ns / unit:.3g} {name}"
+    return f"{length_ns} ns"
 
 
 def state_of(graph: networkx.MultiDiGraph, node: str) -> str:

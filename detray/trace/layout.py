@@ -16,7 +16,10 @@ SWEEPS = 13
 """Odd: the last goes down, so that children stand in the order of their parents."""
 PULLS = 24
 NODE_GAP = 18.0
-LAYER_GAP = 46.0
+LAYER_GAPS = 26.0, 64.0
+"""Between two rows, at least and at most: edges that go far to the side need more room."""
+GAP_SLOPE = 0.2
+"""How much of the way to the side is room between the rows."""
 DUMMY_WIDTH = 8.0
 
 Point = tuple[float, float]
@@ -50,7 +53,7 @@ def lay_out(sizes: Mapping[str, Point], edges: Iterable[Edge]) -> Layout:
     above, below = _neighbours(widths, links)
     _order(rows, above, below)
     x = _spread(rows, widths, above, below)
-    return _result(sizes, rows, chains, x)
+    return _result(sizes, rows, chains, x, above)
 
 
 def levels(nodes: list[str], edges: Iterable[Edge]) -> dict[str, int]:
@@ -185,14 +188,18 @@ def _result(
     rows: list[list[str]],
     chains: dict[Edge, list[str]],
     x: dict[str, float],
+    above: Mapping[str, list[str]],
 ) -> Layout:
     y: dict[str, float] = {}
-    top = LAYER_GAP / 2
+    least, most = LAYER_GAPS
+    top = 0.0
     for row in rows:
+        aside = max((abs(x[node] - x[other]) for node in row for other in above[node]), default=0.0)
+        top += min(most, max(least, aside * GAP_SLOPE))
         height = max((sizes[node][1] for node in row if node in sizes), default=0.0)
         for node in row:
             y[node] = top + height / 2
-        top += height + LAYER_GAP
+        top += height
     half = {node: sizes[node][0] / 2 if node in sizes else 0.0 for node in x}
     left = min((x[node] - half[node] for node in x), default=0.0) - NODE_GAP
     right = max((x[node] + half[node] for node in x), default=0.0) + NODE_GAP
@@ -201,5 +208,5 @@ def _result(
         places={node: places[node] for node in sizes},
         bends={edge: [places[dummy] for dummy in chain[1:-1]] for edge, chain in chains.items()},
         width=right - left,
-        height=top - LAYER_GAP / 2,
+        height=top + least,
     )

@@ -123,7 +123,7 @@ def test_boxes_are_tasks_and_ovals_are_objects(tmp_path):
     """Dotted lines say who launched whom, solid ones where data goes: as in the mission."""
     graph = build(recorded(tmp_path / "run.trace", dots))
     svg = xml.fromstring(to_svg(graph))
-    nodes = [g for g in svg.iter(f"{SVG}g") if g.find(f"{SVG}text") is not None]
+    nodes = [g for g in svg.iter(f"{SVG}g") if g.find(f"{SVG}title") is not None]
     shapes = Counter(g[1].tag.removeprefix(SVG) for g in nodes)
     assert shapes == {"rect": 4, "ellipse": 3}
     lines = [p for p in svg.iter(f"{SVG}path") if p.find(f"{SVG}title") is not None]
