@@ -32,6 +32,7 @@ _ROWS_MAX = 40
 _REPORTS_MAX = 3
 """Tasks of one function that are told apart; more are counted."""
 _PROGRESS_S = 2.0
+_LINES_AT_ONCE = 5
 
 
 def add_rerun(commands: Any) -> None:  # Any: argparse's class for it is private
@@ -92,7 +93,7 @@ def run_rerun(options: argparse.Namespace) -> int:
             deep=options.deep,
             here=options.here,
             pdb=options.pdb,
-            tell=_say,
+            tell=_Teller(),
         )
     print(_as_json(report) if options.json else _as_text(recorded, report))
     return 1 if report.verdict == rerun.DIFFERS else 0
@@ -100,6 +101,21 @@ def run_rerun(options: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     print(f"rerun: {line}", file=sys.stderr, flush=True)
+
+
+class _Teller:
+    """Says what is made again: the first few lines as they come, then one a second."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next = 0.0
+
+    def __call__(self, line: str) -> None:
+        self._count += 1
+        if self._count > _LINES_AT_ONCE and time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + 1.0
+        _say(line if self._count <= _LINES_AT_ONCE else f"{line} ({self._count:,} so far)")
 
 
 # ------------------------------------------------------------------ one task
@@ -143,8 +159,7 @@ def _run_all(recorded: Recorded, options: argparse.Namespace) -> int:
 
     progress = _Progress()
     with _Output(to_stderr=True):
-        summary = rerun.run_all(recorded, trust=options.trust, tell=_say, progress=progress.show)
-    progress.end()
+        summary = rerun.run_all(recorded, trust=options.trust, tell=_Teller(), progress=progress.show)
     print(_as_json(summary) if options.json else _summary_text(summary))
     if summary.differing:
         return 1
@@ -191,9 +206,6 @@ class _Progress:
             return
         self._next = time.monotonic() + _PROGRESS_S
         _say(f"{done:,} of {total:,} tasks, {differing:,} differ")
-
-    def end(self) -> None:
-        """Nothing follows."""
 
 
 class _Output:

@@ -165,7 +165,8 @@ class Engine:
         outcome = self._perform(call, number, scope, invoke)
         judgement = judge(self.recorded, task, number, outcome)
         self._conclude(call, judgement, scope)
-        self.take(task, outcome, judgement)
+        if number == self.recorded.latest(task):
+            self.take(task, outcome, judgement)
         return outcome, judgement
 
     def take(self, task: TaskID, outcome: Outcome, judgement: Judgement) -> None:
