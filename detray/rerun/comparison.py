@@ -9,7 +9,8 @@ else by their attributes. Only what cannot be looked into counts as different.
 from __future__ import annotations
 
 import math
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from enum import Enum
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from detray.object_ref import ObjectRef
@@ -144,6 +145,14 @@ def _compare_objects(then: Any, now: Any, path: str, seen: set[Pair], depth: int
     equal = _equal(then, now)
     if equal:
         return ""
+    if isinstance(then, BaseException):
+        found = _compare(then.args, now.args, f"{path}.args", seen, depth + 1)
+        if found:
+            return found
+    if isinstance(then, Enum):
+        return "" if then.name == now.name else _were(path, then, now)
+    if equal is False and not hasattr(then, "__dict__"):
+        return _were(path, then, now)
     found = _compare_states(then, now, path, seen, depth)
     if found or equal is None:
         return found
@@ -196,13 +205,17 @@ def _state(value: Any) -> list[Any] | None:
     return [maker, arguments, attributes, [*(elements or ()), *(pairs or ())]]
 
 
+def _body(code: CodeType) -> tuple[Any, ...]:
+    """What a function does, without where it stands."""
+    consts = [
+        _body(part) if isinstance(part, CodeType) else (type(part), repr(part))
+        for part in code.co_consts
+    ]
+    return code.co_code, code.co_names, code.co_varnames, tuple(consts)
+
+
 def _compare_functions(then: Any, now: Any, path: str, seen: set[Pair], depth: int) -> str:
-    one, other = then.__code__, now.__code__
-    if (one.co_code, one.co_names, one.co_varnames) != (
-        other.co_code,
-        other.co_names,
-        other.co_varnames,
-    ):
+    if _body(then.__code__) != _body(now.__code__):
         return f"{path}, the function {then.__qualname__}, has another body"
     for name in ("__defaults__", "__kwdefaults__"):
         found = _compare(getattr(then, name), getattr(now, name), f"{path}.{name}", seen, depth + 1)

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from detray.core.payloads import INCOMING
-from detray.core.peer_messages import FunctionShipped, RunDelivered, TemplateShipped
+from detray.core.peer_messages import FunctionShipped, RunDelivered, RunDone, TemplateShipped
 from detray.core.stimuli import (
     BlockRequested,
     BlockSealed,
@@ -61,7 +61,7 @@ FindBlock = Callable[[ClientID, ObjectID], memoryview | None]
 """The bytes of a block that a client was granted and has just sealed; None if there is none."""
 _DEFINITIONS = frozenset((FunctionExported, TemplateDefined, FunctionShipped, TemplateShipped))
 _WITHOUT_PAYLOAD = frozenset(
-    (*_DEFINITIONS, TaskSubmitted, RunFinished, RunDelivered, BlockRequested, BlockSealed)
+    (*_DEFINITIONS, TaskSubmitted, RunFinished, RunDelivered, RunDone, BlockRequested, BlockSealed)
 )
 """Messages that are wanted even where no payload came along."""
 
