@@ -7,8 +7,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from detray.core import head_messages as hm
 from detray.core import peer_messages as pm
 from detray.core import stimuli as st
+from detray.core.config import GlobalConfig, Policy
+from detray.trace.format import CoreInfo, HeadCore
 
 TOOK_NS = 5_000
 """How long runs of transcripts take unless they say something else."""
@@ -76,6 +79,7 @@ def _template(m: st.TemplateDefined) -> Changes:
 
 
 def _get(m: st.GetRequested) -> Changes:
+    yield {"also": (), "fail_fast": m.fetch}
     yield {"also": ()}
     if len(m.objects) > 1:
         yield {"objects": m.objects[:1], "needed": 1, "also": ()}
@@ -87,6 +91,38 @@ def _delivered(m: pm.RunDelivered) -> Changes:
         "is_leased": False,
     }  # fmt: skip
     yield from _each({"size_bytes": 0, "refs": (), "wanted": (), "is_leased": False})
+
+
+def _shipped(m: pm.TemplateShipped) -> Changes:
+    yield {
+        "max_retries": 0, "retry_application_errors": False, "max_calls": 0, "size_bytes": 0,
+        "strategy": None,
+    }  # fmt: skip
+    for place in range(len(m.demand)):
+        yield {"demand": m.demand[:place] + m.demand[place + 1 :]}
+
+
+def plainer_core(info: CoreInfo, name: str) -> Iterator[CoreInfo]:
+    """Versions of a core's configuration without what is seldom needed, the plainest first."""
+    config = info.config
+    if isinstance(info, HeadCore) or isinstance(config, GlobalConfig):
+        yield replace(info, name=name, config=replace(config, policy=Policy()))
+        return
+    plain = replace(
+        config, node_name=name, arena_bytes=1 << 20, labels=(), address="", life="",
+        prestart_workers=0,
+    )  # fmt: skip
+    without_policy = replace(plain, policy=Policy())
+    arena = replace(plain, arena_bytes=config.arena_bytes)
+    for version in (without_policy, plain, replace(arena, policy=Policy()), arena):
+        yield replace(info, name=name, config=version)
+    for place, (resource, amount) in enumerate(config.totals):
+        before, after = config.totals[:place], config.totals[place + 1 :]
+        if resource != "CPU":
+            yield replace(info, config=replace(config, totals=before + after))
+        elif amount > 10_000:
+            few = (*before, (resource, 10_000), *after)
+            yield replace(info, config=replace(config, totals=few))
 
 
 _CHANGES: dict[type, Any] = {
@@ -102,4 +138,8 @@ _CHANGES: dict[type, Any] = {
         {"objects": m.objects[:n], "counts": m.counts[:n]} for n in range(1, len(m.objects))
     ),
     pm.RunDelivered: _delivered,
+    pm.TemplateShipped: _shipped,
+    hm.NodeAnnounced: lambda m: _each(
+        {"totals": (("CPU", 10_000),), "labels": (), "address": "", "name": f"n{m.node}"}
+    ),
 }

@@ -32,8 +32,8 @@ from detray.trace.naming import Naming
 from detray.trace.outside import Outside, OutsideHead
 from detray.trace.tape import Item, Tape
 
-START_NS = 1_000
-"""The clock of a rehearsal begins here, as that of a transcript does."""
+START_NS, STEP_NS = 1_000, 1_000
+"""The clock of a transcript begins here, and moves on so much in a step that says nothing of it."""
 
 
 class Letter(NamedTuple):
@@ -62,7 +62,7 @@ class Take(NamedTuple):
     steps: list[RehearsedStep]
 
 
-class Cast(NamedTuple):
+class Players(NamedTuple):
     """Who is played, and how. `played` are core numbers."""
 
     played: frozenset[int]
@@ -87,18 +87,18 @@ def new_core(info: LocalCore | HeadCore, has_store: bool) -> LocalScheduler | Gl
 
 
 class Rehearsal:
-    """Plays parts of one tape with one cast."""
+    """Plays parts of one tape with one players."""
 
-    def __init__(self, tape: Tape, expectations: Sequence[Expectation], cast: Cast) -> None:
+    def __init__(self, tape: Tape, expectations: Sequence[Expectation], players: Players) -> None:
         self.tape = tape
-        self.cast = cast
+        self.players = players
         self.runs = 0
         self.stimuli = 0
         """How many there were, over all runs."""
         self._expectations = expectations
         kinds = (FunctionExported, TemplateDefined)
         self.definitions = [item.place for item in tape.items if isinstance(item.stimulus, kinds)]
-        """Places of what is said when something needs it, if the cast is lazy."""
+        """Places of what is said when something needs it, if the players is lazy."""
 
     def play(self, part: Sequence[int], times: Mapping[int, int], record: bool = False) -> Take:
         """Play the items of `part`, in order; `times` are dates by step, from 0 on."""
@@ -119,12 +119,13 @@ class _Run:
         self._rehearsal = rehearsal
         self._times = times
         self._record = record
-        cast = rehearsal.cast
-        infos = tape.header.cores
-        has_head = any(isinstance(infos[core], HeadCore) for core in cast.played)
-        has_nodes = any(isinstance(infos[core], LocalCore) for core in cast.played)
-        self._naming = Naming(cast.is_lazy, keeps_numbers=has_head and not has_nodes)
-        if cast.is_lazy:
+        self._played = rehearsal.players.played
+        players = rehearsal.players
+        infos = tape.infos
+        has_head = any(isinstance(infos[core], HeadCore) for core in players.played)
+        has_nodes = any(isinstance(infos[core], LocalCore) for core in players.played)
+        self._naming = Naming(players.is_lazy, keeps_numbers=has_head and not has_nodes)
+        if players.is_lazy:
             for place in rehearsal.definitions:
                 self._naming.define(tape.items[place])
         if not has_head:
@@ -137,7 +138,7 @@ class _Run:
         self._at: dict[NodeID, int] = {}
         self._joining: list[tuple[int, NodeID]] = []
         """Who asked the head for a number: the core, or -1, and the number on the tape."""
-        self._head = next((n for n in cast.played if isinstance(infos[n], HeadCore)), -1)
+        self._head = next((n for n in players.played if isinstance(infos[n], HeadCore)), -1)
         self._kept: list[int] = []
         self._steps: list[RehearsedStep] = []
 
@@ -171,7 +172,7 @@ class _Run:
                 kept.append(item.place)
                 continue
             before = len(said)
-            if item.source in self._rehearsal.cast.played and type(item.stimulus) in LINK_MESSAGES:
+            if item.source in self._played and type(item.stimulus) in LINK_MESSAGES:
                 for message in self._deliver(item):
                     if type(message) is NodeJoined:
                         self._joining.append((item.source, self._tape.nodes[item.source]))
@@ -185,7 +186,7 @@ class _Run:
         if not kept:
             return True
         self._kept += kept
-        now_ns = START_NS + 1 + self._times[first.step]
+        now_ns = START_NS + STEP_NS + self._times[first.step]
         self._rehearsal.stimuli += len(said)
         if self._record:
             step = RehearsedStep(first.step, number, now_ns, tuple(said), tuple(letters))
@@ -203,7 +204,7 @@ class _Run:
         return True
 
     def _begin(self, number: int) -> Any:  # Any: as above
-        info = self._tape.header.cores[number]
+        info = self._tape.infos[number]
         has_store = number in self._tape.states and isinstance(info, HeadCore)
         core = self._cores[number] = new_core(info, has_store)
         self._watcher.begin(number, core.tables)
@@ -264,7 +265,7 @@ class _Run:
                 self._post(number, self._at.get(effect.node, -1), effect.message)
 
     def _post(self, source: int, target: int, message: Any) -> None:  # Any: a message
-        if target in self._rehearsal.cast.played:
+        if target in self._played:
             self._links.setdefault((source, target), deque()).append(message)
 
     def _admit(self, node: NodeID) -> None:

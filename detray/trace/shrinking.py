@@ -25,10 +25,10 @@ from detray.ids import TASK_ID_BYTES
 from detray.trace.expecting import Expectation, Violation, find_violation
 from detray.trace.format import CoreInfo, HeadCore, LocalCore, TraceError
 from detray.trace.names import core_names, ids_in
-from detray.trace.plainness import plainer
+from detray.trace.plainness import plainer, plainer_core
 from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
-from detray.trace.rehearsal import Cast, Rehearsal, RehearsedStep, Take, has_empty_store
+from detray.trace.rehearsal import Players, Rehearsal, RehearsedStep, Take, has_empty_store
 from detray.trace.tape import Item, Tape, tape_of
 
 RUNS_MAX, SECONDS_MAX = 5_000, 300.0
@@ -91,7 +91,7 @@ def shrink(
     work.reduce()
     final = work.take(record=True)
     assert final.violation is not None
-    played = sorted(rehearsal.cast.played)
+    played = sorted(rehearsal.players.played)
     used = [core for core in played if any(step.core == core for step in final.steps)]
     steps = [step._replace(core=used.index(step.core)) for step in final.steps]
     return Shrunk(
@@ -99,10 +99,8 @@ def shrink(
         violation=final.violation,
         found=found,
         steps=steps,
-        cores=[tape.header.cores[core] for core in used],
-        stores=[
-            core in tape.states and isinstance(tape.header.cores[core], HeadCore) for core in used
-        ],
+        cores=[tape.infos[core] for core in used],
+        stores=[core in tape.states and isinstance(tape.infos[core], HeadCore) for core in used],
         told_before=len(tape.items),
         told=len(final.kept),
         runs=rehearsal.runs,
@@ -119,7 +117,7 @@ def _holds(expectations: Sequence[Expectation]) -> str:
 def _first_take(
     trace: Trace, tape: Tape, expectation: Expectation, found: Violation
 ) -> tuple[Rehearsal, Take]:
-    """The cast with the fewest cores that violates it from the beginning of the trace."""
+    """The players with the fewest cores that violates it from the beginning of the trace."""
     if tape.late:
         names = core_names(tape.header, tape.nodes)
         raise NothingToShrink(
@@ -129,9 +127,9 @@ def _first_take(
             'detray.init(record="run.trace"), detray start --record FILE'
         )
     seen = []
-    for cast in _casts(tape, found.core):
-        rehearsal = Rehearsal(tape, [expectation], cast)
-        part = [item.place for item in tape.items if item.core in cast.played]
+    for players in _casts(tape, found.core):
+        rehearsal = Rehearsal(tape, [expectation], players)
+        part = [item.place for item in tape.items if item.core in players.played]
         take = rehearsal.play(part, tape.dates_ns)
         if take.violation is not None and take.violation.kind == found.kind:
             return rehearsal, take
@@ -143,7 +141,7 @@ def _first_take(
     )
 
 
-def _casts(tape: Tape, core: int) -> Iterator[Cast]:
+def _casts(tape: Tape, core: int) -> Iterator[Players]:
     """The core alone; then all that can be played together."""
     header = tape.header
     able = {n for n, info in enumerate(header.cores) if not info.unplayable}
@@ -154,9 +152,9 @@ def _casts(tape: Tape, core: int) -> Iterator[Cast]:
     )
     for is_lazy in (True, False):
         if core in able and (core not in heads or core in plain):
-            yield Cast(frozenset((core,)), is_lazy)
+            yield Players(frozenset((core,)), is_lazy)
         if is_calm and len(able) > 1:
-            yield Cast(frozenset(able), is_lazy)
+            yield Players(frozenset(able), is_lazy)
 
 
 def _is_first_head(tape: Tape, core: int) -> bool:
@@ -215,6 +213,7 @@ class _Work:
             while before != self.part:
                 before = self.part
                 self._leave_out_singly()
+            self._shorten()
             self._note("plain")
             self.is_minimal = True
         except _Spent:
@@ -318,9 +317,10 @@ class _Work:
     def _make_plain(self) -> None:
         """Times first, then what stimuli say."""
         self._shorten()
+        for core in sorted(self._rehearsal.players.played):
+            self._plainer_core(core)
         for place in [*self.part, *self._definitions()]:
             self._plainer(place)
-        self._shorten()
 
     def _plainer(self, place: int) -> None:
         """The first of the plainer versions that do, again and again."""
@@ -335,6 +335,33 @@ class _Work:
                     is_plainer = self._try_with(place, new)
                     if is_plainer:
                         break
+
+    def _plainer_core(self, core: int) -> None:
+        infos = self._rehearsal.tape.infos
+        seen = {infos[core]}
+        name = "head" if isinstance(infos[core], HeadCore) else f"n{core}"
+        name = "n" if len(self._rehearsal.players.played) == 1 and name != "head" else name
+        is_plainer = True
+        while is_plainer:
+            is_plainer = False
+            for new in plainer_core(infos[core], name):
+                if new not in seen:
+                    seen.add(new)
+                    is_plainer = self._try_core(core, new)
+                    if is_plainer:
+                        break
+
+    def _try_core(self, core: int, info: CoreInfo) -> bool:
+        infos = self._rehearsal.tape.infos
+        before, infos[core] = infos[core], info
+        self._tried.clear()
+        is_good = False
+        try:
+            is_good = self._try(self.part)
+        finally:
+            if not is_good:
+                infos[core] = before
+        return is_good
 
     def _try_with(self, place: int, stimulus: Any) -> bool:  # Any: of the kind that is there
         items = self._rehearsal.tape.items
@@ -372,6 +399,7 @@ class _Work:
         dates = [self.times[step] for step in steps]
         gaps = [now - before for now, before in zip(dates, [0, *dates], strict=False)]
         gaps[0] = 0
+        self._try_gaps(steps, gaps)
         size = len(steps)
         while size:
             for start in range(0, len(steps), size):

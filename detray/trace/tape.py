@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from detray.core import effects as ef
 from detray.core import stimuli as st
 from detray.ids import ClientID, NodeID, TaskID
-from detray.trace.format import Header, LocalCore, TraceError
+from detray.trace.format import CoreInfo, Header, TraceError
 from detray.trace.links import LINK_MESSAGES, Directory, nodes_of
 from detray.trace.play import Makers, Opening, play, schedulers
 from detray.trace.reading import Trace
@@ -37,9 +37,13 @@ class Item(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What the cores of a trace were told up to a step; times are dates from 0 on, by step."""
+    """What the cores of a trace were told up to a step; times are dates from 0 on, by step.
+
+    `infos` are what the cores are made of: at first those of the header.
+    """
 
     header: Header
+    infos: list[CoreInfo]
     nodes: Sequence[NodeID]
     items: list[Item]
     dates_ns: dict[int, int]
@@ -105,7 +109,7 @@ def tape_of(trace: Trace, last_step: int, core: int, makers: Makers = schedulers
     end = items[-1].step + 1
     dates[end] = last_ns
     items.append(Item(len(items), end, core, None, NO_ACTOR, -1, NodeID(-1)))
-    return Tape(header, directory.nodes, items, dates, states, frozenset(late))
+    return Tape(header, list(header.cores), directory.nodes, items, dates, states, frozenset(late))
 
 
 def _actor(queues: dict[tuple[int, ClientID], list[TaskID]], core: int, m: Any) -> TaskID:
@@ -127,8 +131,3 @@ def _follow(queues: dict[tuple[int, ClientID], list[TaskID]], core: int, m: Any)
         del queue[max(0, len(queue) - m.count) :]
     elif kind is st.WorkerLost:
         queues.pop((core, m.client), None)
-
-
-def is_local(header: Header, core: int) -> bool:
-    """True for a node's core."""
-    return isinstance(header.cores[core], LocalCore)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from detray.core.payloads import error_key, template_key
 from detray.core.streams import Stream
 from detray.ids import (
+    OBJECT_ID_BYTES,
+    TASK_ID_BYTES,
     ClientID,
     FunctionID,
     NodeID,
     ObjectID,
     TaskID,
     child_task,
+    function_id,
+    is_put,
+    job_of,
     node_name,
+    put_object,
     return_object,
 )
 from detray.trace.transcript.script import ScriptError
@@ -48,6 +56,10 @@ class Cast:
                 return number
         raise ScriptError(f"{name}: no such node")
 
+    def has_node(self, number: NodeID) -> bool:
+        """True if the node of this number has a name."""
+        return number in self._nodes
+
     def node_name(self, number: NodeID) -> str:
         """a, b, and b' for what came after b; numbers where nobody has names."""
         return self._nodes.get(number, str(number))
@@ -69,7 +81,9 @@ class Cast:
 
     def client_name(self, client: ClientID) -> str:
         """w1, d1, o2."""
-        return f"w{client}" if client > 0 else self._names[b"client%d" % client]
+        if client > 0:
+            return f"w{client}"
+        return self._names.get(b"client%d" % client, f"d{-client}")
 
     # -------------------------------------------------------------- tasks and objects
 
@@ -121,6 +135,46 @@ class Cast:
         self._names[item] = name
         self.objects[name] = item
 
+    # -------------------------------------------------------------- what others made
+
+    def foreign_task(self, name: str) -> TaskID:
+        """A task that a core is told of and nobody here submits: its id comes from its name.
+
+        `x@2` is one of job 2.
+        """
+        task = child_task(_foreign_prefix(name), 0)
+        self._new(name, task)
+        self.tasks[name] = task
+        self._keys[task] = f"arguments of {name}"
+        if name not in self.objects:
+            self._new_object(name, return_object(task, 0))
+        for attempt in range(8):
+            mark = f", attempt {attempt}" if attempt else ""
+            self._keys[error_key(task, attempt)] = f"the error of {name}{mark}"
+        return task
+
+    def foreign_object(self, name: str) -> ObjectID:
+        """A return (`x`, `x.1`) or a put (`x.put`) of nobody here, or another return of a task."""
+        base, _, index = name.rpartition(".")
+        if index == "put":
+            item = put_object(_foreign_prefix(name), 0)
+            self._new_object(name, item)
+            return item
+        if not index.isdigit() or not base:
+            base, index = name, "0"
+        if base not in self.tasks:
+            self.foreign_task(base)
+        item = return_object(self.tasks[base], int(index))
+        if name not in self.objects:
+            self._new_object(name, item)
+        return item
+
+    def foreign_function(self, name: str) -> FunctionID:
+        """A function of nobody here."""
+        function = self.functions[name] = function_id(_foreign_prefix(name), 0)
+        self._new(f"function {name}", function)
+        return function
+
     # -------------------------------------------------------------- looking up
 
     def task(self, name: str) -> TaskID:
@@ -143,7 +197,39 @@ class Cast:
 
     def name(self, item: bytes) -> str:
         """What a task, object or function is called."""
-        return self._names.get(item) or ("unknown" if not any(item) else item.hex())
+        known = self._names.get(item)
+        if known is None and len(item) == OBJECT_ID_BYTES and not is_put(ObjectID(item)):
+            known = self._names.get(item[:TASK_ID_BYTES])
+            known = known and f"{known}.{int.from_bytes(item[TASK_ID_BYTES:], 'big')}"
+        return known or ("unknown" if not any(item) else item.hex())
+
+    def task_name(self, item: TaskID) -> str:
+        """A task; "root" is the program of job 1 itself, "root@2" that of job 2."""
+        if item and not any(item[4:]):
+            job = job_of(item)
+            return "root" if job == 1 else f"root@{job}"
+        return self.name(item) if item else "none"
+
+    def object_name(self, item: ObjectID) -> str:
+        """An object."""
+        return self.name(item) if item else "none"
+
+    def function_name(self, item: FunctionID) -> str:
+        """A function, by the name that it has here."""
+        found = (name for name, known in self.functions.items() if known == item)
+        return next(found, item.hex())
+
+    def knows(self, item: bytes) -> bool:
+        """True if something has been given a name."""
+        return item in self._names
+
+    def learn(self, name: str, item: bytes) -> None:
+        """Remember an id that was made elsewhere."""
+        if len(item) == OBJECT_ID_BYTES:
+            self.objects[name] = ObjectID(item)
+        else:
+            self.tasks[name] = TaskID(item)
+        self._names[item] = name
 
     def key_name(self, key: bytes) -> str:
         """What payload bytes kept under `key` are."""
@@ -160,7 +246,9 @@ class Cast:
         """The key of another node's template: as it arrives there, and as it is kept."""
         if len(key) == 9:
             return f"the exceptions of shipped template {int.from_bytes(key[1:], 'big') & 0xFFFF}"
-        return f"{self._keys[key[:1] + key[5:]]} of {self.node_name(NodeID(key[4]))}"
+        number = f"the exceptions of template {int.from_bytes(key[5:], 'big') & 0xFFFF}"
+        shipped = self._keys.get(key[:1] + key[5:], number)
+        return f"{shipped} of {self.node_name(NodeID(key[4]))}"
 
     def symbolic(self, text: str) -> str:
         """A text of the core with names where it has ids in hexadecimal."""
@@ -169,3 +257,10 @@ class Cast:
         for item, name in sorted(self._names.items(), key=lambda entry: -len(entry[0])):
             text = text.replace(item.hex(), name)
         return text.replace(GHOST, "ghost")
+
+
+def _foreign_prefix(name: str) -> bytes:
+    """The first twelve bytes of the ids of what is called so."""
+    job = name.partition(".")[0].partition("@")[2]
+    number = int(job) if job.isdigit() else 1
+    return number.to_bytes(4, "big") + blake2b(b"told " + name.encode(), digest_size=8).digest()

@@ -5,6 +5,7 @@ Whoever acts stands in `by=`: d1 unless said otherwise. A worker acts for the ru
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from detray.core import stimuli as st
@@ -12,7 +13,19 @@ from detray.core.payloads import template_number
 from detray.core.streams import Stream
 from detray.core.tables import HERE
 from detray.errors import Failure
-from detray.ids import NO_TASK, ClientID, FunctionID, NodeID, TaskID, TemplateID, root_task
+from detray.ids import (
+    NO_TASK,
+    ClientID,
+    FunctionID,
+    JobNumber,
+    NodeID,
+    ObjectID,
+    TaskID,
+    TemplateID,
+    return_object,
+    root_task,
+)
+from detray.trace.transcript.fields import untold
 from detray.trace.transcript.scene import Scene
 from detray.trace.transcript.script import ScriptError, Words
 from detray.trace.transcript.strategies import strategy_of
@@ -27,10 +40,14 @@ _KNOWN = {
 def _actor(s: Scene, w: Words) -> tuple[ClientID, Stream]:
     """Who acts, and the stream that names what it creates."""
     client = s.cast.client(w.text("by", "d1"))
+    return client, _stream(s, client)
+
+
+def _stream(s: Scene, client: ClientID) -> Stream:
     if client > 0:
         task, attempt, depth = s.front(client)
-        return client, s.cast.stream(task, attempt, depth + 1)
-    return client, s.cast.stream(root_task(s.tables.clients[client].job), 0, 1)
+        return s.cast.stream(task, attempt, depth + 1)
+    return s.cast.stream(root_task(s.tables.clients[client].job), 0, 1)
 
 
 def _one(w: Words) -> str:
@@ -309,6 +326,87 @@ def _corrupted(s: Scene, w: Words) -> Stimuli:
     return [st.ObjectCorrupted(s.cast.object(_one(w)))]
 
 
+# ------------------------------------------------------------------ anything
+
+
+class _Meanings:
+    """What the names of a `told` directive mean; new ones are minted by who says it."""
+
+    def __init__(self, s: Scene, w: Words) -> None:
+        self._scene = s
+        self._kind = w.names[0] if w.names else ""
+        self._client = w.text("client")
+
+    def task(self, name: str) -> TaskID:
+        """A task; one that is submitted is new."""
+        cast = self._scene.cast
+        if name == "none":
+            return NO_TASK
+        if name.partition("@")[0] == "root":
+            return root_task(JobNumber(int(name.partition("@")[2] or "1")))
+        if name in cast.tasks:
+            return cast.tasks[name]
+        if self._kind == "TaskSubmitted":
+            return cast.new_task(name, self._stream(), 1)
+        return cast.foreign_task(name)
+
+    def object(self, name: str) -> ObjectID:
+        """An object; one that is put is new."""
+        cast = self._scene.cast
+        if name in cast.objects or name == "unknown":
+            return cast.object(name)
+        is_return = name.rpartition(".")[0] in cast.tasks
+        if self._kind in ("ObjectPut", "BlockRequested") and not is_return:
+            return cast.new_put(name, self._stream())
+        return cast.foreign_object(name)
+
+    def function(self, name: str) -> FunctionID:
+        """A function; one that is exported is new."""
+        cast = self._scene.cast
+        if name in cast.functions:
+            return cast.functions[name]
+        if self._kind == "FunctionExported":
+            return cast.new_function(name, self._stream())
+        return cast.foreign_function(name)
+
+    def client(self, name: str) -> ClientID:
+        """w1, d1, o2."""
+        return self._scene.cast.client(name)
+
+    def node(self, name: str) -> NodeID:
+        """A node by name or number."""
+        try:
+            return NodeID(int(name))
+        except ValueError:
+            return self._scene.node_number(name)
+
+    def _stream(self) -> Stream:
+        return _stream(self._scene, self.client(self._client))
+
+
+def _told(s: Scene, w: Words) -> Stimuli:
+    """`told Placed task=a node=1`: any stimulus, by its fields (`fields.py`)."""
+    stimulus = untold(w, _Meanings(s, w), s.link_seq)
+    match stimulus:
+        case st.TaskSubmitted():
+            returns = (return_object(stimulus.task, index) for index in range(_RETURNS_MAX))
+            known = tuple(item for item in returns if s.cast.knows(item))
+            s.received(stimulus.client, known)
+        case st.ObjectPut() | st.BlockSealed() | st.RefClaimed():
+            s.received(stimulus.client, (stimulus.object,))
+        case st.GetRequested() | st.StatusRequested() | st.RefPinned():
+            s.requests[stimulus.client] = max(s.requests[stimulus.client], stimulus.request)
+        case st.RefsDropped() | st.ViewsDropped():
+            books = s.grants if isinstance(stimulus, st.RefsDropped) else s.pins
+            given = dict(zip(stimulus.objects, stimulus.counts, strict=True))
+            books.setdefault(stimulus.client, Counter()).subtract(given)
+        case _:
+            pass
+    return [stimulus]
+
+
+_RETURNS_MAX = 8
+
 DIRECTIVES: dict[str, Callable[[Scene, Words], Stimuli]] = {
     "export": _export, "submit": _submit, "put": _put, "block": _block, "seal": _seal,
     "abandon": _abandon, "get": _get, "wait": _get, "forget": _forget, "drop": _drop,
@@ -319,5 +417,5 @@ DIRECTIVES: dict[str, Callable[[Scene, Words], Stimuli]] = {
     "move-failed": _move_failed, "segment-opened": _segment_opened,
     "segment-failed": _segment_failed, "started": _started, "stopping": _stopping,
     "fenced": _fenced, "head-restarted": _head_restarted, "silent": _silence,
-    "heard": _silence, "corrupted": _corrupted,
+    "heard": _silence, "corrupted": _corrupted, "told": _told,
 }  # fmt: skip

@@ -79,7 +79,8 @@ def _erred(m: pm.RunErred, cast: Cast) -> str:
 
 
 def _function(function: FunctionID, cast: Cast) -> str:
-    return next(name for name, known in cast.functions.items() if known == function)
+    found = (name for name, known in cast.functions.items() if known == function)
+    return next(found, function.hex())
 
 
 def _cancelled(m: pm.RunCancelled, cast: Cast) -> str:

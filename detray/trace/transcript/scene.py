@@ -97,8 +97,8 @@ class Scene:
         """The number of the node that is, or was, called so."""
         return self.cast.node_number(name)
 
-    def link_seq(self, source: NodeID) -> int:
-        """The number of the next message of another core to the one that is spoken to."""
+    def link_seq(self, kind: type, source: NodeID) -> int:
+        """The number of the next message, of this kind, of another core (-1: the head)."""
         raise ScriptError("here messages between cores are delivered, not told")
 
     def received(self, client: ClientID, items: tuple[ObjectID, ...]) -> None:
