@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from detray.trace.causes import why as why
+    from detray.trace.diffing import diff as diff
     from detray.trace.drawing import draw as draw
     from detray.trace.format import TraceError as TraceError
     from detray.trace.reading import Trace as Trace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from detray.trace.reporting.making import report as report
 
 _HOMES = {
+    "diff": ("diffing", "diff"),
     "draw": ("drawing", "draw"),
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
@@ -24,7 +26,7 @@ _HOMES = {
     "TraceError": ("format", "TraceError"),
     "why": ("causes", "why"),
 }
-__all__ = ["ReplayReport", "Trace", "TraceError", "draw", "open", "replay", "report", "why"]
+__all__ = ["ReplayReport", "Trace", "TraceError", "diff", "draw", "open", "replay", "report", "why"]
 
 
 def __getattr__(name: str) -> Any:  # Any: a module attribute
