@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from detray import __version__
-from detray.cli import listing, logs, starting, status, why
+from detray.cli import diff, listing, logs, starting, status, why
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.report import add_report
@@ -41,6 +41,7 @@ what the file is good for:
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
   detray why run.trace ID           why it was slow, failed, never ended, or is not there
+  detray diff good.trace bad.trace  two runs: what differs, where it began, what took longer
   detray rerun run.trace --list     run a task again, under pdb if you like (record_payloads=True)
   detray trace collect *.trace      the recordings of a cluster as one, checked against each other
 
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_timeline(commands)
     _add_story(commands)
     why.add_why(commands)
+    diff.add_diff(commands)
     _add_trace_commands(commands)
     add_rerun(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
