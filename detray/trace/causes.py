@@ -299,10 +299,8 @@ class Explainer:
     def _transfers(self, part: Part, windows: Windows) -> tuple[Cause, ...]:
         begin, end = windows[0][0], windows[-1][1]
         found = []
-        for transfer in self.history.transfers:
+        for transfer in self.timeline.transfers_of(part.item, part.core):
             until_ns = transfer.ended_ns if transfer.ended_ns >= 0 else self.timeline.end_ns
-            if transfer.object != part.item or transfer.core != part.core:
-                continue
             if transfer.began_ns < end and until_ns > begin:
                 found.append(away_text(self, transfer, until_ns))
         return tuple(found[:CAUSES_MAX])
@@ -455,7 +453,7 @@ class Explainer:
             return Cause(STUCK, text, about=short(life.id)), None
         parts = self.timeline.parts(life)
         if not parts:
-            return Cause(STUCK, f"{name}, of which the trace knows no more"), None
+            return Cause(STUCK, f"{name}, which was submitted as the trace ended"), None
         last = parts[-1]
         text = f"{name} {part_text(self, life, last, is_open=True)}"
         cause = Cause(

@@ -51,6 +51,7 @@ from detray.trace.lives import (
     Move,
     RoomWait,
     TaskLife,
+    Transfer,
     Wait,
     WorkerLife,
 )
@@ -127,6 +128,9 @@ class Timeline:
         self._waits: dict[tuple[int, ClientID, TaskID], list[Wait]] = {}
         self._rooms: dict[Seat, list[RoomWait]] = {}
         self._ends: dict[TaskID, int] = {}
+        self._parts: dict[TaskID, list[Part]] = {}
+        self._became: dict[tuple[ObjectID, int, bool], tuple[int, ...]] = {}
+        self._transfers: dict[tuple[ObjectID, int], list[Transfer]] = {}
         self._index()
 
     def _index(self) -> None:
@@ -142,6 +146,8 @@ class Timeline:
         for wait in (*history.waits, *history.open_waits.values()):
             if wait.task:
                 self._waits.setdefault((wait.core, wait.client, wait.task), []).append(wait)
+        for transfer in history.transfers:
+            self._transfers.setdefault((transfer.object, transfer.core), []).append(transfer)
         for room in (*history.room_waits, *history.room_asked.values()):
             self._rooms.setdefault((room.core, room.client), []).append(room)
 
@@ -209,7 +215,10 @@ class Timeline:
 
     def parts(self, life: TaskLife) -> list[Part]:
         """From its submission to its end; without gap, overlap or empty part."""
-        return _Line(self, life).draw()
+        found = self._parts.get(life.id)
+        if found is None:
+            found = self._parts[life.id] = _Line(self, life).draw()
+        return found
 
     def runs_between(
         self, core: int, started_ns: int, ended_ns: int, client: ClientID = NO_CLIENT
@@ -241,8 +250,19 @@ class Timeline:
         """Waits of a worker for room in the store."""
         return self._rooms.get((run.core, run.worker), [])
 
-    def became(self, item: ObjectID, core: int, *, bytes_too: bool) -> Iterator[int]:
+    def transfers_of(self, item: ObjectID, core: int) -> list[Transfer]:
+        """What was sent of an object to a core, in order."""
+        return self._transfers.get((item, core), [])
+
+    def became(self, item: ObjectID, core: int, *, bytes_too: bool) -> tuple[int, ...]:
         """When a value became known at a core; with `bytes_too`, also when its bytes came."""
+        key = (item, core, bytes_too)
+        found = self._became.get(key)
+        if found is None:
+            found = self._became[key] = tuple(self._find_became(*key))
+        return found
+
+    def _find_became(self, item: ObjectID, core: int, bytes_too: bool) -> Iterator[int]:
         known = self.history.objects.get(item)
         if known is None:
             return
