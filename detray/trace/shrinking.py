@@ -23,12 +23,13 @@ from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.ids import TASK_ID_BYTES
 from detray.trace.expecting import Expectation, Violation, find_violation
-from detray.trace.format import CoreInfo, HeadCore, LocalCore, TraceError
+from detray.trace.format import CoreInfo, HeadCore, TraceError
 from detray.trace.names import core_names, ids_in
 from detray.trace.plainness import plainer, plainer_core
 from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
 from detray.trace.rehearsal import Players, Rehearsal, RehearsedStep, Take, has_empty_store
+from detray.trace.replaying import replay
 from detray.trace.tape import Item, Tape, tape_of
 
 RUNS_MAX, SECONDS_MAX = 5_000, 300.0
@@ -62,7 +63,11 @@ class Shrunk(msgspec.Struct, frozen=True):
 
 
 class NothingToShrink(TraceError):
-    """The trace violates nothing that was asked for, or cannot be shrunk: why."""
+    """The trace cannot be shrunk: why."""
+
+
+class NothingViolated(NothingToShrink):
+    """The trace violates nothing that was expected of it."""
 
 
 def shrink(
@@ -76,13 +81,15 @@ def shrink(
 ) -> Shrunk:
     """The smallest part of `trace` that violates the first of `expectations` that it violates.
 
-    Raises TraceError, and NothingToShrink with the reason if there is nothing to be done.
+    Raises TraceError; NothingViolated if it violates none of them, NothingToShrink if it cannot be
+    shrunk.
     """
     began = perf_counter()
     found = find_violation(trace, expectations, makers)
     if found is None:
+        _mind_differences(trace, expectations, makers)
         said = ", ".join(repr(expectation.sentence) for expectation in expectations)
-        raise NothingToShrink(f"{trace.name} violates nothing: {said} {_holds(expectations)}")
+        raise NothingViolated(f"{trace.name} violates nothing: {said} {_holds(expectations)}")
     expectation = next(e for e in expectations if e.sentence == found.sentence)
     tape = tape_of(trace, found.step, found.core, makers)
     report(f"violated in step {found.step:,}: {found.text()}")
@@ -93,7 +100,7 @@ def shrink(
     assert final.violation is not None
     played = sorted(rehearsal.players.played)
     used = [core for core in played if any(step.core == core for step in final.steps)]
-    steps = [step._replace(core=used.index(step.core)) for step in final.steps]
+    steps = [_renumbered(step, used) for step in final.steps]
     return Shrunk(
         sentence=found.sentence,
         violation=final.violation,
@@ -108,6 +115,28 @@ def shrink(
         is_minimal=work.is_minimal,
         trail=work.trail,
     )
+
+
+def _renumbered(step: RehearsedStep, used: list[int]) -> RehearsedStep:
+    """With the places of cores among those that are used."""
+    letters = [
+        letter and letter._replace(source=used.index(letter.source)) for letter in step.letters
+    ]
+    return step._replace(core=used.index(step.core), letters=tuple(letters))
+
+
+def _mind_differences(trace: Trace, expectations: Sequence[Expectation], makers: Makers) -> None:
+    """Decisions that are not those that were recorded cannot be shrunk: only say so."""
+    if not any(expectation.minds_raising for expectation in expectations):
+        return
+    report = replay(trace, makers)
+    if report.difference is not None and report.is_same_revision:
+        number = report.difference.played.step.number
+        raise NothingToShrink(
+            f"{trace.name}: {report.difference.what} (step {number}). "
+            "There is no recording of what a part of it would have decided, so nothing can be left "
+            f"out: detray replay {trace.name} shows the step"
+        )
 
 
 def _holds(expectations: Sequence[Expectation]) -> str:
@@ -398,7 +427,7 @@ class _Work:
         steps = list(dict.fromkeys(item.step for item in self.items))
         dates = [self.times[step] for step in steps]
         gaps = [now - before for now, before in zip(dates, [0, *dates], strict=False)]
-        gaps[0] = 0
+        gaps = [0, *(max(GAP_NS, gap) for gap in gaps[1:])]
         self._try_gaps(steps, gaps)
         size = len(steps)
         while size:
@@ -449,6 +478,3 @@ def _template_of(item: Item) -> tuple[int, int] | None:
     if isinstance(m, st.TaskSubmitted):
         return m.client, m.template
     return (m.node, m.template) if isinstance(m, pm.RunDelivered) else None
-
-
-__all__ = ["LocalCore", "NothingToShrink", "Shrunk", "shrink"]

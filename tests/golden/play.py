@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from detray.core.stimuli import Stimulus
 from detray.trace.transcript.directives import DIRECTIVES
 from detray.trace.transcript.script import Passage, ScriptError, Words, number, parse, render, split
+from detray.trace.transcript.telling import is_telling, play_telling
 from tests.golden.events import EVENTS
 from tests.golden.show import SHOWS
 from tests.golden.stage import Stage
@@ -22,9 +24,14 @@ def transcripts() -> list[Path]:
 
 
 def play(
-    text: str, after_step: Callable[[Stage], object] | None = None
-) -> tuple[list[str | Passage], Stage]:
-    """The transcript with the output that it has now; `after_step` may look after each block."""
+    text: str, after_step: Callable[[Any], object] | None = None
+) -> tuple[list[str | Passage], Any]:  # Any: a Stage or a Telling; both have `worlds`
+    """The transcript with the output that it has now; `after_step` may look after each block.
+
+    One whose cores are told what they were told (`detray shrink` writes such) plays itself.
+    """
+    if is_telling(text):
+        return play_telling(text, after_step)
     stage = Stage()
     played: list[str | Passage] = []
     for part in parse(text):

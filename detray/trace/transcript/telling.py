@@ -59,6 +59,7 @@ class ToldCore(SceneBooks):
         self.place = place
         self.info = info
         self.config: Any = info.config  # Any: of a node or a head
+        self.has_store = has_store
         self.core: Any = new_core(info, has_store)  # Any: of both kinds
         self.log: list[tuple[int, list[Stimulus], list[Effect]]] = []
         self.seqs: Counter[NodeID] = Counter()
@@ -110,6 +111,11 @@ class Telling(Scene):
     def worlds(self) -> list[ToldCore]:
         """The nodes."""
         return [core for core in self.cores.values() if isinstance(core.info, LocalCore)]
+
+    @property
+    def heads(self) -> list[ToldCore]:
+        """The heads."""
+        return [core for core in self.cores.values() if isinstance(core.info, HeadCore)]
 
     # -------------------------------------------------------------- blocks
 
@@ -253,8 +259,7 @@ class Telling(Scene):
         """What goes to another core of the transcript waits until that one hears it."""
         match effect:
             case ef.SendToHead():
-                heads = (core.name for core in self.cores.values() if core not in self.worlds)
-                target = next(heads, "")
+                target = self.heads[0].name if self.heads else ""
             case ef.SendToPeer() | ef.SendToNode():
                 target = self.cast.node_name(effect.node)
             case _:

@@ -23,13 +23,13 @@ from detray.ids import (
     FunctionID,
     NodeID,
     ObjectID,
-    TaskID,
     TemplateID,
     is_put,
     job_of,
 )
 from detray.trace.format import HeadCore, LocalCore
 from detray.trace.rehearsal import STEP_NS, RehearsedStep
+from detray.trace.shrinking import Shrunk
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.fields import LINKED, told
 from detray.trace.transcript.script import Passage, render
@@ -39,6 +39,19 @@ SHRUNK = "# Shrunk from "
 """What the transcripts begin with that belong to no rule yet."""
 _TIMES = ((60_000_000_000, "min"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 _MAPPED = {TASK_ID_BYTES, OBJECT_ID_BYTES}
+
+
+def shrunk_transcript(shrunk: Shrunk, name: str) -> str:
+    """What is left of the trace called `name`."""
+    heading = [
+        f"{SHRUNK.removeprefix('# ')}{name}, {shrunk.told_before:,} stimuli to {shrunk.told:,}. "
+        "It violates",
+        f'"{shrunk.sentence}":',
+        "{}.",
+    ]
+    return write_transcript(
+        heading, list(zip(shrunk.cores, shrunk.stores, strict=True)), shrunk.sentence, shrunk.steps
+    )
 
 
 def write_transcript(
@@ -85,7 +98,6 @@ class _Writer:
         self._templates: dict[tuple[int, ClientID, TemplateID], st.TemplateDefined] = {}
         self._letters = 0
         self._puts = 0
-        self._now_ns = self._telling.now_ns
 
     # -------------------------------------------------------------- blocks
 
@@ -103,8 +115,7 @@ class _Writer:
         prefix = f"{name}: " if len(self._names) > 1 else ""
         self._telling.address(f"{name}: then")
         lines: list[str] = []
-        gap = step.now_ns - self._now_ns
-        self._now_ns = step.now_ns
+        gap = max(STEP_NS, step.now_ns - self._telling.now_ns)
         place = 0
         while place < len(step.stimuli):
             letter = step.letters[place]
@@ -455,4 +466,3 @@ _SAYINGS: dict[type, Callable[[Cast, Any], Iterator[str]]] = {  # Any: the kind 
     st.PeerHeard: lambda c, m: iter(("heard", c.node_name(m.node))),
     st.ObjectCorrupted: lambda c, m: _object(c, m, "corrupted"),
 }  # fmt: skip
-__all__ = ["SHRUNK", "TaskID", "core_names_for", "write_transcript"]

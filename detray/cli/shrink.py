@@ -1,0 +1,184 @@
+"""`detray shrink`: the smallest part of a trace that violates an expectation, as a transcript."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from detray.trace.format import TraceError
+
+_EXAMPLES = """\
+examples:
+  detray shrink run.trace --expect "no task waits more than 5 s while a CPU is idle"
+  detray shrink run.trace --expect "no task fails" --expect "no worker dies" -o story.txt
+  detray shrink node0.flight.trace              an invariant that broke, or a core that raised
+  detray shrink run.trace --expect help         what can be expected
+"""
+
+
+def add_shrink(commands: Any) -> None:  # Any: argparse has no public name for it
+    """The parser of the command."""
+    parser = commands.add_parser(
+        "shrink",
+        help="the smallest part of a trace that violates an expectation, as a golden transcript",
+        description="Play the trace until an expectation is violated, leave out what it does not "
+        "take to violate it in the same way, and write the rest as a transcript that can be read, "
+        "edited and played (tests/golden). Exit code 1 if nothing is violated.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    parser.add_argument(
+        "--salvage", action="store_true", help="read a damaged trace up to the damage"
+    )
+    add_expect(parser)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE\'s name with .txt)'
+    )
+    parser.add_argument(
+        "--runs", type=_positive, default=5_000, metavar="N", help="try at most so many parts"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=300, metavar="N", help="and for at most so long"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.set_defaults(run=run_shrink)
+
+
+def add_expect(parser: argparse.ArgumentParser) -> None:
+    """The option that says what is expected."""
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="SENTENCE",
+        help='such as "no task waits more than 5 s"; "help" lists all; may be given several times',
+    )
+
+
+def read_expectations(sentences: list[str], default: str = "") -> list[Any]:
+    """Expectations of sentences, or of the default one. Raises ValueError. (Any: Expectation.)"""
+    from detray.trace.expecting import expect
+
+    return [expect(sentence) for sentence in sentences or ([default] if default else [])]
+
+
+def all_sentences() -> str:
+    """What can be expected, a line each."""
+    from detray.trace.expecting import RULES
+
+    width = max(len(rule.form) for rule in RULES)
+    return "\n".join(f"{rule.form:{width}}  {rule.meaning}" for rule in RULES)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def run_shrink(options: argparse.Namespace) -> int:
+    """Shrink and write; 0 if something was violated, 1 if nothing was."""
+    from detray.trace.expecting import DEFAULT
+    from detray.trace.reading import open_trace
+    from detray.trace.shrinking import NothingViolated, shrink
+    from detray.trace.transcript.writing import shrunk_transcript
+
+    if "help" in options.expect:
+        print(all_sentences())
+        return 0
+    expectations = read_expectations(options.expect, DEFAULT)
+    trace = open_trace(options.trace, salvage=options.salvage)
+    if not trace.complete:
+        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    progress = _Progress(options.json)
+    try:
+        shrunk = shrink(
+            trace, expectations, runs_max=options.runs, seconds_max=options.seconds,
+            report=progress.report,
+        )  # fmt: skip
+    except NothingViolated as nothing:
+        progress.end()
+        print(json.dumps({"violated": None}) if options.json else str(nothing))
+        return 1
+    finally:
+        progress.end()
+    text = shrunk_transcript(shrunk, os.path.basename(options.trace))
+    output = options.output or f"{os.path.splitext(options.trace)[0]}.txt"
+    if output != "-":
+        if os.path.abspath(output) == os.path.abspath(options.trace):
+            raise TraceError(f"{output} is the trace itself: name another file with -o")
+        with open(output, "w", encoding="utf-8") as file:
+            file.write(text)
+    if options.json:
+        print(json.dumps(_as_data(shrunk, output), indent=1))
+    elif output == "-":
+        print(text, end="")
+    else:
+        print(_as_text(shrunk, output))
+    return 0
+
+
+class _Progress:
+    """One line on a terminal that is written over; nothing elsewhere."""
+
+    def __init__(self, is_quiet: bool) -> None:
+        self._shows = sys.stderr.isatty() and not is_quiet
+        self._is_open = False
+
+    def report(self, text: str) -> None:
+        """What it is at."""
+        if self._shows:
+            print(f"\r\x1b[K{text[:120]}", end="", file=sys.stderr, flush=True)
+            self._is_open = True
+
+    def end(self) -> None:
+        """Make room for what follows."""
+        if self._is_open:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._is_open = False
+
+
+def _as_text(shrunk: Any, output: str) -> str:  # Any: a Shrunk
+    found = shrunk.found
+    where = f"step {found.step:,}" if found.step >= 0 else "the end"
+    smallest = (
+        "none of them can be left out"
+        if shrunk.is_minimal
+        else "the budget is spent: more might be left out (--runs, --seconds)"
+    )
+    return "\n".join(
+        [
+            f'"{shrunk.sentence}" is violated at {where}, {found.since_ns / 1e9:.6f} s after the '
+            f"beginning: {found.text()}",
+            f"{shrunk.told_before:,} stimuli up to there, {shrunk.told:,} are enough: {smallest} "
+            f"({shrunk.runs:,} runs, {shrunk.seconds:.1f} s)",
+            f"{output}: what {_cores(shrunk)} told, and what came out",
+        ]
+    )
+
+
+def _cores(shrunk: Any) -> str:  # Any: a Shrunk
+    names = [info.name for info in shrunk.cores]
+    return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names)} are"
+
+
+def _as_data(shrunk: Any, output: str) -> dict[str, Any]:  # Any: a Shrunk, JSON
+    return {
+        "violated": shrunk.sentence,
+        "step": shrunk.found.step,
+        "since_ns": shrunk.found.since_ns,
+        "what": shrunk.found.text(),
+        "stimuli_before": shrunk.told_before,
+        "stimuli": shrunk.told,
+        "cores": [info.name for info in shrunk.cores],
+        "runs": shrunk.runs,
+        "seconds": round(shrunk.seconds, 3),
+        "is_minimal": shrunk.is_minimal,
+        "passes": [list(entry) for entry in shrunk.trail],
+        "output": output,
+    }
