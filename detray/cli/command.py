@@ -19,6 +19,7 @@ from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
+from detray.cli.shrink import add_shrink
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
 
@@ -43,6 +44,7 @@ what the file is good for:
   detray why run.trace ID           why it was slow, failed, never ended, or is not there
   detray diff good.trace bad.trace  two runs: what differs, where it began, what took longer
   detray rerun run.trace --list     run a task again, under pdb if you like (record_payloads=True)
+  detray shrink run.trace           the few stimuli that violate an expectation, as a transcript
   detray trace collect *.trace      the recordings of a cluster as one, checked against each other
 
 `detray COMMAND --help` says more. After a crash the last moments of a run are kept in a trace of
@@ -136,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_diff(commands)
     _add_trace_commands(commands)
     add_rerun(commands)
+    add_shrink(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
     return parser
 
