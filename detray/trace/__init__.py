@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detray.trace.replaying import ReplayReport as ReplayReport
     from detray.trace.replaying import replay as replay
     from detray.trace.reporting.making import report as report
+    from detray.trace.seeking import Replay as Replay
 
 _HOMES = {
     "diff": ("diffing", "diff"),
@@ -21,12 +22,24 @@ _HOMES = {
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
     "report": ("reporting.making", "report"),
+    "Replay": ("seeking", "Replay"),
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
     "TraceError": ("format", "TraceError"),
     "why": ("causes", "why"),
 }
-__all__ = ["ReplayReport", "Trace", "TraceError", "diff", "draw", "open", "replay", "report", "why"]
+__all__ = [
+    "Replay",
+    "ReplayReport",
+    "Trace",
+    "TraceError",
+    "diff",
+    "draw",
+    "open",
+    "replay",
+    "report",
+    "why",
+]
 
 
 def __getattr__(name: str) -> Any:  # Any: a module attribute

@@ -8,8 +8,7 @@ snapshot; what comes before is told, not played.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from detray.core.config import GlobalConfig, LocalConfig
@@ -104,47 +103,93 @@ def play(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Played
     Each step is judged by itself: a difference in one does not make all that follow different. A
     core that raises where it did not ends it all.
     """
-    stage = _Stage(trace, makers(trace.header))
-    outbox = Outbox()
+    stage = Stage(trace, makers(trace.header))
     for step in trace.steps():
         yield from stage.open(step)
-        number = step.core
-        core = stage.cores.get(number)
-        if core is None:
-            yield Played(step, step.stimuli())
-            continue
-        played = _play_step(step, core, outbox, stage.digests[number])
-        stage.digests[number] = step.digest
+        played = stage.take(step)
         yield played
         if played.raised:
             if not step.error:
                 return
-            stage.end(number)
+            stage.end(step.core)
 
 
-class _Stage:
-    """The cores that are played, and the segments that are still to open."""
+class Moment(NamedTuple):
+    """Where a `Stage` stands, but for its cores."""
+
+    opened: int
+    """How many segments."""
+    digests: dict[int, bytes]
+    known: frozenset[int]
+    over: frozenset[int]
+
+
+class Stage:
+    """The cores that are played, and the segments that are still to open.
+
+    `cores` are those that live, by number; another mapping may take its place.
+    """
 
     def __init__(self, trace: Trace, makers: Sequence[Maker]) -> None:
-        self.cores: dict[int, Core] = {}
-        self.digests: dict[int, bytes] = {}
+        self.cores: MutableMapping[int, Core] = {}
+        self.makers = makers
         self._trace = trace
-        self._makers = makers
-        self._starts = list(trace.starts)
+        self._outbox = Outbox()
+        self._opened = 0
+        self._digests: dict[int, bytes] = {}
         self._known = {n for n, core in enumerate(trace.header.cores) if core.unplayable}
         """Cores that began, were named by a segment, or are not to be played."""
         self._over = set(self._known)
 
     def open(self, step: RecordedStep) -> Iterator[Opening]:
-        """What opens before this step."""
-        while self._starts and self._starts[0].first_step <= step.number:
-            start = self._starts.pop(0)
+        """What opens before this step. All of it is to be taken before the step is."""
+        starts = self._trace.starts
+        while self._opened < len(starts) and starts[self._opened].first_step <= step.number:
+            start = starts[self._opened]
+            self._opened += 1
             yield Opening(start, self.cores, self._enter(start))
         if step.core not in self._known:
             self._known.add(step.core)
-            self.cores[step.core] = self._makers[step.core].make()
-            self.digests[step.core] = NO_DIGEST
+            self.cores[step.core] = self.makers[step.core].make()
+            self._digests[step.core] = NO_DIGEST
             yield Opening(None, self.cores, (step.core,))
+
+    def take(self, step: RecordedStep) -> Played:
+        """Play a step and compare it. A core that raised is to be ended then."""
+        core = self.cores.get(step.core)
+        if core is None:
+            return Played(step, step.stimuli())
+        played = _play_step(step, core, self._outbox, self._digests[step.core])
+        self._digests[step.core] = step.digest
+        return played
+
+    def skip(self, step: RecordedStep) -> None:
+        """Play a step without a look at its effects: it is known what they are.
+
+        Raises what the core raises, where it did not when it was recorded.
+        """
+        core = self.cores.get(step.core)
+        if core is None:
+            return
+        self._digests[step.core] = step.digest
+        try:
+            core.handle(*step.stimuli(), now_ns=step.now_ns)
+        except Exception:
+            if not step.error:
+                raise
+            self.end(step.core)
+
+    def moment(self) -> Moment:
+        """Where it stands."""
+        over = frozenset(self._over)
+        return Moment(self._opened, self._digests.copy(), frozenset(self._known), over)
+
+    def go_to(self, moment: Moment, cores: MutableMapping[int, Core]) -> None:
+        """Stand where it stood, with these cores."""
+        self.cores = cores
+        self._opened = moment.opened
+        self._digests = moment.digests.copy()
+        self._known, self._over = set(moment.known), set(moment.over)
 
     def end(self, core: int) -> None:
         """That core is no more."""
@@ -158,7 +203,7 @@ class _Stage:
             self._known.add(core)
             if core in self._over:
                 continue
-            self.digests[core] = start.digests[place]
+            self._digests[core] = start.digests[place]
             if core not in self.cores and start.snapshots:
                 self.cores[core] = self._restore(core, start.snapshots[place], start.first_step)
                 fresh.append(core)
@@ -166,7 +211,7 @@ class _Stage:
 
     def _restore(self, core: int, state: bytes, first_step: int) -> Core:
         try:
-            return self._makers[core].restore(state)
+            return self.makers[core].restore(state)
         except Exception as error:
             revision = self._trace.header.core_revision
             raise TraceError(
@@ -216,5 +261,5 @@ def tell(trace: Trace, makers: Makers = schedulers) -> Iterator[Opening | Told]:
         last = item.step.number
         effects = item.effects if item.is_played else item.step.effects()
         yield Told(item.step, item.stimuli, effects)
-    for step in islice(trace.steps(), last + 1 - trace.first_step, None):
+    for step in trace.steps(last + 1):
         yield Told(step, step.stimuli(), step.effects())

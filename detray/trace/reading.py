@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -44,6 +46,9 @@ from detray.trace.format import (
     TraceError,
     head_check,
 )
+
+if TYPE_CHECKING:
+    from detray.trace.seeking import Replay
 
 T = TypeVar("T")
 
@@ -115,17 +120,55 @@ class Trace:
         """How many steps are held."""
         return sum(chunk.steps for chunk in self._chunks)
 
-    def steps(self) -> Iterator[RecordedStep]:
-        """The steps in the order in which they happened. Raises TraceError."""
+    def steps(self, from_step: int = 0) -> Iterator[RecordedStep]:
+        """The steps in the order in which they happened, from that number on. Raises TraceError.
+
+        Those before are not read, but for a few that share a frame with the first.
+        """
         layout = STEP_HEAD_1 if self.header.format_version == 1 else STEP_HEAD
         cores = len(self.header.cores)
-        for chunk in self._chunks:
+        first = bisect_right(self._chunks, from_step, key=_first_step) - 1
+        for chunk in islice(self._chunks, max(0, first), None):
             try:
-                yield from _steps_of(chunk, layout, cores)
+                yield from _steps_of(chunk, layout, cores, from_step)
             except (struct.error, IndexError) as error:
                 raise TraceError(
                     f"{self.name}: the steps from {chunk.first_step} on make no sense: {error}"
                 ) from None
+
+    def mentions(
+        self, needle: bytes, low: int, high: int, backwards: bool = False
+    ) -> Iterator[RecordedStep]:
+        """The steps from `low` up to `high` (without it) whose bytes contain `needle`.
+
+        Frames without it are not taken apart. Raises TraceError.
+        """
+        first = max(0, bisect_right(self._chunks, low, key=_first_step) - 1)
+        last = bisect_left(self._chunks, high, key=_first_step)
+        places = range(first, last)
+        for place in reversed(places) if backwards else places:
+            chunk = self._chunks[place]
+            if needle not in bytes(chunk.data):
+                continue
+            end = min(high, chunk.first_step + chunk.steps)
+            count = end - max(low, chunk.first_step)
+            steps = islice(self.steps(max(low, chunk.first_step)), max(0, count))
+            found = [
+                step
+                for step in steps
+                if any(needle in blob for blob in (*step.metas, *(step.groups or ())))
+            ]
+            yield from reversed(found) if backwards else found
+
+    def replay(self, *, progress: Callable[[int, int], None] | None = None) -> Replay:
+        """A position in this trace with the state there, which can go anywhere (`Replay`).
+
+        The trace is played once for it; `progress` is told how many steps were, of how many.
+        Raises TraceError.
+        """
+        from detray.trace.seeking import Replay
+
+        return Replay(self, progress=progress)
 
     @cached_property
     def keeps_effects(self) -> bool:
@@ -308,7 +351,13 @@ def _sizes(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}I")
 
 
-def _steps_of(chunk: Chunk, head: struct.Struct, cores: int) -> Iterator[RecordedStep]:
+def _first_step(chunk: Chunk) -> int:
+    return chunk.first_step
+
+
+def _steps_of(
+    chunk: Chunk, head: struct.Struct, cores: int, from_step: int
+) -> Iterator[RecordedStep]:
     data, at = chunk.data, 0
     for number in range(chunk.first_step, chunk.first_step + chunk.steps):
         core, flags, stimuli, groups, now_ns, digest = head.unpack_from(data, at)
@@ -317,6 +366,9 @@ def _steps_of(chunk: Chunk, head: struct.Struct, cores: int) -> Iterator[Recorde
         at += head.size + layout.size
         if core >= cores or flags & ~(WITH_EFFECTS | RAISED) or at + sum(sizes) > len(data):
             raise IndexError(f"step {number} of core {core} is not laid out as it should be")
+        if number < from_step:
+            at += sum(sizes)
+            continue
         blobs = []
         for size in sizes:
             blobs.append(bytes(data[at : at + size]))

@@ -1,0 +1,158 @@
+"""`python -m detray.bench.seeking`: how quickly a replay opens, seeks, steps back and plays.
+
+The trace is of a real session, with a file as its record: rounds of small tasks whose results are
+kept for a while, submitted faster than they run, so that tens of thousands of tasks and objects
+are alive at a time. Then two short sessions tell how a replay compares with the run it replays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROUND = 20_000
+"""Tasks submitted at once."""
+LIVE = 5
+"""Rounds whose references are held."""
+SEEKS = 200
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the measurement, print its figures."""
+    parser = argparse.ArgumentParser(prog="python -m detray.bench.seeking", description=__doc__)
+    parser.add_argument("--stimuli", type=int, default=1_000_000, metavar="N")
+    parser.add_argument(
+        "--trace", metavar="FILE", help="use this trace, record it if it is missing"
+    )
+    parser.add_argument("--live", type=int, default=LIVE, metavar="N", help="rounds that are held")
+    options = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(options.trace or Path(folder, "seeking.trace"))
+        if not path.exists():
+            began = time.perf_counter()
+            record(path, options.stimuli, options.live)
+            _say("recorded", f"{time.perf_counter() - began:.1f} s")
+        measure_seeking(path)
+        for duration_s, tasks in ((0.01, 2_000), (0.0, 30_000)):
+            measure_ratio(Path(folder, f"{tasks}.trace"), duration_s, tasks)
+    return 0
+
+
+def record(path: Path, stimuli: int, live: int) -> None:
+    """A session whose trace has about so many stimuli: two a task, and some more."""
+    import detray
+    from detray.bench import work
+
+    detray.init(num_cpus=os.cpu_count(), record=path)
+    try:
+        nothing = detray.remote(work.nothing)
+        rounds: deque[list[Any]] = deque()
+        for _ in range(max(1, stimuli * 10 // 21 // ROUND)):
+            rounds.append([nothing.remote() for _ in range(ROUND)])
+            if len(rounds) >= live:
+                detray.get(rounds.popleft())
+        while rounds:
+            detray.get(rounds.popleft())
+    finally:
+        detray.shutdown()
+
+
+def measure_seeking(path: Path) -> None:
+    """Open, seek, step back."""
+    from detray.trace.reading import open_trace
+
+    before = _resident_bytes()
+    began = time.perf_counter()
+    trace = open_trace(path)
+    _say("trace", f"{trace.step_count:,} steps, {path.stat().st_size / 1e6:.0f} MB")
+    _say("reading and checking the file", f"{time.perf_counter() - began:.2f} s")
+    began = time.perf_counter()
+    replay = trace.replay()
+    opening_s = time.perf_counter() - began
+    stimuli = sum(len(steps) for steps in replay.contents.stimuli.values())
+    _say("opening", f"{opening_s:.1f} s for {stimuli:,} stimuli")
+    _say("marks", f"{replay.mark_count:,}, about {replay.weight / 1e6:.0f} MB")
+    _say("memory", f"{(_resident_bytes() - before) / 1e6:.0f} MB more than before")
+    chance = random.Random(1)
+    targets = [chance.randint(replay.first, replay.end) for _ in range(SEEKS)]
+    sizes = []
+    for target in targets[:20]:
+        replay.goto(target)
+        sizes.append(sum(len(core.snapshot()) for core in replay.cores.values()))
+    _say(
+        "state", f"up to {max(sizes) / 1e6:.1f} MB, {sum(sizes) / len(sizes) / 1e6:.1f} on average"
+    )
+    _say("seek", _quantiles(_timed(partial(replay.goto, target) for target in targets)))
+    _say("step", _quantiles(_timed(replay.step for _ in range(SEEKS))))
+    backs = []
+    for target in targets[:20]:
+        replay.goto(max(target, replay.first + 20))
+        backs += _timed(replay.back for _ in range(10))
+    _say("back", _quantiles(backs))
+
+
+def sleep_for(duration_s: float) -> None:
+    """A task that takes so long, and no longer if that is nothing."""
+    if duration_s:
+        time.sleep(duration_s)
+
+
+def measure_ratio(path: Path, duration_s: float, tasks: int) -> None:
+    """How much faster than the run its replay is."""
+    import detray
+    from detray.trace.reading import open_trace
+    from detray.trace.replaying import replay
+
+    detray.init(num_cpus=os.cpu_count(), record=path)
+    sleep = detray.remote(sleep_for)
+    detray.get([sleep.remote(0) for _ in range(100)])
+    began = time.perf_counter()
+    for _ in range(tasks // 1_000):
+        detray.get([sleep.remote(duration_s) for _ in range(1_000)])
+    run_s = time.perf_counter() - began
+    detray.shutdown()
+    began = time.perf_counter()
+    report = replay(open_trace(path))
+    replay_s = time.perf_counter() - began
+    assert report.is_same, report.difference
+    what = f"tasks of {duration_s * 1000:.0f} ms"
+    _say(what, f"run {run_s:.2f} s, replay {replay_s:.2f} s: {run_s / replay_s:.1f} times faster")
+
+
+def _timed(actions: Iterable[Callable[[], object]]) -> list[float]:
+    taken = []
+    for action in actions:
+        began = time.perf_counter()
+        action()
+        taken.append(time.perf_counter() - began)
+    return taken
+
+
+def _quantiles(taken: list[float]) -> str:
+    ordered = sorted(taken)
+    parts = [("p50", 50), ("p99", 99)]
+    shown = [f"{n} {ordered[len(ordered) * p // 100] * 1e3:.1f} ms" for n, p in parts]
+    return ", ".join([*shown, f"at most {ordered[-1] * 1e3:.1f} ms"])
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _say(what: str, value: str) -> None:
+    print(f"{what:32} {value}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
