@@ -19,6 +19,11 @@ from detray.core.stimuli import RunFailed, RunFinished, WorkerLost, WorkerReady
 from detray.ids import ClientID
 from detray_sim.costs import FREE, Costs
 
+RESTED_NS = 1_000_000
+"""Of shorter runs it is not the way that shows, but how busy everybody is."""
+WAY_NS_MAX = 2_000_000
+"""A way that is longer is that of a machine with too much to do."""
+SAMPLES_MIN = 5
 PRESETS = ("recorded", "measured", "free")
 """What the runtime takes: as long as it did in the recording; as `docs/performance.md` measured it;
 no time at all."""
@@ -34,6 +39,7 @@ class Delays:
         self._sent: dict[Seat, int] = {}
         """When a worker that had nothing to do was sent a run."""
         self._ordered: dict[Seat, int] = {}
+        self._used: set[Seat] = set()
         self._ways: list[int] = []
         self._starts: list[int] = []
 
@@ -66,7 +72,10 @@ class Delays:
             return
         # A run that was sent to a resting worker: there and back again.
         there_ns, back_ns = m.started_ns - sent_ns, now_ns - m.ended_ns
-        if there_ns >= 0 and back_ns >= 0:
+        is_first = seat not in self._used
+        self._used.add(seat)
+        # Before its first run a worker loads much that it keeps.
+        if min(there_ns, back_ns) >= 0 and m.ended_ns - m.started_ns >= RESTED_NS and not is_first:
             self._ways.append((there_ns + back_ns) // 2)
 
     def costs(self, preset: str) -> Costs:
@@ -77,10 +86,10 @@ class Delays:
         if preset == "measured":
             return base
         found: dict[str, int] = {}
-        if self._ways:
+        if len(self._ways) >= SAMPLES_MIN:
             # The step that sends takes a part of the way there.
             own_ns = (base.step_ns + base.stimulus_ns + 2 * base.effect_ns) // 2
-            found["ipc_ns"] = max(0, median_low(self._ways) - own_ns)
+            found["ipc_ns"] = max(0, min(WAY_NS_MAX, median_low(self._ways)) - own_ns)
         if self._starts:
             found["worker_start_ns"] = median_low(self._starts)
         return msgspec.structs.replace(base, **found)

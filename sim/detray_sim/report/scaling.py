@@ -137,10 +137,10 @@ def _limits(axes: Axes, colour: str, line: Sequence[Point], scale: float) -> Non
             axes.annotate(
                 shortened(point.bound, 32),
                 (point.x, height),
-                xytext=(0, -5),
+                xytext=(-4 if is_last else 4, 3),
                 textcoords="offset points",
                 ha="right" if is_last else "left",
-                va="top",
+                va="bottom",
                 fontsize=8,
                 color=colour,
             )
@@ -213,7 +213,7 @@ def _axes(axes: Axes, nodes: Sequence[int], unit: str, name: str = "nodes") -> N
     shown = nodes if len(nodes) <= 12 else nodes[:: -(-len(nodes) // 12)]
     axes.set_xticks(list(shown), [f"{count:,}" for count in shown])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)
