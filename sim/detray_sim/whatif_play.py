@@ -235,6 +235,9 @@ class _Stage:
             policy=core_policy(scenario),
             costs=cluster.costs,
             seed=seed,
+            prestart_workers=min(
+                recording.prestart_workers, *(shape.cpus for shape in cluster.nodes)
+            ),
             message_bytes=0,
         )
         self.cluster = _Watched(config, scenario, self.ledger)
@@ -248,6 +251,9 @@ class _Stage:
     def run(self) -> Outcome:
         """Play it to its end."""
         form(self.cluster)
+        # As much as the recorded driver found ready when it began.
+        until_ns = self.cluster.clock.now_ns + self.recording.lead_ns
+        self.cluster.run(until_ns, done=lambda: False)
         machines = len(self.cluster.nodes)
         for script in self.recording.drivers:
             machine = script.machine % machines if self.setup.is_recorded else 0

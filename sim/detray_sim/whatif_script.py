@@ -43,6 +43,8 @@ from detray_sim.workloads.witness import ONE_CPU, Act, Drop, Put, Stop, Submissi
 
 DRIVER = "(driver)"
 """The name of what drivers compute themselves."""
+LEAD_NS_MAX = 5 * 1_000_000_000
+"""A cluster that was there for so long before its driver began was ready."""
 VAIN_NS_MIN = 1_000_000
 """What drivers waited for tasks that are left out is told from this on."""
 _EARLIER = "before the last of its task"
@@ -157,6 +159,10 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     placement: str
     makespan_ns: int
     """From the first submission to the end of the last task."""
+    lead_ns: int
+    """From the begin of the first driver's node to its first act, at most LEAD_NS_MAX."""
+    prestart_workers: int
+    """That each node starts before anybody asks."""
     left_out: tuple[str, ...]
     delays: Delays
     """What the runtime took."""
@@ -195,6 +201,7 @@ class _Reader:
         self._delays = Delays()
         self._witness = Witness(trace, self._delays.watch)
         self._left_out: Counter[str] = Counter()
+        self._lead_ns = 0
         self._in_vain_ns = 0
         """How long drivers waited for tasks that are left out."""
         self._lives: list[TaskLife] = []
@@ -223,6 +230,8 @@ class _Reader:
             policy=cores[0][1].config.policy,
             placement=heads[0][1].config.placement if heads else "hybrid",
             makespan_ns=max(span(life)[1] for life in lives) - submitted_ns,
+            lead_ns=self._lead_ns,
+            prestart_workers=cores[0][1].config.prestart_workers,
             left_out=tuple(self._told()),
             delays=self._delays,
             witness=self._witness,
@@ -277,6 +286,9 @@ class _Reader:
                 acts.pop(0)
             if any(isinstance(act, Submission) for act in acts):
                 begun.append((_begin_ns(acts[0]), machines[core], acts))
+                node_ns = self._trace.header.date_ns(core, witness.history.first_ns[core])
+                self._lead_ns = max(self._lead_ns, _begin_ns(acts[0]) - node_ns)
+        self._lead_ns = min(self._lead_ns, LEAD_NS_MAX)
         first_ns = min((at_ns for at_ns, _, _ in begun), default=0)
         return tuple(
             DriverScript(
