@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detray.trace.causes import Cause, Why
+    from detray.trace.cause_tree import Cause, Why
 
 _EXAMPLES = """\
 examples:
@@ -54,7 +54,8 @@ def run_why(options: argparse.Namespace) -> int:
     """`detray why`: 0; errors of traces and unknown ids are raised."""
     import msgspec
 
-    from detray.trace.causes import DEPTH, why
+    from detray.trace.cause_tree import DEPTH
+    from detray.trace.causes import why
     from detray.trace.reading import open_trace
 
     depth = DEPTH if options.depth is None else options.depth

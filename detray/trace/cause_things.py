@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detray.ids import NodeID, ObjectID, TaskID, return_object
+from detray.trace.cause_tree import CAUSES_MAX, EVENT, TIME, Cause, Why
 from detray.trace.cause_words import length_text, reason_text
-from detray.trace.causes import CAUSES_MAX, EVENT, TIME, Cause, Explainer, Why
+from detray.trace.causes import Explainer
 from detray.trace.format import TraceError
 from detray.trace.graph import size_text
 from detray.trace.lives import (

@@ -29,7 +29,8 @@ from detray.trace.parts import (
 )
 
 if TYPE_CHECKING:
-    from detray.trace.causes import Cause, Explainer
+    from detray.trace.cause_tree import Cause
+    from detray.trace.causes import Explainer
 
 
 def length_text(ns: int) -> str:
@@ -152,7 +153,7 @@ def meanwhile_text(names: Sequence[str]) -> str:
 
 def away_text(x: Explainer, transfer: Transfer, until_ns: int) -> Cause:
     """A transfer."""
-    from detray.trace.causes import EVENT, Cause
+    from detray.trace.cause_tree import EVENT, Cause
 
     source = x.node_named(x.history.core_of(transfer.source), transfer.source)
     text = f"{size_text(max(0, transfer.size_bytes))} came from {source}"

@@ -21,6 +21,26 @@ from detray.ids import (
     job_of,
     task_of,
 )
+from detray.trace.cause_tree import (
+    CAUSES_MAX,
+    CHAIN_MAX,
+    DEPTH,
+    EVENT,
+    FAILURE,
+    FOLLOWED,
+    MEANWHILE,
+    STUCK,
+    TIME,
+    Cause,
+    Why,
+    because,
+    chain_text,
+    conclude,
+    ordered,
+    phrase,
+    summed,
+    without_subject,
+)
 from detray.trace.cause_words import (
     away_text,
     length_text,
@@ -59,53 +79,7 @@ from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
 from detray.trace.story import StorySubject, find_subject
 
-DEPTH = 5
-"""How far causes are followed, unless told otherwise."""
-CAUSES_MAX = 6
-"""Causes of one thing that are told; the rest is summed up."""
-CHAIN_MAX = 30
-"""Failures, or waits, of a chain that are told."""
-SMALL = 200
-"""Parts below 1/200 of the whole are told together."""
-FOLLOWED = 20
-"""A wait is followed if it is at least 1/20 of the largest beside it."""
-
-TIME, EVENT, FAILURE, MEANWHILE, STUCK = "time", "event", "failure", "meanwhile", "stuck"
-"""Kinds of causes: a share of the time; something that happened; why it failed; what else ran then;
-what it still waits for."""
-
 Windows = list[tuple[int, int]]
-
-
-class Cause(msgspec.Struct, frozen=True):
-    """One cause, and what is behind it, the largest first.
-
-    Causes of kind "time" side by side add up to the time of what they explain, or, one level down,
-    to as much of it as is known. `part` says which part it is (`parts.PARTS`, "lost", "rebuilt").
-    Times are nanoseconds since the trace began; -1 if they are not known, or there is none.
-    `about` is a short name to ask about, "" if there is none; `detail` several lines, a traceback.
-    """
-
-    kind: str
-    text: str
-    length_ns: int = -1
-    started_ns: int = -1
-    ended_ns: int = -1
-    part: str = ""
-    about: str = ""
-    detail: str = ""
-    causes: tuple[Cause, ...] = ()
-
-
-class Why(msgspec.Struct, frozen=True):
-    """What a trace says of why. Times as in `Cause`; `length_ns` -1 where there is no length."""
-
-    subject: str
-    conclusion: str
-    started_ns: int = -1
-    ended_ns: int = -1
-    length_ns: int = -1
-    causes: tuple[Cause, ...] = ()
 
 
 def why(
@@ -174,7 +148,9 @@ class Explainer:
         causes: tuple[Cause, ...] = times
         if life.state in (FAILED, CANCELLED):
             failure = self.failure(life)
-            conclusion = _after(self.named(life.id), failure.text) + _because(failure)
+            conclusion = without_subject(self.named(life.id), failure.text) + because(failure)
+            if life.state == CANCELLED and times and times[0].part != RUN:
+                conclusion += f"; before that it {phrase(times[0])}"
             causes = (failure, *times)
         elif not timeline.has_ended(life):
             stuck = self.stuck(life)
@@ -182,10 +158,10 @@ class Explainer:
             conclusion += (
                 "its submission: " if life.submitted_ns >= 0 else "it was first heard of: "
             )
-            conclusion += _chain(stuck, self.named(life.id))
+            conclusion += chain_text(stuck, self.named(life.id))
             causes = (stuck, *times)
         else:
-            conclusion = _conclusion(times, length_ns)
+            conclusion = conclude(times, length_ns)
         return Why(
             self.named(life.id), conclusion, self.since(started_ns), self.since(ended_ns),
             length_ns, causes,
@@ -208,7 +184,7 @@ class Explainer:
                 causes += inner
             else:
                 causes.append(self._attempt(life, number, members, inner, rebuilt.get(number)))
-        return _summed(_ordered(causes))
+        return summed(ordered(causes))
 
     def _attempt(
         self,
@@ -231,7 +207,7 @@ class Explainer:
             text, kind = f"was run again (attempt {number}), for its value was lost", "rebuilt"
             text += f": {lost}" if lost else ""
         return Cause(
-            TIME, text, length_ns, self.since(begin), self.since(end), kind, causes=_summed(inner)
+            TIME, text, length_ns, self.since(begin), self.since(end), kind, causes=summed(inner)
         )
 
     def loss(self, life: TaskLife, run: Attempt) -> str:
@@ -263,7 +239,7 @@ class Explainer:
                     short(first.item) if first.item else "", causes=inner,
                 )
             )  # fmt: skip
-        return _ordered(causes)
+        return ordered(causes)
 
     def _behind(
         self, life: TaskLife, part: Part, windows: Windows, depth: int, path: tuple[TaskID, ...]
@@ -298,12 +274,12 @@ class Explainer:
 
     def _transfers(self, part: Part, windows: Windows) -> tuple[Cause, ...]:
         begin, end = windows[0][0], windows[-1][1]
-        found = []
+        found: list[Cause] = []
         for transfer in self.timeline.transfers_of(part.item, part.core):
             until_ns = transfer.ended_ns if transfer.ended_ns >= 0 else self.timeline.end_ns
-            if transfer.began_ns < end and until_ns > begin:
+            if transfer.began_ns < end and until_ns > begin and len(found) < CAUSES_MAX:
                 found.append(away_text(self, transfer, until_ns))
-        return tuple(found[:CAUSES_MAX])
+        return tuple(found)
 
     def _meanwhile(self, life: TaskLife, part: Part, windows: Windows) -> tuple[Cause, ...]:
         """What ran there meanwhile, the longest first: not a share of the time but its reason."""
@@ -516,83 +492,7 @@ def _length(parts: list[Part]) -> int:
     return sum(part.length_ns for part in parts)
 
 
-def _ordered(causes: list[Cause]) -> tuple[Cause, ...]:
-    return tuple(sorted(causes, key=lambda cause: (-cause.length_ns, cause.started_ns)))
-
-
-def _summed(causes: tuple[Cause, ...]) -> tuple[Cause, ...]:
-    """The largest, and the rest as one: what is too many, or too small to matter."""
-    total = sum(max(0, cause.length_ns) for cause in causes)
-    kept = [cause for cause in causes[:CAUSES_MAX] if cause.length_ns * SMALL >= total]
-    rest = causes[len(kept) :]
-    if len(rest) < 2:
-        return causes
-    length_ns = sum(max(0, cause.length_ns) for cause in rest)
-    return (*kept, Cause(TIME, f"{len(rest)} smaller parts", length_ns, part="rest"))
-
-
 def _budget(life: TaskLife, run: Attempt) -> str:
     if life.max_retries <= 0:
         return f", attempt {run.number}" if run.number else ""
     return f", attempt {run.number} of max_retries={life.max_retries}"
-
-
-# ------------------------------------------------------------------ one line for all
-
-
-def _because(failure: Cause) -> str:
-    """The first failure of a chain, if it is another than the last."""
-    first = failure
-    while inner := [cause for cause in first.causes if cause.kind == FAILURE]:
-        first = inner[0]
-    return f"; the first to fail: {first.text}" if first is not failure else ""
-
-
-def _after(name: str, text: str) -> str:
-    """What a sentence says of its subject, which was named before."""
-    return text.removeprefix(f"{name} ")
-
-
-def _chain(stuck: Cause, name: str) -> str:
-    texts = [f"it {_after(name, stuck.text)}"]
-    inner = stuck.causes
-    while inner and len(texts) < 4:
-        texts.append(inner[0].text)
-        inner = inner[0].causes
-    return "; ".join(texts) + ("; and so on" if inner else "")
-
-
-def _conclusion(times: tuple[Cause, ...], length_ns: int) -> str:
-    ran_ns = sum(cause.length_ns for cause in times if cause.part == RUN)
-    waits = [cause for cause in times if cause.part != RUN]
-    total = length_text(length_ns)
-    if not waits:
-        return f"took {total}, all of it running"
-    waited_ns = length_ns - ran_ns
-    biggest = f"{length_text(waits[0].length_ns)} {_phrase(waits[0]).removeprefix('waited ')}"
-    if waited_ns * 10 < length_ns:
-        return f"ran {length_text(ran_ns)} of {total}; the longest wait: {biggest}"
-    return f"waited {length_text(waited_ns)} of {total}: {biggest}"
-
-
-def _phrase(cause: Cause, hops: int = 3) -> str:
-    """A wait, with the largest thing behind it."""
-    inner = [deeper for deeper in cause.causes if deeper.kind == TIME]
-    failures = [deeper for deeper in cause.causes if deeper.kind == FAILURE]
-    if cause.part == "lost":
-        return f"in what came to nothing ({cause.text})"
-    again = next((deeper for deeper in inner if deeper.part == "rebuilt"), None)
-    if again is not None:
-        return f"{cause.text}, which {again.text}"
-    if cause.part not in (ARGUMENT, GET) or not hops:
-        return cause.text
-    if failures:
-        return f"{cause.text}, which failed"
-    if not inner:
-        return cause.text
-    first = inner[0]
-    if first.part == RUN:
-        return f"{cause.text}, which took {length_text(first.length_ns)} to run"
-    if first.part == "lost":
-        return f"{cause.text}, of which {first.text}"
-    return f"{cause.text}, which {_phrase(first, hops - 1)}"

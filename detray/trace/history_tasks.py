@@ -56,6 +56,7 @@ from detray.trace.lives import (
     Move,
     TaskLife,
 )
+from detray.trace.names import amounts_text
 
 if TYPE_CHECKING:
     from detray.trace.history import History, Kind
@@ -237,8 +238,12 @@ def on_placed(h: History, m: Placed, now_ns: int) -> None:
 
 def on_infeasible(h: History, m: DemandInfeasible, now_ns: int) -> None:
     """The head knows no node that could ever run it."""
-    offers = ", ".join(f"{name} {amount / 10_000:g}" for name, amount in m.offers)
-    h.task(m.task).note(Move(INFEASIBLE, now_ns, h.core, m.attempt, text=offers))
+    life = h.task(m.task)
+    offers = dict(m.offers)
+    if life.demand:
+        offers = {name: offers.get(name, 0) for name, _ in life.demand}
+    text = amounts_text(tuple(offers.items()))
+    life.note(Move(INFEASIBLE, now_ns, h.core, m.attempt, text=text))
 
 
 def on_refused(h: History, m: PlacementRefused, now_ns: int) -> None:

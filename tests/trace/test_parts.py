@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.causes import TIME, Explainer
+from detray.trace.cause_tree import TIME
+from detray.trace.causes import Explainer
 from detray.trace.history import History, history_of
 from detray.trace.lives import LOST, OBJECT_MOVES, TASK_MOVES
 from detray.trace.parts import (

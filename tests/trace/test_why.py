@@ -15,7 +15,8 @@ from detray.cli.why import as_text
 from detray.core.stimuli import CancelRequested
 from detray.ids import child_prefix, child_task, return_object
 from detray.trace.cause_things import explain_client, explain_object
-from detray.trace.causes import FAILURE, MEANWHILE, STUCK, Cause, Explainer, Why, why
+from detray.trace.cause_tree import FAILURE, MEANWHILE, STUCK, Cause, Why
+from detray.trace.causes import Explainer, why
 from detray.trace.format import TraceError
 from detray.trace.history import History, history_of
 from detray.trace.lives import TaskLife
@@ -327,7 +328,7 @@ def test_a_trace_that_is_cut_says_less(crashed):
     with open(crashed.name, "rb") as file:
         data = file.read()
     chance = random.Random(5)
-    for _ in range(6):
+    for _ in range(3):
         cut = Trace(data[: chance.randrange(len(data) // 3, len(data))], "cut")
         timeline = explained(cut)
         explainer = Explainer(timeline)
