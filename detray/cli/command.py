@@ -15,6 +15,7 @@ from importlib import import_module
 
 from detray import __version__
 from detray.cli import diff, listing, logs, starting, status, why
+from detray.cli.graph import add_graph
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.report import add_report
@@ -38,7 +39,7 @@ a first look:
 what the file is good for:
   detray replay run.trace           take all decisions again and compare them
   detray report run.trace           a page to look at: timeline, critical path, failures
-  detray graph run.trace            draw tasks and objects (svg, dot, json, graphml)
+  detray graph run.trace            tasks and objects: numbers, critical path, a picture
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
   detray story run.trace ID         the life of a task, an object, "worker 3" or a function
   detray why run.trace ID           why it was slow, failed, never ended, or is not there
@@ -131,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_logs(commands)
     _add_replay(commands)
     add_report(commands)
-    _add_graph(commands)
+    add_graph(commands)
     _add_timeline(commands)
     _add_story(commands)
     why.add_why(commands)
@@ -173,23 +174,6 @@ def _add_replay(commands: _Commands[_Parser]) -> None:
     parser.add_argument("--check", action="store_true", help="also check invariants, each step")
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_replay"))
-
-
-def _add_graph(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "graph",
-        help="draw tasks and objects",
-        description="Boxes are tasks, ovals are objects; dotted lines say who launched whom, solid "
-        "ones where data goes. Large graphs are drawn with equals as one.",
-    )
-    _add_trace(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help=".svg, .dot, .gv, .json, .graphml (default: TRACE's name with .svg)",
-    )
-    parser.set_defaults(run=_with_traces("run_graph"))
 
 
 def _add_timeline(commands: _Commands[_Parser]) -> None:

@@ -1,4 +1,4 @@
-"""The commands that read traces: replay, graph, timeline, story, trace collect."""
+"""The commands that read traces: replay, timeline, story, trace collect."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from detray.core.config import CORE_REVISION
 from detray.core.local import LocalScheduler
 from detray.trace.collecting import Collected, collect
 from detray.trace.difference import as_data, render
-from detray.trace.drawing import draw
 from detray.trace.format import TraceError
-from detray.trace.graph import build
 from detray.trace.payload_collecting import collect_payloads
 from detray.trace.payload_format import payloads_path
 from detray.trace.payload_reading import open_payloads
@@ -206,17 +204,6 @@ def _collected_text(collected: Collected) -> str:
 
 
 # ------------------------------------------------------------------ pictures and stories
-
-
-def run_graph(options: Options) -> int:
-    """`detray graph`: write the computation graph."""
-    trace = _open(options)
-    output = options.output or f"{os.path.splitext(options.trace)[0]}.svg"
-    graph = build(trace)
-    path = draw(graph, output)
-    tasks = sum(1 for _, kind in graph.nodes(data="kind") if kind == "task")
-    print(f"{path}: {tasks:,} tasks, {len(graph) - tasks:,} objects")
-    return 0
 
 
 def run_timeline(options: Options) -> int:

@@ -118,12 +118,16 @@ class Computation:
         self.tasks: list[TaskRow] = []
         self.places: dict[str, int] = {}
         self.producers: dict[str, int] = {}
-        """The place of an object's producer, by the object's name."""
+        """The place of the task that returned an object, by the object's name.
+
+        Not of puts: they are there before their task ends, and whom it tells of them it submits.
+        """
         self.object_count = 0
         self.bytes_made = 0
         """The sizes of all objects together."""
         waiting: list[tuple[int, str]] = []
         awaited: list[tuple[str, str]] = []
+        puts: set[str] = set()
         for node, data in graph.nodes(data=True):
             if data.get("kind") == "task":
                 self.places[node] = len(self.tasks)
@@ -133,16 +137,18 @@ class Computation:
             else:
                 self.object_count += 1
                 self.bytes_made += max(0, data.get("size_bytes", -1))
+                if data.get("is_put"):
+                    puts.add(node)
                 if data.get("awaited_by"):
                     awaited.append((node, data["awaited_by"]))
-        self.bytes_moved = self._read_edges(graph)
+        self.bytes_moved = self._read_edges(graph, puts)
         """Sizes of objects times how often they were arguments."""
         for place, text in waiting:
             self._read_halts(self.tasks[place], text)
         for item, text in awaited:
             self._read_needs(item, text)
 
-    def _read_edges(self, graph: networkx.MultiDiGraph) -> int:
+    def _read_edges(self, graph: networkx.MultiDiGraph, puts: set[str]) -> int:
         uses: list[tuple[str, int]] = []
         places, producers, tasks = self.places, self.producers, self.tasks
         moved = 0
@@ -152,7 +158,8 @@ class Computation:
                     if kind == "launched":
                         tasks[places[target]].parent = places[source]
                     elif kind == "produces":
-                        producers[target] = places[source]
+                        if target not in puts:
+                            producers[target] = places[source]
                         tasks[places[source]].returned_bytes += max(0, data["size_bytes"])
                     elif kind == "consumes":
                         uses.append((source, places[target]))

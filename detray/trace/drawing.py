@@ -21,11 +21,11 @@ FORMATS = {
     ".svg": "svg",
     ".dot": "dot",
     ".gv": "dot",
-    ".wf.json": "wfformat",
     ".json": "json",
     ".graphml": "graphml",
+    ".wf.json": "wfformat",
 }
-"""What the endings of names mean; the first that fits counts."""
+"""What the endings of names mean; the longest that fits counts."""
 
 
 def draw(
@@ -49,9 +49,9 @@ def draw(
 
 def format_of(path: Path) -> str:
     """The format that a file's name asks for. Raises ValueError."""
-    for ending, name in FORMATS.items():
+    for ending in sorted(FORMATS, key=len, reverse=True):
         if path.name.lower().endswith(ending):
-            return name
+            return FORMATS[ending]
     known = ", ".join(FORMATS)
     raise ValueError(
         f"cannot draw to a file that ends in {path.suffix or 'nothing'!r}: use {known}"

@@ -29,7 +29,10 @@ Attributes = Mapping[str, Any]  # Any: strings, integers and booleans
 
 
 def to_graphml(graph: networkx.MultiDiGraph) -> str:
-    """The whole graph; attributes keep their types. Raises ValueError for those of other types."""
+    """The whole graph; attributes keep their types, empty strings are left out.
+
+    (networkx reads them as nothing.) Raises ValueError for attributes of other types.
+    """
     keys = _Keys()
     body = ['<graph edgedefault="directed">', *keys.data("graph", graph.graph)]
     for node, data in graph.nodes(data=True):
@@ -54,6 +57,7 @@ class _Keys:
         return [
             f'<data key="{self._number(what, name, type(value))}">{_text(value)}</data>'
             for name, value in attributes.items()
+            if value != ""
         ]
 
     def _number(self, what: str, name: str, of: type) -> str:

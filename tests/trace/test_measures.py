@@ -212,6 +212,19 @@ def test_a_program_that_gets_one_after_the_other_is_a_chain():
     assert chain(sketch.graph) == [f"t{number}" for number in range(5)]
 
 
+def test_what_was_put_does_not_wait_for_the_end_of_who_put_it():
+    """A program's value is there while the program goes on, and gets what was made of it."""
+    sketch = Sketch()
+    sketch.task("a", 1, 1, 2, 5)
+    sketch.graph.add_node("put", kind="object", is_put=True, size_bytes=7, awaited_by="")
+    sketch.graph.add_edge(ROOT, "put", key="produces", kind="produces", size_bytes=7)
+    sketch.graph.add_edge("put", "a", key="consumes", kind="consumes", size_bytes=7)
+    sketch.get(ROOT, 2, 6, "a")
+    assert span_ns(sketch.graph) == 3 * MS
+    assert critical_path(sketch.graph).tasks == ("a",)
+    assert levels(sketch.graph) == {ROOT: 0, "a": 0}
+
+
 def test_a_timeout_takes_the_time_it_took():
     """No machine makes it shorter."""
     sketch = Sketch()
