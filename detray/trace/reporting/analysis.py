@@ -11,7 +11,23 @@ from typing import TYPE_CHECKING, Any
 from detray.ids import TaskID
 from detray.trace.collapse import collapse_with_members
 from detray.trace.computation import Computation
-from detray.trace.critical import CriticalPath, critical_path
+from detray.trace.critical import (
+    ARGUMENTS,
+    GET,
+    LOST_RUN,
+    NOTHING,
+    PLACE,
+    PROGRAM,
+    QUEUE,
+    RETRY,
+    RUN,
+    START,
+    SUBMIT,
+    UNKNOWN,
+    WORKER,
+    CriticalPath,
+    critical_path,
+)
 from detray.trace.graph import graph_of, state_of
 from detray.trace.layout import lay_out
 from detray.trace.measures import functions, mean_width, width
@@ -21,7 +37,13 @@ from detray.trace.span import span_ns, work_ns
 if TYPE_CHECKING:
     import networkx
 
+    from detray.trace.reporting.contents import ReportContents
+
 Json = dict[str, Any]  # Any: what JSON can say
+PATH_KINDS = (
+    RUN, PROGRAM, LOST_RUN, UNKNOWN, GET, ARGUMENTS, PLACE, QUEUE, START,
+)  # fmt: skip
+PATH_TIES = (NOTHING, GET, ARGUMENTS, SUBMIT, RETRY, WORKER)
 LINE_PX, CHAR_PX, PAD_PX = 16, 7.1, 22
 LABEL_MAX = 34
 
@@ -40,11 +62,7 @@ class Analysis:
         self.rows = Computation(self.graph)
         self.path: CriticalPath = critical_path(self.rows)
         self.on_path = {TaskID(bytes.fromhex(task)) for task in self.path.tasks}
-        self._began_ns = gathered.began_ns
         self._gathered = gathered
-
-    def _since(self, date_ns: int) -> int:
-        return round((date_ns - self._began_ns) / 1000)
 
     def functions(self) -> list[Json]:
         """The table of functions; durations are microseconds."""
@@ -91,22 +109,22 @@ class Analysis:
             "maxWidth": max((step.running for step in steps), default=0),
         }
 
-    def path_parts(self, place: Any) -> Json:  # Any: gives the number of a task
-        """The critical path: its parts, and what it is made of."""
+    def write_path(self, contents: ReportContents) -> Json:
+        """The critical path: its parts as columns, and what it is made of."""
+        parts, add = self.path.parts, contents.columns.add
+        place = contents.numbers.task
+        add("c.task", [place(TaskID(bytes.fromhex(part.task))) for part in parts], delta=True)
+        add("c.kind", [PATH_KINDS.index(part.kind) for part in parts])
+        add("c.after", [PATH_TIES.index(part.after) for part in parts])
+        times = [(contents.since(part.started_ns), contents.since(part.ended_ns)) for part in parts]
+        add("c.from", [started or 0 for started, _ in times], delta=True)
+        add("c.took", [(ended or 0) - (started or 0) for started, ended in times])
         return {
+            "partKinds": PATH_KINDS,
+            "ties": PATH_TIES,
             "length": round(self.path.length_ns / 1000),
             "kinds": {kind: round(ns / 1000) for kind, ns in self.path.by_kind().items()},
             "names": {name: round(ns / 1000) for name, ns in self.path.by_name().items()},
-            "parts": [
-                [
-                    place(TaskID(bytes.fromhex(part.task))),
-                    part.kind,
-                    self._since(part.started_ns),
-                    self._since(part.ended_ns),
-                    part.after,
-                ]
-                for part in self.path.parts
-            ],
         }
 
     def drawing(self) -> tuple[Json, list[list[str]]]:

@@ -2,7 +2,7 @@
 
 Kept are, in this order and as far as there is room: tasks on the critical path, tasks that failed
 or were run again, the longest, those that launched others, and of all others every n-th. The rest
-is in all sums; where it ran, runs of one function that followed each other closely are a `Block`.
+is in all sums; where it ran, runs of one function in close succession are one `RunBlock`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHARE = 4
 """Troubled, long and launching tasks may each take a quarter of the room."""
 
 
-class Block(NamedTuple):
+class RunBlock(NamedTuple):
     """Runs of a function on a worker, one after another, that are told together."""
 
     seat: Seat
@@ -54,7 +54,7 @@ def choose(
     return [life for life in lives if life.id in kept]
 
 
-def blocks(history: History, kept: Collection[TaskID], span_ns: int) -> list[Block]:
+def blocks(history: History, kept: Collection[TaskID], span_ns: int) -> list[RunBlock]:
     """The runs of all other tasks, put together where less than a pixel or so lies between."""
     seats: dict[Seat, list[tuple[int, Attempt, str]]] = {}
     for life in history.tasks.values():
@@ -74,11 +74,11 @@ def blocks(history: History, kept: Collection[TaskID], span_ns: int) -> list[Blo
 
 def _joined(
     seat: tuple[int, ClientID], rows: Iterable[tuple[int, Attempt, str]], gap_ns: int
-) -> Iterator[Block]:
+) -> Iterator[RunBlock]:
     """Runs with no more than `gap_ns` between them; in a longer stretch the function must agree."""
-    now: Block | None = None
+    now: RunBlock | None = None
     for began_ns, run, name in rows:
-        one = Block(
+        one = RunBlock(
             seat, name, began_ns, run.ended_ns, run.ended_ns - began_ns, 1, run.state != FINISHED
         )
         if now is None or began_ns - now.ended_ns > gap_ns:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LEVEL = 9
+_MOST = (1 << 53) - 1
 
 
 class Columns:
@@ -31,8 +32,11 @@ class Columns:
         self._planes: list[bytes] = []
 
     def add(self, name: str, values: Iterable[int], *, delta: bool = False) -> None:
-        """A column of integers below 2^53; with `delta` for those that mostly grow slowly."""
-        numbers = list(values)
+        """A column of integers; with `delta` for those that mostly grow slowly.
+
+        What a browser cannot count to (2^53: nothing true is so large) is cut.
+        """
+        numbers = [max(-_MOST, min(_MOST, value)) for value in values]
         if delta:
             numbers = [b - a for a, b in zip([0, *numbers], numbers, strict=False)]
         signless = array("Q", [n << 1 if n >= 0 else (-n << 1) - 1 for n in numbers])

@@ -25,6 +25,12 @@ from detray.trace.lives import (
 from detray.trace.names import core_names
 from detray.trace.reporting.columns import Columns
 from detray.trace.reporting.gathering import Gathered
+from detray.trace.reporting.moments import (
+    OBJECT_MOVES_TOLD,
+    PART_KINDS,
+    TASK_MOVES_TOLD,
+    write_moments,
+)
 from detray.trace.reporting.numbers import Numbers, code, count_of
 
 STATES = (WAITING, SENT, FINISHED, FAILED, CANCELLED, LOST)
@@ -33,7 +39,7 @@ _STATE = {state: number for number, state in enumerate(STATES)}
 Json = dict[str, Any]  # Any: what JSON can say
 
 
-class Contents:
+class ReportContents:
     """Writes the columns of what was gathered; `head` is for all that is not a column."""
 
     def __init__(self, gathered: Gathered, tasks: Iterable[TaskLife]) -> None:
@@ -48,17 +54,25 @@ class Contents:
             return None
         return round((date_ns - self._began_ns) / 1000)
 
+    def coded(self, date_ns: int, core: int) -> int:
+        """The same as a column holds it."""
+        return code(self.since(date_ns, core))
+
     def write(self) -> Json:
         """All columns; what the head says of them and of the lists they point into."""
         self._tasks()
         self._attempts()
         self._waits()
         self._seats()
+        write_moments(self)
         self._objects()
         self._names()
         numbers = self.numbers
         return {
             "states": STATES,
+            "partKinds": PART_KINDS,
+            "taskMoves": TASK_MOVES_TOLD,
+            "objectMoves": OBJECT_MOVES_TOLD,
             "failures": {int(kind): kind.name.lower() for kind in Failure},
             "functions": numbers.functions.items(),
             "texts": numbers.texts.items(),
@@ -94,6 +108,7 @@ class Contents:
         add("t.attempts", [len(life.attempts) for life in lives])
         rows = [(n, run) for life in lives for n, run in enumerate(life.attempts)]
         runs = [run for _, run in rows]
+        owners = [life.core for life in lives for _ in life.attempts]
         add("a.number", [run.number - n for n, run in rows])
         add("a.seat", [self._seat(run) for run in runs])
         add("a.node", [run.node + 1 for run in runs])
@@ -102,31 +117,38 @@ class Contents:
         add("a.sent", [code(at) for at in sent], delta=True)
         add("a.started", [code(at) for at in started], delta=True)
         add("a.took", [code(_took(run)) for run in runs])
-        ended = [self.since(run.ended_ns, run.core) for run in runs]
-        add(
-            "a.ended",
-            [code(at) if run.started_ns < 0 else 0 for at, run in zip(ended, runs, strict=True)],
-        )
+        both = list(zip(runs, owners, strict=True))
+        add("a.ended", [self._end(run, owner) if _took(run) is None else 0 for run, owner in both])
+        delivered = [self.coded(run.delivered_ns, owner) for run, owner in both]
+        add("a.delivered", delivered, delta=True)
         add("a.state", [_STATE[run.state] for run in runs])
         add("a.error", [numbers.text(run.error) for run in runs])
         add("a.failure", [run.failure for run in runs])
         add("a.traceback", [numbers.text(run.traceback) for run in runs])
 
+    def _end(self, run: Attempt, owner: int) -> int:
+        """When a run ended of which no worker told: as its owner heard, if nobody knows more."""
+        at = self.coded(run.ended_ns, run.core)
+        return at if at or run.state == SENT else self.coded(run.closed_ns, owner)
+
     def _seat(self, run: Attempt) -> int:
         return self.numbers.seat(run.core, run.worker) + 1 if run.worker and run.core >= 0 else 0
 
     def _waits(self) -> None:
-        numbers, add = self.numbers, self.columns.add
+        numbers, add, history = self.numbers, self.columns.add, self.gathered.history
         waits = [
             wait
-            for wait in self.gathered.history.waits
+            for wait in (*history.waits, *history.open_waits.values())
             if not wait.task or wait.task in numbers.tasks
         ]
         add("w.seat", [numbers.seat(wait.core, wait.client) for wait in waits])
         add("w.task", [numbers.task_or_none(wait.task) for wait in waits], delta=True)
         started = [code(self.since(wait.started_ns, wait.core)) for wait in waits]
         add("w.started", started, delta=True)
-        add("w.took", [round((wait.ended_ns - wait.started_ns) / 1000) for wait in waits])
+        ends = [wait.ended_ns if wait.ended_ns >= 0 else self.gathered.ended_ns for wait in waits]
+        took = [max(0, end - wait.started_ns) for end, wait in zip(ends, waits, strict=True)]
+        add("w.took", [round(ns / 1000) for ns in took])
+        add("w.open", [int(wait.ended_ns < 0) for wait in waits])
         add("w.needed", [wait.needed for wait in waits])
         add("w.timed_out", [int(wait.timed_out) for wait in waits])
         shown = [numbers.items(wait.objects[:8]) for wait in waits]

@@ -46,7 +46,7 @@ function offsets(counts) {
 function lists(columns, name) { return {at: offsets(columns.get(name + "#")), items: whole(columns.get(name))}; }
 const listOf = (lists, i) => lists.items.subarray(lists.at[i], lists.at[i + 1]);
 
-let T, A, W, S, O, X, N, B, G;
+let T, A, W, S, O, X, N, B, G, P, M, V;
 function read(c) {
   const get = name => c.get(name) || new Float64Array(0);
   T = {n: get("t.prefix").length, prefix: whole(get("t.prefix")), count: get("t.count"), fn: whole(get("t.function")),
@@ -54,14 +54,14 @@ function read(c) {
     error: whole(get("t.error")), flags: whole(get("t.flags")), returns: whole(get("t.returns")), object: offsets(get("t.places")),
     ready: get("t.ready"), args: lists(c, "t.args"), refs: lists(c, "t.refs"), attempt: offsets(get("t.attempts"))};
   A = {n: get("a.seat").length, seat: place(get("a.seat")), node: place(get("a.node")), sent: known(get("a.sent")),
-    started: known(get("a.started")), took: known(get("a.took")), ended: known(get("a.ended")), state: whole(get("a.state")),
+    started: known(get("a.started")), took: known(get("a.took")), ended: known(get("a.ended")), delivered: known(get("a.delivered")), state: whole(get("a.state")),
     error: whole(get("a.error")), traceback: whole(get("a.traceback")), number: whole(get("a.number")), failure: whole(get("a.failure"))};
   for (let t = 0; t < T.n; t++) T.ready[t] += T.submitted[t];  // it was told as the time since
   A.task = new Int32Array(A.n);
   for (let t = 0; t < T.n; t++) for (let a = T.attempt[t]; a < T.attempt[t + 1]; a++) { A.task[a] = t; A.number[a] += a - T.attempt[t]; }
-  for (let a = 0; a < A.n; a++) if (!isNaN(A.started[a])) A.ended[a] = A.started[a] + A.took[a];
+  for (let a = 0; a < A.n; a++) if (!isNaN(A.started[a] + A.took[a])) A.ended[a] = A.started[a] + A.took[a];
   W = {n: get("w.seat").length, seat: whole(get("w.seat")), task: place(get("w.task")), started: known(get("w.started")), took: get("w.took"),
-    needed: whole(get("w.needed")), count: whole(get("w.count")), late: whole(get("w.timed_out")), objects: lists(c, "w.objects")};
+    needed: whole(get("w.needed")), count: whole(get("w.count")), late: whole(get("w.timed_out")), open: whole(get("w.open")), objects: lists(c, "w.objects")};
   S = {n: get("s.core").length, core: whole(get("s.core")), client: whole(get("s.client")), pid: get("s.pid"), began: known(get("s.began")),
     lost: known(get("s.lost")), reason: whole(get("s.reason")), job: whole(get("s.job")), entrypoint: whole(get("s.entrypoint"))};
   X = {prefix: whole(get("x.prefix")), count: get("x.count"), kind: get("x.kind"), producer: place(get("x.producer"))};
@@ -78,12 +78,22 @@ function read(c) {
   B = {n: get("b.seat").length, seat: whole(get("b.seat")), fn: whole(get("b.function")), started: known(get("b.started")), took: get("b.took"),
     busy: get("b.busy"), count: whole(get("b.count")), failed: whole(get("b.failed"))};
   G = lists(c, "g.members");
+  P = {kinds: lists(c, "p.kind"), took: get("p.took")};
+  T.awaited = place(get("t.awaited"));
+  const moves = (name, kinds) => ({n: get(name + ".thing").length, thing: whole(get(name + ".thing")), kind: [...get(name + ".kind")].map(k => kinds[k]), at: known(get(name + ".at")),
+    core: place(get(name + ".core")), node: place(get(name + ".node")), client: whole(get(name + ".client")), text: whole(get(name + ".text"))});
+  M = moves("m", D.taskMoves);
+  V = moves("v", D.objectMoves);
   for (const row of D.usage) {
     row.at = get("u" + row.core + ".at");
     row.values = {};
     for (const name of ["arena_bytes", "spilled_bytes", "inline_bytes", "unfinished", "ready", "running", "blocked", "workers"])
       row.values[name] = get("u" + row.core + "." + name);
   }
+  const part = {task: whole(get("c.task")), kind: get("c.kind"), after: get("c.after"), from: get("c.from"), took: get("c.took")};
+  D.path.parts = Array.from(part.task, (task, i) => [task, D.path.partKinds[part.kind[i]], part.from[i], part.from[i] + part.took[i], D.path.ties[part.after[i]]]);
+  for (let w = 0; w < W.n; w++) if (W.open[w] && W.task[w] >= 0 && W.task[w] < T.n)  // what never answered is over with the run
+    for (let a = T.attempt[W.task[w]]; a < T.attempt[W.task[w] + 1]; a++) if (A.seat[a] === W.seat[w] && A.ended[a] >= W.started[w]) W.took[w] = Math.min(W.took[w], A.ended[a] - W.started[w]);
   D.nodeOfCore = new Map(D.nodes.map(row => [row.core, row]));
   D.isOne = D.nodes.length < 2;
   D.span = Math.max(1, D.about.span, ...D.usage.map(row => row.until || 0));
@@ -104,6 +114,8 @@ const nestersOf = lazily(() => inverse(O.n, each => { for (let t = 0; t < T.n; t
 const holdersOf = lazily(() => inverse(O.n, each => { for (let o = 0; o < O.n; o++) for (const inner of listOf(O.refs, o)) each(inner, o); }));
 const putsOf = lazily(() => inverse(T.n + N.n, each => { for (let o = O.returned; o < O.n; o++) if (isPut(o) && O.task[o] >= 0) each(O.task[o], o); }));
 const waitsOfTask = lazily(() => inverse(T.n + N.n, each => { for (let w = 0; w < W.n; w++) if (W.task[w] >= 0) each(W.task[w], w); }));
+const movesOfTask = lazily(() => inverse(T.n + N.n, each => { for (let m = 0; m < M.n; m++) each(M.thing[m], m); }));
+const movesOfObject = lazily(() => inverse(O.n, each => { for (let v = 0; v < V.n; v++) each(V.thing[v], v); }));
 const runsOfSeat = lazily(() => byStart(inverse(S.n, each => { for (let a = 0; a < A.n; a++) if (A.seat[a] >= 0) each(A.seat[a], a); }), begin));
 const waitsOfSeat = lazily(() => byStart(inverse(S.n, each => { for (let w = 0; w < W.n; w++) each(W.seat[w], w); }), w => W.started[w]));
 const blocksOfSeat = lazily(() => byStart(inverse(S.n, each => { for (let b = 0; b < B.n; b++) each(B.seat[b], b); }), b => B.started[b]));
@@ -155,5 +167,6 @@ function programName(job) {
 }
 const nodeOf = core => D.nodeOfCore.get(core);
 const onNode = core => D.isOne || !nodeOf(core) ? "" : " on " + nodeName(core);
+const nodeNamed = number => { const row = D.nodes.find(row => row.node === number); return row ? nodeName(row.core) : "node " + number; };
 const nodeName = core => nodeOf(core) ? nodeOf(core).name || "this node" : "a node";
 function seatName(s) { return (S.client[s] > 0 ? "worker " + S.client[s] : "driver " + -S.client[s]) + onNode(S.core[s]); }

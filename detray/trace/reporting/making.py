@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ObjectID, TaskID
 from detray.trace.play import Makers, schedulers
 from detray.trace.reporting.analysis import Analysis
-from detray.trace.reporting.choosing import TASKS_MAX, Block, blocks, choose
-from detray.trace.reporting.contents import Contents
-from detray.trace.reporting.gathering import Gathered, Progress, gather
+from detray.trace.reporting.choosing import TASKS_MAX, RunBlock, blocks, choose
+from detray.trace.reporting.contents import ReportContents
+from detray.trace.reporting.gathering import Gathered, Incident, Progress, gather
 from detray.trace.reporting.numbers import code
 from detray.trace.usage import QUANTITIES
 
@@ -35,6 +35,7 @@ SCRIPTS = (
     "picture.js", "story.js", "main.js",
 )  # fmt: skip
 """The script of the page, in the order in which its parts are put together."""
+INCIDENTS_MAX = 500
 
 
 def report(
@@ -86,7 +87,7 @@ def page_of(
     analysis = Analysis(gathered, tell)
     kept = choose(gathered.history, analysis.on_path, tasks_max)
     tell("writing", 2, 3)
-    contents = Contents(gathered, kept)
+    contents = ReportContents(gathered, kept)
     words = header.entrypoint.split()
     program = os.path.basename(words[0] if words else gathered.trace.name)
     head: Json = {
@@ -95,7 +96,7 @@ def page_of(
         "about": _about(gathered),
         "summary": analysis.summary(),
         "functionRows": analysis.functions(),
-        "path": analysis.path_parts(contents.numbers.task),
+        "path": analysis.write_path(contents),
         "leftOut": len(gathered.history.tasks) - len(kept),
         "usage": _usage(gathered, contents),
         "usageNote": gathered.usage_note,
@@ -111,6 +112,7 @@ def page_of(
 
 def assembled(title: str, data: str) -> str:
     """The template with everything in its place."""
+    title = title.encode(errors="replace").decode()
     folder = files("detray.trace.reporting")
     style = (folder / "page.css").read_text(encoding="utf-8")
     parts = "\n".join((folder / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -163,7 +165,7 @@ def _about(gathered: Gathered) -> Json:
     }
 
 
-def _usage(gathered: Gathered, contents: Contents) -> list[Json]:
+def _usage(gathered: Gathered, contents: ReportContents) -> list[Json]:
     header = gathered.trace.header
     rows = []
     for core, usage in sorted(gathered.usage.items()):
@@ -175,7 +177,12 @@ def _usage(gathered: Gathered, contents: Contents) -> list[Json]:
     return rows
 
 
-def _incidents(gathered: Gathered, contents: Contents) -> list[Json]:
+def _incidents(gathered: Gathered, contents: ReportContents) -> list[Json]:
+    told = gathered.incidents[:INCIDENTS_MAX]
+    rest = len(gathered.incidents) - len(told)
+    if rest:
+        text = f"{rest} more warnings and incidents are left out here; the trace has them"
+        told.append(Incident("left out", told[-1].core, told[-1].date_ns, text))
     return [
         {
             "kind": one.kind,
@@ -184,11 +191,11 @@ def _incidents(gathered: Gathered, contents: Contents) -> list[Json]:
             "text": one.text,
             "node": one.node,
         }
-        for one in gathered.incidents
+        for one in told
     ]
 
 
-def _write_members(contents: Contents, members: Sequence[Sequence[str]]) -> None:
+def _write_members(contents: ReportContents, members: Sequence[Sequence[str]]) -> None:
     """What each box of the drawing stands for: tasks by place, objects by minus place minus one."""
     numbers = contents.numbers
     lists = []
@@ -205,8 +212,8 @@ def _write_members(contents: Contents, members: Sequence[Sequence[str]]) -> None
     contents.columns.add_lists("g.members", lists, delta=True)
 
 
-def _write_blocks(contents: Contents, gathered: Gathered, kept: set[TaskID]) -> None:
-    rows: list[Block] = blocks(gathered.history, kept, gathered.ended_ns - gathered.began_ns)
+def _write_blocks(contents: ReportContents, gathered: Gathered, kept: set[TaskID]) -> None:
+    rows: list[RunBlock] = blocks(gathered.history, kept, gathered.ended_ns - gathered.began_ns)
     add, numbers = contents.columns.add, contents.numbers
     add("b.seat", [numbers.seat(*row.seat) for row in rows])
     add("b.function", [numbers.function(row.name) for row in rows])

@@ -16,7 +16,9 @@ from detray.trace.lives import TaskLife
 PREFIX_BYTES = 12
 RETURNS_MAX = 64
 """Returns beyond this many of one task are listed only if they are known."""
-UNKNOWN = None
+TEXT_BYTES_MAX = 6_000_000
+"""Of all texts together, before they are compressed; what comes later is left out, and says so."""
+LEFT_OUT = "(this text is left out: the report has room for so many only, the trace has it)"
 
 
 class Listing:
@@ -46,13 +48,14 @@ class Numbers:
         self.prefixes = Listing()
         self.texts = Listing()
         self.texts.place("")
+        self._text_bytes = 0
         self.functions = Listing()
         for name in sorted({life.name for life in history.tasks.values()}):
             self.functions.place(name)
         self.seats: dict[Seat, int] = {}
         for seat in sorted(history.workers) + sorted(history.programs, key=lambda s: (s[0], -s[1])):
             self.seat(*seat)
-        self.returns = [min(life.num_returns, RETURNS_MAX) for life in self.lives]
+        self.returns = [max(0, min(life.num_returns, RETURNS_MAX)) for life in self.lives]
         """How many objects of each task have a place of their own, known or not."""
         self.objects: dict[ObjectID, int] = {}
         for item in self._returned():
@@ -95,6 +98,10 @@ class Numbers:
 
     def text(self, text: str) -> int:
         """The number of a text; 0 is the empty one."""
+        if text not in self.texts.places:
+            if self._text_bytes + len(text) > TEXT_BYTES_MAX:
+                text = LEFT_OUT
+            self._text_bytes += len(text)
         return self.texts.place(text)
 
     def prefix(self, item: bytes) -> int:

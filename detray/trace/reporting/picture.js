@@ -6,21 +6,22 @@ function svg(tag, attributes, ...inside) {
   node.append(...inside);
   return node;
 }
+const counts = [];  // of edges, drawn above everything
 const Picture = {scale: 1, svg: null};
 
 function makePicture() {
   const {boxes, edges, width, height, total, isWhole} = D.graph, box = $("graph-body");
   $("graph-note").textContent = isWhole ? plural(total, "node") : plural(total, "task and object", "tasks and objects") + ", equals drawn as one";
   if (!boxes.length) { box.replaceWith(el("p", "empty", "No task was submitted in this trace.")); return; }
-  const arrow = (id, cls) => svg("marker", {id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto"}, svg("path", {d: "M0 0L8 4L0 8z", class: cls}));
+  const arrow = (id, cls) => svg("marker", {id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto"}, svg("path", {d: "M0 0L8 4L0 8z", class: cls}));
   const root = svg("svg", {viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": "The computation graph"},
     svg("defs", {}, arrow("arrow", "tip"), arrow("arrow-path", "tip onpath")),
-    ...edges.map(edge => drawEdge(edge, boxes)), ...boxes.map(drawBox));
+    ...edges.map(edge => drawEdge(edge, boxes)), ...boxes.map(drawBox), ...counts.splice(0));
   Picture.svg = root;
   box.replaceChildren(root);
   for (const [id, act] of [["graph-in", () => scalePicture(Picture.scale * 1.3)], ["graph-out", () => scalePicture(Picture.scale / 1.3)], ["graph-fit", fitPicture]]) $(id).addEventListener("click", act);
   fitPicture();
-  addEventListener("resize", () => { if (Picture.isFit) fitPicture(); });
+  new ResizeObserver(() => { if (Picture.isFit) fitPicture(); }).observe(box);
   onSelect.push(markPicture);
 }
 function fitPicture() {
@@ -70,7 +71,7 @@ function drawEdge(edge, boxes) {
   group.append(svg("path", {d, "marker-end": edge.path ? "url(#arrow-path)" : "url(#arrow)"}, svg("title", {}, says + (edge.count > 1 ? ", " + count(edge.count) + " times" : "") + (edge.bytes > 0 ? ", " + size(edge.bytes) : ""))));
   if (edge.count > 1 && edge.kind !== "produces") {
     const at = points.length / 2, p = points[Math.ceil(at) - 1], q = points[Math.floor(at)];
-    group.append(svg("text", {x: (p[0] + q[0]) / 2 + 5, y: (p[1] + q[1]) / 2 + 4}, "×" + count(edge.count)));
+    counts.push(svg("text", {class: "times", x: (p[0] + q[0]) / 2 + 5, y: (p[1] + q[1]) / 2 + 4}, "×" + count(edge.count)));
   }
   return group;
 }

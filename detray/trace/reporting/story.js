@@ -13,6 +13,17 @@ function lines(rows) {  // [time, parts...], sorted by time
 function facts(rows) {
   return el("dl", "facts", ...rows.filter(Boolean).flatMap(([name, ...parts]) => [el("dt", "", name), el("dd", "", ...parts.flat(3))]));
 }
+function taskMove(t, m) {
+  const text = D.texts[M.text[m]], node = nodeNamed(M.node[m]);
+  return {infeasible: ["no node can ever run it", text ? ": the largest has " + text : ""], refused: ["the node that it is for cannot run it: ", text],
+    returned: [node, " gives it back, not begun: ", text], "taken back": ["it is taken back from worker " + M.client[m] + onNode(M.core[m]) + ", which had not begun it"],
+    "cancel asked": [M.client[m] ? (M.client[m] > 0 ? "worker " + M.client[m] : "driver " + -M.client[m]) + onNode(M.core[m]) : node, " wants it cancelled", text ? " (" + text + ")" : ""]}[M.kind[m]] || M.kind[m];
+}
+function objectMove(v) {
+  const node = nodeNamed(V.node[v]), here = D.isOne ? "here" : V.core[v] >= 0 ? nodeLink(V.core[v]) : "a node";
+  return {arrived: ["its bytes are ", D.isOne ? "here" : "on ", D.isOne ? "" : here, V.node[v] >= 0 ? ", from " + node : ""], spilled: ["it is moved from memory to disk", onNode(V.core[v])], "made again": ["it is made again", onNode(V.core[v])],
+    corrupt: [el("span", "bad", "its bytes on disk are not what was written there"), onNode(V.core[v])], evicted: [node, " needed the room: its copy is gone"], missing: [node, " has no copy of it"], promoted: ["the copy", onNode(V.core[v]), " is the primary one now"]}[V.kind[v]] || V.kind[v];
+}
 const attemptWords = a => A.number[a] ? ", attempt " + A.number[a] : "";
 function whereOf(a) { return A.seat[a] >= 0 ? seatLink(A.seat[a]) : A.node[a] >= 0 ? "node " + A.node[a] : "a worker"; }
 function submitter(t) {
@@ -36,10 +47,11 @@ Say.task = t => {
     const objects = [...listOf(W.objects, w)], named = objects.length ? some(objects, objectLink) : plural(W.count[w], "object");
     const rest = W.count[w] > objects.length && objects.length ? " and " + count(W.count[w] - objects.length) + " more" : "";
     rows.push([W.started[w], ...self(t), " waits for ", W.needed[w] ? count(W.needed[w]) + " of " : "", named, rest]);
-    rows.push([W.started[w] + W.took[w], W.late[w] ? "the wait timed out after " : "it is given them after ", duration(W.took[w])]);
+    if (W.open[w]) { if (W.started[w] + W.took[w] >= D.about.span) rows.push([D.span, "the trace ends before it was given them"]); }
+    else rows.push([W.started[w] + W.took[w], W.late[w] ? "the wait timed out after " : "it is given them after ", duration(W.took[w])]);
   }
   const state = D.states[T.state[t]], a = lastRun(t);
-  if (T.flags[t]) rows.push([NaN, "somebody asked for its cancellation"]);
+  for (const m of listOf(movesOfTask(), t)) rows.push([M.at[m], taskMove(t, m)]);
   const results = [];
   for (let o = T.object[t]; o < T.object[t + 1]; o++) results.push(o);
   return {...head, state, parts: [
@@ -57,6 +69,7 @@ const pathTimes = lazily(() => { const times = new Map(); for (const part of pat
 const onPath = t => pathTimes().get(t) || 0;
 function runLines(t, a) {
   const state = D.states[A.state[a]], rows = [], took = exact(A.took[a]), again = attemptWords(a);
+  if (!isNaN(A.delivered[a])) rows.push([A.delivered[a], T.core[t] >= 0 ? nodeLink(T.core[t]) : "its owner", " tells ", nodeNamed(A.node[a]), ": run ", ...self(t), again]);
   if (!isNaN(A.sent[a])) rows.push([A.sent[a], ...self(t), " is sent to ", whereOf(a), again]);
   if (!isNaN(A.started[a])) rows.push([A.started[a], "it begins", again, A.started[a] - A.sent[a] >= 1000 ? ", " + duration(A.started[a] - A.sent[a]) + " after it was sent" : ""]);
   if (state === "finished") {
@@ -70,17 +83,16 @@ function runLines(t, a) {
   else rows.push([D.span, el("span", "soft", "the trace ends before it did")]);
   return rows;
 }
-/* Where the time went from submission to end: a bar with its words. */
+/* Where the time went from submission to end, in the parts of `detray why`: a bar with its words. */
+const PARTS = {argument: ["waiting for arguments", "f2"], place: ["waiting at the head for a place", "f6"], travel: ["on the way to another node", "f7"], fetch: ["waiting for bytes of arguments", "f8"],
+  resource: ["waiting for a CPU", "f1"], start: ["waiting for a worker to start", "f5"], queue: ["in the worker's queue", "f9"], run: ["running", "f0"], get: ["standing in get", "f3"], resume: ["waiting to go on after a get", "f4"],
+  room: ["waiting for room in the store", "f6"], report: ["ended, its owner had not heard", "line"], unknown: ["not known", "line"], lost: ["running, and lost", "bad"]};
 function spent(t) {
-  const a = lastRun(t);
-  if (a < 0 || isNaN(T.submitted[t]) || isNaN(begin(a))) return "";
-  const first = T.attempt[t], blocked = blockedIn(a), parts = [];
-  const ready = T.ready[t] > T.submitted[t] ? Math.min(T.ready[t], begin(first)) : T.submitted[t];
-  if (ready > T.submitted[t]) parts.push(["waiting for arguments", ready - T.submitted[t], "f2"]);
-  parts.push(["waiting for a worker", Math.max(0, begin(first) - ready), "f1"]);
-  if (a > first) parts.push(["attempts that came to nothing", Math.max(0, begin(a) - begin(first)), "bad"]);
-  parts.push(["computing", finish(a) - begin(a) - blocked, "f0"], ["standing in get", blocked, "f3"]);
-  return stack(parts.filter(([, us]) => us > 0));
+  const parts = [];
+  for (let i = P.kinds.at[t]; i < P.kinds.at[t + 1]; i++) { const [says, ink] = PARTS[D.partKinds[P.kinds.items[i]]] || ["", "line"]; parts.push([says, P.took[i], ink]); }
+  if (!parts.length) return "";
+  const item = T.awaited[t];
+  return el("div", "", stack(parts), item >= 0 ? el("p", "soft", "It waited longest for ", objectLink(item), O.task[item] >= 0 ? [" of ", taskLink(O.task[item])] : "", ".") : "");
 }
 function stack(parts) {
   const bar = el("div", "stack"), words = el("div", "keys");
@@ -124,6 +136,7 @@ Say.object = o => {
   const t = O.task[o], put = isPut(o), rows = [], args = [...listOf(usersOf(), o)], nested = [...listOf(nestersOf(), o)], holders = [...listOf(holdersOf(), o)], inside = [...listOf(O.refs, o)];
   const there = O.size[o] >= 0;
   if (there) rows.push([O.created[o], t >= 0 ? [taskLink(t), put ? " puts " : " returns "] : "", objectShort(o), ", " + size(O.size[o])]);
+  for (const v of [...listOf(movesOfObject(), o)].slice(0, 60)) rows.push([V.at[v], objectMove(v)]);
   for (const user of args) { const a = lastRun(user); if (a >= 0) rows.push([begin(a), taskLink(user), " begins and takes it"]); }
   return {kind: put ? "object that was put" : "object", title: objectShort(o), name: there ? size(O.size[o]) : "no value", hex: objectHex(o), ask: objectShort(o), parts: [
     facts([["Made by", t >= 0 ? taskLink(t) : "not known"], ["Size", there ? size(O.size[o]) : t >= 0 && t < T.n && isBad(T.state[t]) ? "there is no value: its task failed" : "not known, or never made"], inside.length && ["Holds", ...some(inside, objectLink, 8)]]),
@@ -159,7 +172,7 @@ Say.node = core => {
 
 Say.function = f => {
   const r = D.functionRows.find(row => row.name === D.functions[f]), tasks = [...listOf(tasksOfFunction(), f)];
-  const length = t => { const a = lastRun(t); return a >= 0 && !isNaN(A.took[a]) ? A.took[a] : -1; };
+  const length = t => { const a = lastRun(t); return a >= 0 && !isNaN(A.took[a]) ? A.took[a] - blockedIn(a) : -1; };
   const failed = tasks.filter(t => D.states[T.state[t]] === "failed"), slow = tasks.slice().sort((a, b) => length(b) - length(a));
   return {kind: "function", title: D.functions[f], name: r ? plural(r.count, "call") : "", parts: [
     r ? facts([["Calls", count(r.count), r.failed ? [", ", el("span", "bad", count(r.failed) + " failed")] : "", r.retries ? ", " + plural(r.retries, "attempt") + " repeated" : ""], ["Total", duration(r.total)], ["Mean", duration(r.mean) + ", median " + duration(r.median)], ["95 %", duration(r.p95) + ", longest " + duration(r.max)], ["Waited", duration(r.waiting / r.count) + " on average from submission to the beginning"], r.blocked && ["In get", duration(r.blocked) + " together"], r.bytes && ["Returned", size(r.bytes)]]) : "",
@@ -173,7 +186,7 @@ function histogram(values) {
   for (const us of values) counts[Math.min(bins - 1, Math.floor(Math.log(Math.max(low, us) / low) / scale * bins))]++;
   const most = Math.max(...counts);
   const bars = counts.map((n, i) => { const bar = titled(el("i"), plural(n, "call") + " of " + duration(low * Math.exp(scale * i / bins)) + " to " + duration(low * Math.exp(scale * (i + 1) / bins))); bar.style.height = (n ? Math.max(4, 100 * n / most) : 0) + "%"; return bar; });
-  return el("div", "histogram", el("h3", "", "How long calls took"), el("div", "bars", ...bars), el("div", "ends soft", el("span", "", duration(low)), el("span", "", duration(high))));
+  return el("div", "histogram", el("h3", "", "How long calls computed"), el("div", "bars", ...bars), el("div", "ends soft", el("span", "", duration(low)), el("span", "", duration(high))));
 }
 
 Say.group = g => {
@@ -199,7 +212,7 @@ function showPanel(quietly) {
   $("panel-body").replaceChildren(
     el("p", "soft kind", kind), el("h2", "", title), el("p", "name", name ? el("span", "mono", name) : ""), ...parts.filter(Boolean),
     ...(spanOfView() ? [button("Show in the timeline", "wide", () => { const span = spanOfView(); showSpan(span[0], Math.max(span[1], span[0] + 1)); $("timeline").scrollIntoView({behavior: "smooth", block: "nearest"}); })] : []),
-    ...(ask ? [el("p", "ask soft", "Step by step: ", el("code", "", "detray story " + D.trace + " " + ask))] : []),
+    ...(ask ? [el("p", "ask soft", ...["Step by step: ", el("code", "", "detray story " + D.trace + " " + ask), ...(View.kind === "task" ? [el("br"), "The causes: ", el("code", "", "detray why " + D.trace + " " + ask)] : [])])] : []),
     ...(hex ? [el("p", "ask soft", "Id: ", el("code", "", hex))] : []));
   $("panel-body").scrollTop = 0;
   $("panel-back").hidden = depth() < 2;

@@ -49,7 +49,12 @@ function showFailures() {
   for (const tasks of groups.values()) rows.push({at: endOf(tasks[0]), make: () => failureRow(tasks)});
   for (const s of lostSeats()) rows.push({at: S.lost[s], make: () => lostRow(s)});
   for (const one of D.incidents) rows.push({at: one.at, make: () => incidentRow(one)});
-  for (let t = 0; t < T.n; t++) if (D.states[T.state[t]] !== "failed" && T.attempt[t + 1] - T.attempt[t] > 1) rows.push({at: finish(T.attempt[t]), make: () => retriedRow(t), retried: true});
+  const again = new Map();  // by what came of the first attempt: one node's death repeats many
+  for (let t = 0; t < T.n; t++) if (D.states[T.state[t]] !== "failed" && T.attempt[t + 1] - T.attempt[t] > 1) {
+    const why = D.texts[A.error[T.attempt[t]]];
+    again.has(why) ? again.get(why).push(t) : again.set(why, [t]);
+  }
+  for (const tasks of again.values()) rows.push({at: A.ended[T.attempt[tasks[0]]], make: () => retriedRow(tasks)});
   rows.sort((a, b) => (isNaN(a.at) ? Infinity : a.at) - (isNaN(b.at) ? Infinity : b.at));
   const failed = D.summary.states.failed || 0;
   $("failures-note").textContent = rows.length ? [failed ? plural(failed, "task") + " failed" : "no task failed", groups.size && groups.size < failed ? plural(groups.size, "cause") : ""].filter(Boolean).join(", ") : "";
@@ -80,9 +85,12 @@ function incidentRow(one) {
   return row(one.at, one.kind === "warning" ? "warn" : "bad", head, one.text);
 }
 const nodeByNumber = number => D.nodes.find(row => row.node === number && !D.isOne);
-function retriedRow(t) {
-  const first = T.attempt[t], last = lastRun(t);
-  return row(finish(first), "warn", [taskLink(t), " was run again"], "Attempt " + A.number[first] + " came to nothing" + (A.error[first] ? ": " + D.texts[A.error[first]] : "") + ". " + (D.states[A.state[last]] === "finished" ? "Attempt " + A.number[last] + " finished." : ""));
+function retriedRow(tasks) {
+  const t = tasks[0], first = T.attempt[t], last = lastRun(t), one = tasks.length === 1;
+  const after = one ? (D.states[A.state[last]] === "finished" ? " Attempt " + A.number[last] + " finished." : "") : "";
+  return row(A.ended[first], "warn", one ? [taskLink(t), " was run again"] : plural(tasks.length, "task") + " were run again",
+    (one ? "Attempt " + A.number[first] : "An attempt of each") + " came to nothing" + (A.error[first] ? ": " + D.texts[A.error[first]] : "") + "." + after,
+    one ? null : el("div", "soft", ...some(tasks, taskLink, 6)));
 }
 
 /* ------------------------------------------------- the critical path */

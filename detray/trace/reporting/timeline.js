@@ -149,8 +149,13 @@ function drawSeat(g, row, y, right) {
   g.rect(GUTTER, y, right - GUTTER, row.height);
   g.clip();
   if (B.n) drawBlocks(g, s, top, high);
-  drawRuns(g, s, top, high);
+  const wide = drawRuns(g, s, top, high);
   drawWaits(g, s, top, high);
+  for (const [run, left, room] of wide) drawName(g, run, left, room, top, high);
+  if (row.node.died !== undefined && row.node.last !== null) {  // from here on nobody heard of it
+    g.fillStyle = Ink.bad;
+    g.fillRect(xOf(row.node.last), y, 1.5, row.height);
+  }
   if (!isNaN(S.lost[s]) && S.reason[s]) cross(g, xOf(S.lost[s]), y + row.height / 2);
   g.restore();
   label(g, row, y, S.reason[s] ? "bad" : "");
@@ -169,7 +174,7 @@ function firstSeen(items, start, at) {
   return Math.max(0, low - 2);
 }
 function drawRuns(g, s, top, high) {
-  const items = listOf(runsOfSeat(), s), scale = plotWidth() / (View.to - View.from);
+  const items = listOf(runsOfSeat(), s), scale = plotWidth() / (View.to - View.from), named = [];
   let pixel = -1, busy = 0, most = 0, colour = Ink.other, bad = false;
   const flush = () => {
     if (pixel < 0) return;
@@ -187,7 +192,8 @@ function drawRuns(g, s, top, high) {
     const x = xOf(start), wide = (end - start) * scale, isFailed = isBad(A.state[a]);
     if (wide >= 1.6) {
       flush();
-      drawRun(g, a, x, wide, top, high, isFailed);
+      const room = drawRun(g, a, x, wide, top, high, isFailed);
+      if (room > 34) named.push([a, Math.max(x, GUTTER - 2), room]);
       continue;
     }
     const here = Math.floor(x);
@@ -197,6 +203,7 @@ function drawRuns(g, s, top, high) {
     bad = bad || isFailed;
   }
   flush();
+  return named;
 }
 function drawRun(g, a, x, wide, top, high, isFailed) {
   const left = Math.max(x, GUTTER - 2), end = Math.min(x + wide, widthOf()), room = end - left;
@@ -212,14 +219,25 @@ function drawRun(g, a, x, wide, top, high, isFailed) {
     g.lineWidth = 1.5;
     if (room > 3) g.strokeRect(left + 0.75, top + 0.75, room - gap - 1.5, high - 1.5);
   }
-  if (room > 34) {
-    g.font = SMALL;
-    g.textAlign = "left";
-    g.fillStyle = isGone || state === "cancelled" || isFailed ? Ink.text : Ink.on;
-    const text = clipped(g, (isFailed ? "✕ " : "") + D.functions[T.fn[A.task[a]]], room - 9);
-    if (isFailed && text) { g.save(); g.fillStyle = Ink.card; g.globalAlpha = 0.85; g.fillRect(left + 2.5, top + 2, g.measureText(text).width + 5, high - 4); g.restore(); }
-    g.fillText(text, left + 5, top + high / 2 + 0.5);
+  return room;
+}
+/* The function's name: before the run's first get if there is room, else across it. */
+function drawName(g, a, left, room, top, high) {
+  const t = A.task[a], state = D.states[A.state[a]], isFailed = isBad(A.state[a]), isPale = isFailed || state === "cancelled";
+  let free = room, isHollow = false;
+  for (const w of listOf(waitsOfTask(), t)) {
+    const x = xOf(W.started[w]), end = xOf(W.started[w] + W.took[w]);
+    if (W.seat[w] !== A.seat[a] || end - x < 2 || end <= left || x > left + room) continue;
+    if (x - left < 40) { free = Math.max(0, Math.min(end, left + room) - left); isHollow = true; } else free = x - left;
+    break;
   }
+  g.font = SMALL;
+  g.textAlign = "left";
+  const text = free > 30 ? clipped(g, (isFailed ? "✕ " : "") + D.functions[T.fn[t]] + (isHollow ? ", in get" : ""), free - 9) : "";
+  if (!text) return;
+  if (isFailed && !isHollow) { g.fillStyle = Ink.card; g.globalAlpha = 0.85; g.fillRect(left + 2.5, top + 2, g.measureText(text).width + 5, high - 4); g.globalAlpha = 1; }
+  g.fillStyle = isPale || isHollow ? Ink.text : Ink.on;
+  g.fillText(text, left + 5, top + high / 2 + 0.5);
 }
 function hatch(g, x, y, w, h) {
   g.save();
@@ -252,7 +270,6 @@ function drawWaits(g, s, top, high) {
       g.globalAlpha = 0.78;
       g.fillRect(x, top + 3, wide, high - 6);
       g.globalAlpha = 1;
-      if (wide > 44) { g.font = SMALL; g.fillStyle = Ink.soft; g.textAlign = "left"; g.fillText(clipped(g, "get", Math.min(x + wide, widthOf()) - Math.max(x, GUTTER) - 8), Math.max(x, GUTTER) + 5, top + high / 2 + 0.5); }
     }
   }
 }
