@@ -48,6 +48,8 @@ from detray.trace.format import (
 )
 
 if TYPE_CHECKING:
+    import networkx
+
     from detray.trace.seeking import Replay
 
 T = TypeVar("T")
@@ -119,6 +121,15 @@ class Trace:
     def step_count(self) -> int:
         """How many steps are held."""
         return sum(chunk.steps for chunk in self._chunks)
+
+    def graph(self) -> networkx.MultiDiGraph:
+        """The tasks and objects in it, as `detray.graph()` gives them (`detray.trace.graph`).
+
+        Raises TraceError, ImportError without networkx.
+        """
+        from detray.trace.graph import build
+
+        return build(self)
 
     def steps(self, from_step: int = 0) -> Iterator[RecordedStep]:
         """The steps in the order in which they happened, from that number on. Raises TraceError.
