@@ -415,6 +415,37 @@ def test_timeline_and_graph_show_the_session(no_session: None, tmp_path: Path) -
     assert kinds.count("task") == 3  # the program itself is one
 
 
+def test_the_graph_of_a_session_is_that_of_its_trace(no_session: None, tmp_path: Path) -> None:
+    """Same tasks, objects, edges and attributes, to the nanosecond: one program makes both."""
+
+    @detray.remote
+    def parent(x: int) -> int:
+        return int(detray.get(add.remote(x, 1))) + len(detray.get(detray.put("abc")))
+
+    @detray.remote(max_retries=0)
+    def wrong(x: int) -> int:
+        raise ValueError(f"no {x}")
+
+    with detray.init(num_cpus=2, record=tmp_path / "run.trace"):
+        refs = [parent.remote(number) for number in range(3)]
+        total = add.remote(refs[0], refs[1])
+        held = add.options(num_cpus=0).remote(detray.put(1), 2)
+        with pytest.raises(ValueError, match="no 1"):
+            detray.get(wrong.remote(1))
+        detray.get([*refs, total, held])
+        live = detray.graph()
+    recorded = detray.trace.open(tmp_path / "run.trace").graph()
+    assert dict(live.nodes(data=True)) == dict(recorded.nodes(data=True))
+    assert list(live.edges(keys=True, data=True)) == list(recorded.edges(keys=True, data=True))
+    assert live.graph == recorded.graph
+    names = [name for _, name in recorded.nodes(data="name") if name]
+    assert sorted(names)[-9:] == ["add"] * 5 + ["parent"] * 3 + ["wrong"]
+    waited = [data["waits"] for _, data in recorded.nodes(data=True) if data.get("waits")]
+    assert len(waited) >= 4  # three parents and the program
+    ends = [data["ended_ns"] for _, data in recorded.nodes(data=True) if "ended_ns" in data]
+    assert all(abs(end - time.time_ns()) < 3600 * 10**9 for end in ends)  # dates
+
+
 def test_an_infeasible_task_fails_at_once_where_that_was_asked_for(no_session: None) -> None:
     """With what it asked and what there is."""
     with (
