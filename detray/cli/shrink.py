@@ -24,9 +24,9 @@ def add_shrink(commands: Any) -> None:  # Any: argparse has no public name for i
     parser = commands.add_parser(
         "shrink",
         help="the smallest part of a trace that violates an expectation, as a golden transcript",
-        description="Play the trace until an expectation is violated, leave out what it does not "
-        "take to violate it in the same way, and write the rest as a transcript that can be read, "
-        "edited and played (tests/golden). Exit code 1 if nothing is violated.",
+        description="Play the trace until an expectation is violated, leave out what it does not\n"
+        "take to violate it in the same way, and write the rest as a transcript that can be\n"
+        "read, edited and played (tests/golden). Exit code 1 if nothing is violated.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

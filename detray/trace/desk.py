@@ -336,7 +336,8 @@ class Desk:
         for task in queue:
             self.runs.pop(task, None)
         self.alive.discard(client)
-        return (st.WorkerLost(client, min(m.unclaimed, len(queue)), m.expected, m.reason),)
+        unclaimed = min(m.unclaimed, len(queue) - bool(item.actor and queue))
+        return (st.WorkerLost(client, unclaimed, m.expected, m.reason),)
 
     def _on_retracted(self, m: st.RunsRetracted, item: Item) -> Said:
         client = self._who(m, item) or self.clients.get(m.client)

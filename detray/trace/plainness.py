@@ -108,14 +108,19 @@ def plainer_core(info: CoreInfo, name: str) -> Iterator[CoreInfo]:
     if isinstance(info, HeadCore) or isinstance(config, GlobalConfig):
         yield replace(info, name=name, config=replace(config, policy=Policy()))
         return
-    plain = replace(
-        config, node_name=name, arena_bytes=1 << 20, labels=(), address="", life="",
-        prestart_workers=0,
-    )  # fmt: skip
-    without_policy = replace(plain, policy=Policy())
-    arena = replace(plain, arena_bytes=config.arena_bytes)
-    for version in (without_policy, plain, replace(arena, policy=Policy()), arena):
-        yield replace(info, name=name, config=version)
+    changes: dict[str, Any] = {
+        "policy": Policy(), "node_name": name, "arena_bytes": 1 << 20, "labels": (), "address": "",
+        "life": "", "prestart_workers": 0,
+    }  # fmt: skip
+    for change in _each(changes):
+        yield replace(info, name=name, config=replace(config, **change))
+    plain = Policy()
+    for field in Policy.__struct_fields__:
+        if getattr(config.policy, field) != getattr(plain, field):
+            policy = replace(config.policy, **{field: getattr(plain, field)})
+            yield replace(info, config=replace(config, policy=policy))
+    if config.prestart_workers > 1:
+        yield replace(info, config=replace(config, prestart_workers=1))
     for place, (resource, amount) in enumerate(config.totals):
         before, after = config.totals[:place], config.totals[place + 1 :]
         if resource != "CPU":
@@ -139,6 +144,10 @@ _CHANGES: dict[type, Any] = {
     ),
     pm.RunDelivered: _delivered,
     pm.TemplateShipped: _shipped,
+    pm.RunDone: lambda m: _each(
+        {"duration_ns": TOOK_NS, "returns": tuple(replace(part, refs=()) for part in m.returns)}
+    ),
+    hm.NodeBuried: lambda m: _each({"reason": "it was silent"}),
     hm.NodeAnnounced: lambda m: _each(
         {"totals": (("CPU", 10_000),), "labels": (), "address": "", "name": f"n{m.node}"}
     ),

@@ -435,6 +435,7 @@ class _Work:
                 if any(gap > GAP_NS for gap in gaps[start : start + size]):
                     trial = list(gaps)
                     trial[start : start + size] = [GAP_NS] * len(gaps[start : start + size])
+                    trial[0] = 0
                     if self._try_gaps(steps, trial):
                         gaps = trial
             size = 0 if size == 1 else (size + 1) // 2

@@ -77,9 +77,10 @@ def tape_of(trace: Trace, last_step: int, core: int, makers: Makers = schedulers
         if isinstance(item, Opening):
             for fresh in item.fresh:
                 directory.begin(fresh, item.cores[fresh])
-                if item.start is not None:
-                    states[fresh] = item.start.snapshots[item.start.cores.index(fresh)]
-                    if not item.start.begins:
+                state = _state(item, fresh)
+                if state and state != makers(header)[fresh].make().snapshot():
+                    states[fresh] = state
+                    if item.start is not None and not item.start.begins:
                         late.add(fresh)
             continue
         step = item.step
@@ -112,10 +113,16 @@ def tape_of(trace: Trace, last_step: int, core: int, makers: Makers = schedulers
     return Tape(header, list(header.cores), directory.nodes, items, dates, states, frozenset(late))
 
 
+def _state(opening: Opening, core: int) -> bytes:
+    """What a core was restored from, b"" if it was made."""
+    start = opening.start
+    return b"" if start is None else start.snapshots[start.cores.index(core)]
+
+
 def _actor(queues: dict[tuple[int, ClientID], list[TaskID]], core: int, m: Any) -> TaskID:
-    """The run that a worker has begun. (Any: a stimulus.)"""
+    """The run that a worker has begun; of a dead one, if it had begun any. (Any: a stimulus.)"""
     queue = queues.get((core, getattr(m, "client", ClientID(0))))
-    if not queue:
+    if not queue or (type(m) is st.WorkerLost and m.unclaimed >= len(queue)):
         return NO_ACTOR
     return m.task if type(m) in (st.RunFinished, st.RunFailed) else queue[0]
 

@@ -6,19 +6,20 @@ the step does. `after` comes behind it. Dates are nanoseconds; `None` as answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
 
 from detray.core import head_messages as hm
-from detray.core.head_invariants import check_head
+from detray.core.head_invariants import HEAD_INVARIANTS, check_head
 from detray.core.head_tables import GlobalTables
-from detray.core.invariants import InvariantBroken, check
+from detray.core.invariants import INVARIANTS, InvariantBroken, check
 from detray.core.resources import CPU, UNIT
 from detray.core.strategy import AFFINITY, Strategy, is_labelled, is_named
 from detray.core.tables import Tables
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
 from detray.trace.ledger import ENDS, RUNS, SENT, WAITS, Change, Ledger, LedgerRow, state_in_words
 
 Part = str | bytes
@@ -364,14 +365,41 @@ def broken_invariant(core: int, tables: Any) -> Finding | None:  # Any: of a nod
         elif isinstance(tables, GlobalTables):
             check_head(tables)
     except InvariantBroken as error:
-        name, seen = error.args
-        return Finding(f"invariant {name}", (f"invariant {name} is broken: {_brief(seen)}",), core)
+        return _broken(core, *error.args)
     return None
 
 
-def _brief(seen: object) -> str:
-    text = repr(seen)
-    return text if len(text) <= 300 else text[:300] + "..."
+def _broken(core: int, name: str, seen: object) -> Finding:
+    """What the invariant says, and which rows it saw."""
+    said = next(
+        (
+            (invariant.__doc__ or "").partition(": ")[2]
+            for invariant in (*INVARIANTS, *HEAD_INVARIANTS)
+            if invariant.__name__.startswith(f"{name.lower()}_")
+        ),
+        "",
+    )
+    text = " ".join(said.split()).rstrip(".")
+    parts: list[Part] = [f"invariant {name} is broken ({text})"]
+    ids = list(dict.fromkeys(_ids(seen)))[:_SEEN_MAX]
+    for place, item in enumerate(ids):
+        parts += [", " if place else ": ", item]
+    return Finding(f"invariant {name}", tuple(parts), core, tuple(ids))
+
+
+_SEEN_MAX = 3
+
+
+def _ids(seen: Any) -> Iterator[bytes]:  # Any: rows, or parts of them
+    if isinstance(seen, bytes):
+        if len(seen) in (TASK_ID_BYTES, OBJECT_ID_BYTES):
+            yield seen
+    elif isinstance(seen, msgspec.Struct):
+        for name in seen.__struct_fields__:
+            yield from _ids(getattr(seen, name))
+    elif isinstance(seen, tuple | list):
+        for part in seen:
+            yield from _ids(part)
 
 
 def _rows(tables: Any) -> int:  # Any: as above

@@ -77,7 +77,7 @@ def core_names_for(cores: Sequence[tuple[LocalCore | HeadCore, bool]]) -> list[s
     """Short names of cores that differ: a transcript calls them so."""
     names: list[str] = []
     for info, _ in cores:
-        base = "".join(c for c in info.name if c.isalnum() or c in "-_") or "n"
+        base = info.name if info.name.isidentifier() else f"n{len(names)}"
         base = "head" if isinstance(info, HeadCore) else base
         name, count = base, 1
         while name in names:
