@@ -76,6 +76,8 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     history = history_of(trace, makers)
     history.use_dates(header)
     names = {n: core.name for n, core in header.local_cores()}
+    if header.cluster:  # the name that the node has in the trace of all, too
+        names |= {n: f"node {history.node_of(n)}" for n in names if history.node_of(n) >= 0}
     if history.names:
         names = {n: history.names[n] for n in names}
     graph = graph_of(history, header.entrypoint, names)

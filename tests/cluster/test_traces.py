@@ -99,3 +99,32 @@ def test_deaths_are_in_the_trace_and_what_they_cost_is_told(tmp_path: Path) -> N
     assert report.is_same, report.difference
     assert (report.link_messages, report.unmatched) == (collected.matched, collected.unmatched)
     assert sum(report.steps) == trace.step_count
+
+
+def test_what_a_node_knows_of_the_graph_is_in_the_graph_of_all(
+    driver: Cluster, tmp_path: Path
+) -> None:
+    """`detray.graph()` is of the program's node; the collected trace adds what others know."""
+    assert far_sum(3) == 66
+    live = detray.graph()
+    collect(fetched(driver), str(tmp_path / "cluster.trace"))
+    whole = open_trace(tmp_path / "cluster.trace").graph()
+    assert set(live) <= set(whole)
+    assert set(live.edges(keys=True)) <= set(whole.edges(keys=True))
+    for node, data in live.nodes(data=True):
+        found = whole.nodes[node]
+        assert set(data) == set(found)
+        told = (
+            "kind",
+            "name",
+            "state",
+            "attempts",
+            "owner",
+            "demand",
+            "submitted_ns",
+            "size_bytes",
+        )
+        assert [data.get(name) for name in told] == [found.get(name) for name in told]
+    ran = [data for _, data in whole.nodes(data=True) if data.get("started_ns", -1) > 0]
+    assert len({data["node"] for data in ran}) == 3
+    assert all(data["submitted_ns"] <= data["started_ns"] for data in ran if "demand" in data)
