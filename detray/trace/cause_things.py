@@ -27,7 +27,7 @@ from detray.trace.lives import (
     SPILLED,
     Attempt,
     Copy,
-    Move,
+    LifeMove,
     ObjectLife,
     TaskLife,
 )
@@ -187,7 +187,7 @@ def _events(x: Explainer, item: ObjectID, life: ObjectLife | None) -> Iterator[C
         yield Cause(EVENT, f"and {len(told) - 2 * CAUSES_MAX} events more")
 
 
-def _said(x: Explainer, move: Move) -> str:
+def _said(x: Explainer, move: LifeMove) -> str:
     here = x.history.where(move.core)
     return _WORDS[move.kind].format(
         on=here,
@@ -245,7 +245,9 @@ def _lost_run(x: Explainer, task: TaskID, number: int) -> Cause:
     later = [run for run in life.attempts if run.number > number]
     text = f"attempt {number} of {x.named(task)} was lost; {_fate(x, life, later)}"
     run = next((run for run in life.attempts if run.number == number), None)
-    ns = run.sent_ns if run is not None else -1
+    ns = -1
+    if run is not None:
+        ns = run.sent_ns if run.sent_ns >= 0 else run.delivered_ns
     return Cause(EVENT, text, started_ns=x.since(ns), about=short(task))
 
 

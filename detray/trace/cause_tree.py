@@ -55,6 +55,7 @@ class Why(msgspec.Struct, frozen=True):
 
 
 def ordered(causes: list[Cause]) -> tuple[Cause, ...]:
+    """The largest first."""
     return tuple(sorted(causes, key=lambda cause: (-cause.length_ns, cause.started_ns)))
 
 

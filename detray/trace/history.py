@@ -42,7 +42,7 @@ from detray.trace.lives import (
     UNKNOWN_CORE,
     HeadChange,
     HeadLife,
-    Move,
+    LifeMove,
     NodeLife,
     ObjectLife,
     Program,
@@ -156,10 +156,10 @@ class History:
         life.submitted_ns = task.entered_ns or -1
         life.cancel_asked = task.cancelled
         if isinstance(state, Placing):
-            life.note(Move(ASKED, state.asked_ns, core, task.attempt))
+            life.note(LifeMove(ASKED, state.asked_ns, core, task.attempt))
         elif isinstance(state, Delivered):
             node = NodeID(state.node)
-            life.note(Move(DELIVERED, -1, core, task.attempt, node))
+            life.note(LifeMove(DELIVERED, -1, core, task.attempt, node))
             life.attempt(task.attempt, NO_CLIENT).node = node
             life.state = SENT
             self.away.setdefault(node, {})[life.id] = None

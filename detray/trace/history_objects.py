@@ -48,7 +48,7 @@ from detray.trace.lives import (
     MISSING,
     PROMOTED,
     SPILLED,
-    Move,
+    LifeMove,
     ObjectLife,
     RoomWait,
     Ruin,
@@ -137,7 +137,7 @@ def note_returns(h: History, life: TaskLife, m: RunFinished, now_ns: int) -> Non
         known = h.objects.get(item)
         if known is not None and known.created_ns >= 0:
             known.note(
-                Move(MADE_AGAIN, now_ns, h.core, m.attempt, h.node_of(h.core), m.client,
+                LifeMove(MADE_AGAIN, now_ns, h.core, m.attempt, h.node_of(h.core), m.client,
                      size_bytes=part.size_bytes)
             )  # fmt: skip
             continue
@@ -163,7 +163,7 @@ def note_returns_elsewhere(h: History, life: TaskLife, m: RunDone, now_ns: int) 
                 in_block=part.is_kept,
             )  # fmt: skip
         node = m.node if part.is_kept else h.node_of(h.core)
-        known.note(Move(KNOWN, now_ns, h.core, m.attempt, node, size_bytes=part.size_bytes))
+        known.note(LifeMove(KNOWN, now_ns, h.core, m.attempt, node, size_bytes=part.size_bytes))
 
 
 def note_arguments(h: History, m: RunDelivered) -> None:
@@ -178,16 +178,16 @@ def note_arguments(h: History, m: RunDelivered) -> None:
 
 def on_found(h: History, m: ValueFound, now_ns: int) -> None:
     """A borrower hears who has it."""
-    _know(h, m.object, m.size_bytes, Move(KNOWN, now_ns, h.core, m.attempt, m.nodes[0]))
+    _know(h, m.object, m.size_bytes, LifeMove(KNOWN, now_ns, h.core, m.attempt, m.nodes[0]))
 
 
 def on_sent(h: History, m: ValueSent, now_ns: int) -> None:
     """A borrower has the value itself."""
     node = h.node_of(h.core)
-    _know(h, m.object, m.size_bytes, Move(KNOWN, now_ns, h.core, m.attempt, node))
+    _know(h, m.object, m.size_bytes, LifeMove(KNOWN, now_ns, h.core, m.attempt, node))
 
 
-def _know(h: History, item: ObjectID, size_bytes: int, move: Move) -> None:
+def _know(h: History, item: ObjectID, size_bytes: int, move: LifeMove) -> None:
     life = h.value(item)
     life.size_bytes = life.size_bytes if life.size_bytes >= 0 else size_bytes
     move.size_bytes = size_bytes
@@ -214,7 +214,7 @@ def on_arrived(h: History, m: ObjectArrived, now_ns: int) -> None:
     if transfer is not None:
         transfer.ended_ns, node, size_bytes = now_ns, transfer.source, transfer.size_bytes
     life = h.value(m.object)
-    life.note(Move(ARRIVED, now_ns, h.core, m.attempt, node, size_bytes=size_bytes))
+    life.note(LifeMove(ARRIVED, now_ns, h.core, m.attempt, node, size_bytes=size_bytes))
 
 
 def on_arrival_failed(h: History, m: ObjectArrivalFailed, now_ns: int) -> None:
@@ -226,35 +226,35 @@ def on_arrival_failed(h: History, m: ObjectArrivalFailed, now_ns: int) -> None:
 
 def on_moved(h: History, m: ObjectMoved, now_ns: int) -> None:
     """It was spilled."""
-    h.value(m.object).note(Move(SPILLED, now_ns, h.core))
+    h.value(m.object).note(LifeMove(SPILLED, now_ns, h.core))
 
 
 def on_corrupted(h: History, m: ObjectCorrupted, now_ns: int) -> None:
     """The disk gives something else back."""
-    h.value(m.object).note(Move(CORRUPT, now_ns, h.core, node=h.node_of(h.core)))
+    h.value(m.object).note(LifeMove(CORRUPT, now_ns, h.core, node=h.node_of(h.core)))
 
 
 def on_evicted(h: History, m: CopyEvicted, now_ns: int) -> None:
     """A holder tells the owner that it needed the room."""
-    h.value(m.object).note(Move(EVICTED, now_ns, h.core, m.attempt, m.node))
+    h.value(m.object).note(LifeMove(EVICTED, now_ns, h.core, m.attempt, m.node))
 
 
 def on_missing(h: History, m: CopyMissing, now_ns: int) -> None:
     """A borrower tells the owner that copies are not there."""
     life = h.value(m.object)
     for node in m.nodes:
-        life.note(Move(MISSING, now_ns, h.core, m.attempt, node))
+        life.note(LifeMove(MISSING, now_ns, h.core, m.attempt, node))
 
 
 def on_promoted(h: History, m: CopyPromoted, now_ns: int) -> None:
     """The copy here is the primary one."""
-    h.value(m.object).note(Move(PROMOTED, now_ns, h.core, m.attempt, h.node_of(h.core)))
+    h.value(m.object).note(LifeMove(PROMOTED, now_ns, h.core, m.attempt, h.node_of(h.core)))
 
 
 def on_freed(h: History, m: CopiesFreed, now_ns: int) -> None:
     """The owner lets the copies here go."""
     for item in m.objects:
-        h.value(item).note(Move(FREED, now_ns, h.core, node=h.node_of(h.core)))
+        h.value(item).note(LifeMove(FREED, now_ns, h.core, node=h.node_of(h.core)))
 
 
 def on_drop(h: History, e: DropPayloads, now_ns: int) -> None:

@@ -53,7 +53,7 @@ from detray.trace.lives import (
     WAITING,
     WITHDRAWN,
     Attempt,
-    Move,
+    LifeMove,
     TaskLife,
 )
 from detray.trace.names import amounts_text
@@ -121,7 +121,9 @@ def on_cancel(h: History, m: CancelRequested, now_ns: int) -> None:
     words = ["by force"] if m.force else []
     words += [RECURSIVELY] if m.recursive else []
     life.note(
-        Move(CANCEL_ASKED, now_ns, h.core, _number(life), client=m.client, text=", ".join(words))
+        LifeMove(
+            CANCEL_ASKED, now_ns, h.core, _number(life), client=m.client, text=", ".join(words)
+        )
     )
 
 
@@ -192,7 +194,9 @@ def unsend(h: History, client: ClientID, count: int, now_ns: int) -> None:
         task, number = queue.pop()
         life = h.tasks[task]
         run = life.attempt(number, client)
-        life.note(Move(TAKEN_BACK, now_ns, h.core, number, run.node, client, since_ns=run.sent_ns))
+        life.note(
+            LifeMove(TAKEN_BACK, now_ns, h.core, number, run.node, client, since_ns=run.sent_ns)
+        )
         if run.state != SENT:
             continue
         if run.received_ns >= 0:  # it is still at the node that its owner handed it to
@@ -225,15 +229,15 @@ def on_sent_to_head(h: History, e: SendToHead, now_ns: int) -> None:
     if type(m) is PlacementRequested:
         life = h.task(m.task)
         life.state = WAITING
-        life.note(Move(ASKED, now_ns, h.core, m.attempt))
+        life.note(LifeMove(ASKED, now_ns, h.core, m.attempt))
     elif type(m) is PlacementWithdrawn and m.task in h.tasks:
-        h.tasks[m.task].note(Move(WITHDRAWN, now_ns, h.core, m.attempt, m.declined))
+        h.tasks[m.task].note(LifeMove(WITHDRAWN, now_ns, h.core, m.attempt, m.declined))
 
 
 def on_placed(h: History, m: Placed, now_ns: int) -> None:
     """The head names a node."""
     text = f"{m.lease_ns / 1e9:g} s" if m.lease_ns else ""
-    h.task(m.task).note(Move(PLACED, now_ns, h.core, m.attempt, m.node, text=text))
+    h.task(m.task).note(LifeMove(PLACED, now_ns, h.core, m.attempt, m.node, text=text))
 
 
 def on_infeasible(h: History, m: DemandInfeasible, now_ns: int) -> None:
@@ -243,13 +247,13 @@ def on_infeasible(h: History, m: DemandInfeasible, now_ns: int) -> None:
     if life.demand:
         offers = {name: offers.get(name, 0) for name, _ in life.demand}
     text = amounts_text(tuple(offers.items()))
-    life.note(Move(INFEASIBLE, now_ns, h.core, m.attempt, text=text))
+    life.note(LifeMove(INFEASIBLE, now_ns, h.core, m.attempt, text=text))
 
 
 def on_refused(h: History, m: PlacementRefused, now_ns: int) -> None:
     """The node that its strategy insists on cannot run it: it fails."""
     life = h.task(m.task)
-    life.note(Move(REFUSED, now_ns, h.core, m.attempt, text=m.reason))
+    life.note(LifeMove(REFUSED, now_ns, h.core, m.attempt, text=m.reason))
     life.state, life.error = FAILED, m.reason
 
 
@@ -261,7 +265,7 @@ def on_sent_to_peer(h: History, e: SendToPeer, now_ns: int) -> None:
         run = life.attempt(m.attempt, NO_CLIENT)
         run.node, run.core, run.delivered_ns, life.state = e.node, UNKNOWN_CORE, now_ns, SENT
         how = "leased" if m.is_leased else ""
-        life.note(Move(DELIVERED, now_ns, h.core, m.attempt, e.node, text=how))
+        life.note(LifeMove(DELIVERED, now_ns, h.core, m.attempt, e.node, text=how))
         h.away.setdefault(e.node, {})[m.task] = None
 
 
@@ -284,7 +288,7 @@ def on_delivered(h: History, m: RunDelivered, now_ns: int) -> None:
     run.node, run.received_ns = node, now_ns
     if run is life.attempts[-1] and run.state == SENT:
         life.state = SENT
-    life.note(Move(RECEIVED, now_ns, h.core, m.attempt, node))
+    life.note(LifeMove(RECEIVED, now_ns, h.core, m.attempt, node))
     h.away.setdefault(node, {})[m.task] = None
     history_objects.note_arguments(h, m)
 
@@ -321,7 +325,7 @@ def on_returned(h: History, m: RunReturned, now_ns: int) -> None:
     life = h.task(m.task)
     run = life.attempt(m.attempt, NO_CLIENT)
     h.away.get(m.node, {}).pop(m.task, None)
-    life.note(Move(RETURNED, now_ns, h.core, m.attempt, m.node, text=m.reason))
+    life.note(LifeMove(RETURNED, now_ns, h.core, m.attempt, m.node, text=m.reason))
     if run.state == SENT and run.closed_ns < 0 and run.started_ns < 0 and run.node == m.node:
         life.attempts.remove(run)
         life.state = WAITING

@@ -74,7 +74,7 @@ OBJECT_MOVES = (
 )  # fmt: skip
 
 
-class Move(msgspec.Struct, gc=False):
+class LifeMove(msgspec.Struct, gc=False):
     """A task, or an object, got on: `kind` is one of the names above, which say what it means."""
 
     kind: str
@@ -137,7 +137,7 @@ class TaskLife(msgspec.Struct, gc=False):
     retries_errors: bool = False
     """Errors of user code are retried, too."""
     depth: int = 0
-    moves: Sequence[Move] = ()
+    moves: Sequence[LifeMove] = ()
     """What happened to it beside runs, in the order of the trace."""
     ready_ns: int = -1
     """When its owner knew a value of every top-level argument; its submission's if it has none."""
@@ -167,14 +167,14 @@ class TaskLife(msgspec.Struct, gc=False):
         self.attempts.insert(place, made)
         return made
 
-    def note(self, move: Move) -> None:
+    def note(self, move: LifeMove) -> None:
         """Add what happened."""
         if isinstance(self.moves, list):
             self.moves.append(move)
         else:
             self.moves = [move]
 
-    def moved(self, *kinds: str) -> Iterator[Move]:
+    def moved(self, *kinds: str) -> Iterator[LifeMove]:
         """What happened of these kinds, in order."""
         return (move for move in self.moves if move.kind in kinds)
 
@@ -202,7 +202,7 @@ class ObjectLife(msgspec.Struct, gc=False):
     """When the node where it was made knew of it: a little after `created_ns`."""
     client: ClientID = ClientID(0)
     """Who made it, 0 if not known."""
-    moves: Sequence[Move] = ()
+    moves: Sequence[LifeMove] = ()
     """What happened to it since, in the order of the trace."""
     dropped_ns: int = -1
     """When a client last said that it needs it no more."""
@@ -212,7 +212,7 @@ class ObjectLife(msgspec.Struct, gc=False):
     """When its owner, the node of `freed_core`, forgot a value that was in no block."""
     freed_core: int = UNKNOWN_CORE
 
-    def note(self, move: Move) -> None:
+    def note(self, move: LifeMove) -> None:
         """Add what happened."""
         if isinstance(self.moves, list):
             self.moves.append(move)

@@ -48,7 +48,7 @@ from detray.trace.lives import (
     WAITING,
     WITHDRAWN,
     Attempt,
-    Move,
+    LifeMove,
     RoomWait,
     TaskLife,
     Transfer,
@@ -322,7 +322,7 @@ class _Line:
     def draw(self) -> list[Part]:
         """All parts."""
         life = self._life
-        moves: dict[int, list[Move]] = {}
+        moves: dict[int, list[LifeMove]] = {}
         for move in life.moves:
             if move.kind != CANCEL_ASKED:
                 moves.setdefault(move.attempt, []).append(move)
@@ -334,7 +334,7 @@ class _Line:
         self._leave(self._end_ns, None)
         return self._parts
 
-    def _draw_attempt(self, number: int, moves: Sequence[Move], run: Attempt | None) -> None:
+    def _draw_attempt(self, number: int, moves: Sequence[LifeMove], run: Attempt | None) -> None:
         self._number = number
         self._limit_ns = self._end_ns
         closed_ns = run.closed_ns if run is not None else -1
@@ -358,7 +358,7 @@ class _Line:
             self._stage = KEPT if run.state == FINISHED else RESOURCE
             self._go_home()
 
-    def _first_of(self, moves: Sequence[Move], run: Attempt | None) -> int:
+    def _first_of(self, moves: Sequence[LifeMove], run: Attempt | None) -> int:
         known = [move.at_ns for move in moves if move.at_ns >= 0]
         if run is not None:
             known += [ns for ns in (run.sent_ns, run.started_ns, run.closed_ns) if ns >= 0]
@@ -375,7 +375,7 @@ class _Line:
         self._add(KEPT, found[0] if found[0] >= 0 else until_ns)
         self._stage, self._text = RESOURCE, ""
 
-    def _follow(self, move: Move, run: Attempt | None) -> None:
+    def _follow(self, move: LifeMove, run: Attempt | None) -> None:
         """The task changes its place."""
         kind = move.kind
         if kind == TAKEN_BACK:
