@@ -8,7 +8,7 @@ What follows from what is found in `diffing_causes.py`, times are compared in `d
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -43,7 +43,10 @@ PROGRAM = (
     "from outside (its arguments, a file, the environment, a clock, chance)"
 )
 ORDER = "; it calls wait(), whose answer depends on times"
-CODE = "its pickled code differs: it was changed, or comes from elsewhere"
+CODE = (
+    "its pickled code is not the same, so it may have been changed; nothing else that it knew "
+    "differs"
+)
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,8 +163,20 @@ class Comparing:
             first=[item for item in departures if item.is_first],
             departures=departures,
             times=compare_times(both, makespan_ns(self.a.tasks), makespan_ns(self.b.tasks), top),
-            notes=list(_notes(self.a, self.b, self.pairs)),
+            notes=[*_notes(self.a, self.b), *_match_notes(self), *self._code_note(both)],
         )
+
+    def _code_note(self, both: list[Pair]) -> Iterator[str]:
+        """Which functions were perhaps changed."""
+        names = dict.fromkeys(
+            pair.a.name for pair in both if pair.a is not None and self.judge.code_differs(pair)
+        )
+        if names:
+            listed = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
+            yield (
+                f"the pickled code of {listed} is not the same: changed, moved within its file, or "
+                "from a file elsewhere"
+            )
 
     def _counts(self, both: list[Pair], kinds: dict[str, int]) -> Counts:
         pairs = self.pairs.values()
@@ -220,7 +235,7 @@ class Comparing:
             return
         is_first = not self.judge.call_follows(pair.name)
         for what in differing:
-            why = CODE if what == "code" else self._program_why(pair)
+            why = self._program_why(pair)
             yield self._departure(
                 pair, SUBMISSION, what, self._call_text(self.a, pair.a, what),
                 self._call_text(self.b, pair.b, what), is_first=is_first,
@@ -250,9 +265,11 @@ class Comparing:
             return " and ".join(
                 part for part in (own if call and call.size_bytes else "", refs) if part
             )
-        if what == "code" and call is not None:
-            return record.definitions[call.function].digest.hex()
         return str(dict(call.options).get(what, "")) if call is not None else ""
+
+    def _why(self, pair: Pair) -> str:
+        """Why a task may have made, or raised, something else from the same."""
+        return CODE if self.judge.code_differs(pair) else CHANCE
 
     def _placed(self, pair: Pair) -> Iterator[Departure]:
         node_a, node_b = _node(pair.a), _node(pair.b)
@@ -266,7 +283,7 @@ class Comparing:
                 yield self._departure(
                     pair, RESULT, f"return {number}", self._value_text(self.a, name),
                     self._value_text(self.b, name), is_first=is_first,
-                    why=CHANCE if is_first else "",
+                    why=self._why(pair) if is_first else "",
                 )  # fmt: skip
 
     def _ended(self, pair: Pair) -> Iterator[Departure]:
@@ -275,7 +292,7 @@ class Comparing:
         is_first = not self.judge.follows(pair.name)
         yield self._departure(
             pair, FAILURE, "end", _end_text(pair.a), _end_text(pair.b), is_first=is_first,
-            why=CHANCE if is_first and not _is_lost(pair) else "",
+            why=self._why(pair) if is_first and not _is_lost(pair) else "",
         )  # fmt: skip
 
     def _puts(self) -> dict[TaskID, list[Departure]]:
@@ -295,7 +312,8 @@ class Comparing:
     def _put(self, name: ObjectID, parent: TaskID) -> Departure:
         above = self.pairs.get(parent)
         life = above.a if above is not None else None
-        is_first = not self.judge.follows(parent)
+        is_first = not self.judge.put_follows(name)
+        why = self._why(above) if above is not None else f"the program: {PROGRAM}"
         a, b = self.a.objects[name].id, self.b.objects[name].id
         return Departure(
             kind=RESULT,
@@ -308,7 +326,7 @@ class Comparing:
             b=self._value_text(self.b, name),
             is_first=is_first,
             is_firm=self.a.names.origin(a).is_firm,
-            why=(CHANCE if life is not None else f"the program: {PROGRAM}") if is_first else "",
+            why=why if is_first else "",
         )
 
     def _value_text(self, record: RunRecord, name: ObjectID) -> str:
@@ -345,6 +363,10 @@ class Comparing:
         )
 
     def _is_firm(self, pair: Pair) -> bool:
+        return self.judge.is_matched(pair.name) and self.is_of_main_threads(pair)
+
+    def is_of_main_threads(self, pair: Pair) -> bool:
+        """True if it, and all above it, were submitted by the threads that ran their parents."""
         return all(
             record.names.origin(life.id).is_firm
             for record, life in ((self.a, pair.a), (self.b, pair.b))
@@ -447,7 +469,7 @@ def _facts(record: RunRecord) -> RunFacts:
     )
 
 
-def _notes(a: RunRecord, b: RunRecord, pairs: dict[TaskID, Pair]) -> Iterator[str]:
+def _notes(a: RunRecord, b: RunRecord) -> Iterator[str]:
     """What limits the comparison."""
     for letter, record in (("A", a), ("B", b)):
         if not record.is_whole:
@@ -464,21 +486,26 @@ def _notes(a: RunRecord, b: RunRecord, pairs: dict[TaskID, Pair]) -> Iterator[st
     if len(a.names.jobs) != len(b.names.jobs):
         counts = len(a.names.jobs), len(b.names.jobs)
         yield "A has {} jobs, B {}: they are matched in their order".format(*counts)
-    yield from _thread_notes(a, b, pairs.values())
 
 
-def _thread_notes(a: RunRecord, b: RunRecord, pairs: Iterable[Pair]) -> Iterator[str]:
-    shaky: list[Pair] = []
-    for pair in pairs:
-        for record, life in ((a, pair.a), (b, pair.b)):
-            if life is not None and not record.names.origin(life.id).is_firm:
-                shaky.append(pair)
-                break
-    if shaky:
-        life = shaky[0].a or shaky[0].b
-        name = f"{life.name} ({short(life.id)})" if life is not None else ""
+def _match_notes(comparing: Comparing) -> Iterator[str]:
+    """Where names stop to say what is what."""
+    pairs = comparing.pairs.values()
+    threaded = [pair for pair in pairs if not comparing.is_of_main_threads(pair)]
+    if threaded:
         yield (
-            f"{len(shaky):,} tasks, the first of them {name}, were submitted by other threads than "
-            "the one that ran their parent, or by tasks that were: their names depend on which "
-            "thread came first, so what differs there may be matched wrongly"
+            f"{len(threaded):,} tasks, the first of them {_who(threaded[0])}, were submitted by "
+            "other threads than the one that ran their parent, or by tasks that were: their names "
+            "depend on which thread came first, so what differs there may be matched wrongly"
         )
+    unmatched = [pair for pair in pairs if not comparing.judge.is_matched(pair.name)]
+    if unmatched:
+        yield (
+            f"from {_who(unmatched[0])} on, {len(unmatched):,} tasks follow a sibling that is "
+            "another function in each run: they are compared number by number, which says little"
+        )
+
+
+def _who(pair: Pair) -> str:
+    life = pair.a or pair.b
+    return f"{life.name} ({short(life.id)})" if life is not None else ""

@@ -3,11 +3,14 @@
 Theory of operation
 -------------------
 A task hands on what it returns, what it puts and what it submits. It can know its arguments, the
-values behind references in them, its function and what its children made. So a difference in what
-it hands on *follows* if something that it can know differs, and is a *beginning* if nothing does:
-then the code is not deterministic, or looked at something outside. A program's own submissions are
-judged in the same way; it has no arguments. What a task submitted before its child number k may
-depend on the children before k, on later ones it cannot.
+values behind references in them, and what its children made. So a difference in what it hands on
+*follows* if something that it can know differs, and is a *beginning* if nothing does: then the code
+is not deterministic, or looked at something outside. A program's own submissions are judged in the
+same way; it has no arguments. What a task submits, or puts, cannot depend on a child that it asks
+for only afterwards.
+
+Where the children of one stream have other functions in both runs, matching them by number ends:
+what follows in that stream is compared, but not believed to begin anything.
 
 Nothing is read by anybody who has no reference to it, so this finds no beginning that is none,
 as far as digests tell; it may take for a consequence what has another cause as well.
@@ -19,7 +22,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from detray.ids import ObjectID, TaskID, is_put, return_object, task_of
+from detray.ids import ClientID, ObjectID, TaskID, is_put, return_object, task_of
 from detray.trace.diffing_runs import Origin, RunRecord
 from detray.trace.lives import CANCELLED, FAILED, FINISHED, ObjectLife, TaskLife
 from detray.trace.names import first_line
@@ -49,7 +52,15 @@ class Judge:
         self._reach: dict[ObjectID, bool] = {}
         """Objects of which it is known whether they, or anything behind them, differ."""
         self._calls: dict[TaskID, tuple[str, ...]] = {}
-        self._spoiled: dict[TaskID, int] = {}
+        self._spoiled: dict[TaskID, list[TaskID]] = {}
+        self._asked: dict[tuple[bool, TaskID, tuple[int, ClientID]], int] = {}
+        self._splits: dict[tuple[TaskID, int], int] = {}
+        """Where matching ends: by parent and stream, the first child with another function."""
+        for pair in pairs.values():
+            if pair.a is not None and pair.b is not None and pair.a.name != pair.b.name:
+                origin = self.origin(pair.name)
+                key, number = (origin.parent, origin.stream), index_of(pair.name)
+                self._splits[key] = min(number, self._splits.get(key, number))
 
     # ------------------------------------------------------------------ the same?
 
@@ -89,7 +100,7 @@ class Judge:
         return any(self.reaches(item) for item in returns_of(pair))
 
     def call(self, name: TaskID) -> tuple[str, ...]:
-        """In what its submission differs: "function", "arguments", "code" or options by name."""
+        """In what its submission differs: "function", "arguments", or options by name."""
         found = self._calls.get(name)
         if found is None:
             found = self._calls[name] = tuple(self._compare_calls(self._pairs[name]))
@@ -114,13 +125,16 @@ class Judge:
                 yield "arguments"
         if mine is None or theirs is None:
             return
-        if a.name == b.name and self._code_differs(pair):
-            yield "code"
         for (option, value), (_, other) in zip(mine.options, theirs.options, strict=False):
             if value != other:
                 yield option
 
-    def _code_differs(self, pair: Pair) -> bool:
+    def code_differs(self, pair: Pair) -> bool:
+        """True if the pickled function has another digest.
+
+        No difference by itself: a comment above the function, or another path of the file, changes
+        it as well.
+        """
         found = []
         for record, life in ((self._a, pair.a), (self._b, pair.b)):
             call = record.submissions.get(life.id) if life is not None else None
@@ -167,26 +181,48 @@ class Judge:
 
     def follows(self, name: TaskID) -> bool:
         """True if what a task returned, put or raised follows from another difference."""
-        if self.knew_otherwise(name) or self._first_spoiled(name) < _NEVER:
+        if self.knew_otherwise(name) or self._spoiled_children(name):
             return True
         return any(self._is_called_otherwise(child) for child in self._children.get(name, ()))
 
     def call_follows(self, name: TaskID) -> bool:
         """True if how, or that, a task was submitted follows from another difference."""
         pair = self._pairs[name]
-        parent = self._pairs.get(self.origin_parent(name))
-        if parent is not None and self.knew_otherwise(parent.name):
+        origin = self.origin(name)
+        parent = self._pairs.get(origin.parent)
+        if not self.is_matched(name) or (parent is not None and self.knew_otherwise(parent.name)):
             return True
         if pair.a is None or pair.b is None:
-            if self._a_or_b(name).attempt:
+            if origin.attempt:
                 return True  # Only one of them was begun so often.
             if parent is not None and self.ending(parent) == OTHER:
                 return True  # In one of them it did not come so far.
-        return self._first_spoiled(self.origin_parent(name)) < index_of(name)
+        ids = [life.id if life is not None else b"" for life in (pair.a, pair.b)]
+        return self._knew_before(origin.parent, ids[0], ids[1])
+
+    def put_follows(self, name: ObjectID) -> bool:
+        """True if the value of a put follows from another difference."""
+        a, b = self._a.objects[name].id, self._b.objects[name].id
+        parent = self._a.names.origin(a).parent
+        return self.knew_otherwise(parent) or self._knew_before(parent, a, b)
+
+    def is_matched(self, name: TaskID) -> bool:
+        """False from where the children of a stream, or of one above, do not fit together."""
+        for _ in range(len(self._pairs)):
+            origin = self.origin(name)
+            split = self._splits.get((origin.parent, origin.stream), _NEVER)
+            if index_of(name) > split:
+                return False
+            if origin.parent not in self._pairs:
+                break
+            name = origin.parent
+        return True
 
     def _is_called_otherwise(self, name: TaskID) -> bool:
         pair = self._pairs[name]
-        return pair.a is None or pair.b is None or bool(self.call(name))
+        if pair.a is None or pair.b is None:
+            return not self.origin(name).attempt
+        return bool(self.call(name))
 
     def knew_otherwise(self, name: TaskID) -> bool:
         """True if a task was given something else: by its call, or behind a reference in it."""
@@ -204,20 +240,43 @@ class Judge:
         definition = self._a.definitions.get(call.function) if call is not None else None
         return definition.refs if definition is not None else ()
 
-    def _first_spoiled(self, name: TaskID) -> int:
-        """The lowest number among the children of a task whose outcome differs."""
+    def _spoiled_children(self, name: TaskID) -> list[TaskID]:
+        """The children of a task whose outcome differs."""
         found = self._spoiled.get(name)
         if found is None:
             children = self._children.get(name, ())
-            numbers = [index_of(child) for child in children if self.outcome_differs(child)]
-            found = self._spoiled[name] = min(numbers, default=_NEVER)
+            found = self._spoiled[name] = [
+                child for child in children if self.outcome_differs(child)
+            ]
+        return found
+
+    def _knew_before(self, parent: TaskID, a: bytes, b: bytes) -> bool:
+        """True if `parent` asked for a spoiled child before it said `a`, or `b` in run B."""
+        for record, item in ((self._a, a), (self._b, b)):
+            said = record.said.get(item)
+            if said is not None and self._first_asked(record, parent, said.client) < said.number:
+                return True
+        return False
+
+    def _first_asked(self, record: RunRecord, parent: TaskID, client: tuple[int, ClientID]) -> int:
+        """When that client first asked for something that a spoiled child of `parent` returned."""
+        key = (record is self._a, parent, client)
+        found = self._asked.get(key)
+        if found is None:
+            found = _NEVER
+            for child in self._spoiled_children(parent):
+                life = record.tasks.get(child)
+                for item in returns_of(Pair(life.id, life, None)) if life is not None else ():
+                    found = min(found, record.asked.get((*client, item), _NEVER))
+            self._asked[key] = found
         return found
 
     def origin_parent(self, name: TaskID) -> TaskID:
         """The common name of the task that submitted one."""
-        return self._a_or_b(name).parent
+        return self.origin(name).parent
 
-    def _a_or_b(self, name: TaskID) -> Origin:
+    def origin(self, name: TaskID) -> Origin:
+        """Where a task comes from."""
         for record in (self._a, self._b):
             life = record.tasks.get(name)
             if life is not None:

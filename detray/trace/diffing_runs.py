@@ -1,6 +1,6 @@
 """What `diff` knows of one run, under names that it has in common with another run.
 
-Names
+CommonNames
 -----
 An id says where it comes from: parent, attempt of the parent, stream and index (PROTOCOL N2, N17).
 The job number is not part of that, and neither should the attempt be: the attempt of a parent that
@@ -20,12 +20,14 @@ from detray.core.payloads import template_number
 from detray.core.stimuli import (
     BlockSealed,
     FunctionExported,
+    GetRequested,
     ObjectPut,
     RunFinished,
     TaskSubmitted,
     TemplateDefined,
 )
 from detray.ids import (
+    ClientID,
     FunctionID,
     ObjectID,
     TaskID,
@@ -54,7 +56,15 @@ class Submission(NamedTuple):
     options: tuple[tuple[str, object], ...]
 
 
-class Definition(NamedTuple):
+class Said(NamedTuple):
+    """Which client said something, and as the how manieth of all that was said."""
+
+    client: tuple[int, ClientID]
+    """By the number of its core and its own."""
+    number: int
+
+
+class ExportedCode(NamedTuple):
     """An exported function; its digest says whether its pickled code is the same."""
 
     name: str
@@ -70,20 +80,26 @@ class RunRecord:
         self.trace = trace
         self.history = new_history(trace)
         self.submissions: dict[TaskID, Submission] = {}
-        self.definitions: dict[FunctionID, Definition] = {}
+        self.definitions: dict[FunctionID, ExportedCode] = {}
         self.digests: dict[ObjectID, bytes] = {}
         self.has_digests = False
+        self.said: dict[bytes, Said] = {}
+        """When tasks were submitted and objects put, by their own ids."""
+        self.asked: dict[tuple[int, ClientID, ObjectID], int] = {}
+        """When a client first asked for an object."""
         self.made_otherwise: dict[ObjectID, int] = {}
         """Returns that an attempt made again with another digest: that attempt."""
         self._templates: dict[tuple[int, int], tuple[FunctionID, tuple[tuple[str, object], ...]]]
         self._templates = {}
+        self._count = 0
         for item in tell(trace, makers):
             if follow(self.history, trace, item) and not isinstance(item, Opening):
                 for stimulus in item.stimuli:
+                    self._count += 1
                     self._take(item.step.core, stimulus)
         self.history.close()
         self.history.use_dates(trace.header)
-        self.names = Names(self.history)
+        self.names = CommonNames(self.history)
         self.tasks: dict[TaskID, TaskLife] = {}
         """By common name; those of which only the name is known are left out."""
         for life in self.history.tasks.values():
@@ -107,18 +123,23 @@ class RunRecord:
                 number = template_number(m.client, m.template)
                 function, options = self._templates.get((core, number), (FunctionID(b""), ()))
                 self.submissions[m.task] = Submission(m.size_bytes, m.digest, function, options)
+                self.said.setdefault(m.task, Said((core, m.client), self._count))
+            case GetRequested():
+                for item in (*m.objects, *m.also):
+                    self.asked.setdefault((core, m.client, item), self._count)
             case RunFinished():
                 for index, part in enumerate(m.returns):
                     if part.digest:
                         self._see(return_object(m.task, index), part.digest, m.attempt)
             case ObjectPut() | BlockSealed():
+                self.said.setdefault(m.object, Said((core, m.client), self._count))
                 if m.digest:
                     self._see(m.object, m.digest, 0)
             case TemplateDefined():
                 key = core, template_number(m.client, m.template)
                 self._templates[key] = m.function, _options(m)
             case FunctionExported():
-                self.definitions[m.function] = Definition(m.name, m.digest, m.refs)
+                self.definitions[m.function] = ExportedCode(m.name, m.digest, m.refs)
 
     def _see(self, item: ObjectID, digest: bytes, attempt: int) -> None:
         self.has_digests = True
@@ -151,7 +172,7 @@ class Origin(NamedTuple):
     is_firm: bool
 
 
-class Names:
+class CommonNames:
     """The common names of one run's tasks, objects and functions."""
 
     def __init__(self, history: History) -> None:
