@@ -20,7 +20,7 @@ from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
-from detray.cli.shrink import add_shrink
+from detray.cli.shrink import add_expect, add_shrink
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
 
@@ -172,6 +172,7 @@ def _add_replay(commands: _Commands[_Parser]) -> None:
     )
     _add_trace(parser)
     parser.add_argument("--check", action="store_true", help="also check invariants, each step")
+    add_expect(parser)
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_replay"))
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from detray.cli.heads import HeadAt, find_head
+from detray.cli.shrink import all_sentences, violation_of, violation_text
 from detray.core import invariants
 from detray.core.config import CORE_REVISION
 from detray.core.local import LocalScheduler
@@ -41,15 +42,26 @@ def _open(options: Options) -> Trace:
 
 def run_replay(options: Options) -> int:
     """`detray replay`: 0 if all effects are identical, 1 if not."""
+    if "help" in options.expect:
+        print(all_sentences())
+        return 0
     trace = _open(options)
     report = replay(trace, check=_check if options.check else None)
     if not any(report.steps):
         raise TraceError(_why_not(trace))
+    violation = violation_of(options, trace)
     if options.json:
-        print(json.dumps(_as_json(trace, report), indent=1))
+        violated = msgspec.to_builtins(violation, str_keys=True) if violation else None
+        if violation:
+            violated |= {"text": violation.text(), "parts": [], "subjects": []}
+        print(json.dumps(_as_json(trace, report) | {"violation": violated}, indent=1))
     else:
         print(_as_text(trace, report))
-    return 0 if report.is_same else 1
+        if violation is not None:
+            print(violation_text(trace, violation))
+        elif options.expect:
+            print(f"{trace.name} does as expected: {'; '.join(options.expect)}")
+    return 0 if report.is_same and violation is None else 1
 
 
 def _check(core: object) -> None:

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from detray.trace.causes import why as why
     from detray.trace.diffing import diff as diff
     from detray.trace.drawing import draw as draw
+    from detray.trace.expecting import expect as expect
     from detray.trace.format import TraceError as TraceError
     from detray.trace.reading import Trace as Trace
     from detray.trace.reading import open_trace as open
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
     from detray.trace.replaying import replay as replay
     from detray.trace.reporting.making import report as report
     from detray.trace.seeking import Replay as Replay
+    from detray.trace.shrinking import shrink as shrink
 
 _HOMES = {
     "diff": ("diffing", "diff"),
     "draw": ("drawing", "draw"),
+    "expect": ("expecting", "expect"),
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
     "report": ("reporting.making", "report"),
+    "shrink": ("shrinking", "shrink"),
     "Replay": ("seeking", "Replay"),
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
@@ -35,9 +39,11 @@ __all__ = [
     "TraceError",
     "diff",
     "draw",
+    "expect",
     "open",
     "replay",
     "report",
+    "shrink",
     "why",
 ]
 
