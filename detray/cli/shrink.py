@@ -123,6 +123,57 @@ def run_shrink(options: argparse.Namespace) -> int:
     return 0
 
 
+# ------------------------------------------------------------------ for `detray replay`
+
+
+def violation_of(options: argparse.Namespace, trace: Any) -> Any:  # Any: a Trace, a Violation
+    """What of `--expect` a trace violates first, None if nothing. Raises TraceError, ValueError."""
+    expectations = read_expectations(options.expect)
+    if not expectations:
+        return None
+    from detray.trace.expecting import find_violation
+
+    return find_violation(trace, expectations)
+
+
+def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
+    """Where it is violated: the step, what is wrong, and the stories of what it is about."""
+    from detray.ids import ClientID
+    from detray.trace.links import nodes_of
+    from detray.trace.names import core_names, describe
+    from detray.trace.story import StorySubject, story
+
+    names = core_names(trace.header, nodes_of(trace))
+    where = f"in step {violation.step} of the" if violation.step >= 0 else "at the end, in the"
+    step = next((step for step in trace.steps() if step.number == violation.step), None)
+    core = violation.core if step is None else step.core
+    lines = [
+        f'"{violation.sentence}" is violated {where} {names[core]}, '
+        f"{violation.since_ns / 1e9:.6f} s after the beginning: {violation.text()}"
+    ]
+    if violation.core != core:
+        lines[0] += f" (in the {names[violation.core]})"
+    if step is not None:
+        told = [f"      {describe(m)}" for m in step.stimuli()[:_LINES_MAX]]
+        lines += ["it was told:", *(told or ["      (nothing)"])]
+    for item in violation.subjects[:_STORIES_MAX]:
+        subject = StorySubject(item, ClientID(0))
+        told = [
+            f"  {line}"
+            for line in story(trace, subject)
+            if violation.step < 0 or line.step <= violation.step
+        ]
+        lines += [f"the story of {subject} up to here:", *told[-_LINES_MAX:]]
+    lines.append(f"detray shrink {trace.name} --expect '{violation.sentence}' cuts it down to that")
+    return "\n".join(lines)
+
+
+_LINES_MAX, _STORIES_MAX = 12, 3
+
+
+# ------------------------------------------------------------------ what is shown
+
+
 class _Progress:
     """One line on a terminal that is written over; nothing elsewhere."""
 

@@ -1,6 +1,8 @@
 """Expectations: sentences about a run, checked after every step of a trace (docs/shrinking.md).
 
-    expect("no task waits more than 5 s while a CPU is idle").check(trace)
+    expectation = expect("no task waits more than 5 s while a CPU is idle")
+    violation = expectation.check(trace)  # None if it holds
+    Replay(trace).until(expectation)
 
 `RULES` is the whole grammar. A sentence becomes an `Expectation`, which makes a `Watch` for each
 run that it is to see; a `Watcher` stands around the cores that are played and asks the watches.
@@ -12,7 +14,7 @@ import difflib
 import re
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -38,6 +40,9 @@ from detray.trace.watches import (
     arena_permille,
     waiting_tasks,
 )
+
+if TYPE_CHECKING:
+    from detray.trace.seeking import Replay
 
 DEFAULT = "no invariant breaks"
 _UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
@@ -229,6 +234,7 @@ class Expectation:
         self.sentence = sentence
         self._rule = rule
         self._found = found
+        self._found_in: tuple[Trace, Violation | None] | None = None
 
     def watch(self) -> Watch:
         """A watch for one run."""
@@ -243,7 +249,14 @@ class Expectation:
         """Where a trace violates it first. Raises TraceError."""
         return find_violation(trace, [self], makers)
 
-    __call__ = check
+    def __call__(self, replay: Replay) -> bool:
+        """True where a replay stands behind the step that violates it: for `Replay.until`."""
+        if self._found_in is None or self._found_in[0] is not replay.trace:
+            self._found_in = replay.trace, self.check(replay.trace)
+        violation = self._found_in[1]
+        if violation is None:
+            return False
+        return replay.at > violation.step if violation.step >= 0 else replay.at >= replay.end
 
     def __repr__(self) -> str:
         return f"expect({self.sentence!r})"
