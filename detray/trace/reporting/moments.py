@@ -19,7 +19,7 @@ from detray.trace.lives import (
     RETURNED,
     SPILLED,
     TAKEN_BACK,
-    Move,
+    LifeMove,
 )
 from detray.trace.parts import ARGUMENT, FETCH, GET, KEPT, PARTS, RUN, Part, Timeline
 
@@ -86,7 +86,7 @@ def _coarse(number: int) -> int:
 def _write_moves(
     contents: ReportContents,
     name: str,
-    things: Iterable[tuple[int, Iterable[Move]]],
+    things: Iterable[tuple[int, Iterable[LifeMove]]],
     told: tuple[str, ...],
 ) -> None:
     """One row for each move of the kinds in `told`, by the place of the thing that moved."""
