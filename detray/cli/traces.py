@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from detray.cli.heads import HeadAt, find_head
-from detray.cli.shrink import all_sentences, violation_of, violation_text
+from detray.cli.shrink import all_sentences, violation_data, violation_of, violation_text
 from detray.core import invariants
 from detray.core.config import CORE_REVISION
 from detray.core.local import LocalScheduler
@@ -51,10 +51,8 @@ def run_replay(options: Options) -> int:
         raise TraceError(_why_not(trace))
     violation = violation_of(options, trace)
     if options.json:
-        violated = msgspec.to_builtins(violation, str_keys=True) if violation else None
-        if violation:
-            violated |= {"text": violation.text(), "parts": [], "subjects": []}
-        print(json.dumps(_as_json(trace, report) | {"violation": violated}, indent=1))
+        data = _as_json(trace, report) | {"violation": violation_data(violation)}
+        print(json.dumps(data, indent=1))
     else:
         print(_as_text(trace, report))
         if violation is not None:
