@@ -144,18 +144,15 @@ def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
     from detray.trace.story import StorySubject, story
 
     names = core_names(trace.header, nodes_of(trace))
-    where = f"in step {violation.step} of the" if violation.step >= 0 else "at the end, in the"
+    where = f"in step {violation.step}" if violation.step >= 0 else "at the end"
     step = next((step for step in trace.steps() if step.number == violation.step), None)
-    core = violation.core if step is None else step.core
     lines = [
-        f'"{violation.sentence}" is violated {where} {names[core]}, '
-        f"{violation.since_ns / 1e9:.6f} s after the beginning: {violation.text()}"
+        f'"{violation.sentence}" is violated {where}, {violation.since_ns / 1e9:.6f} s after the '
+        f"beginning: {violation.text()} ({names[violation.core]})"
     ]
-    if violation.core != core:
-        lines[0] += f" (in the {names[violation.core]})"
     if step is not None:
         told = [f"      {describe(m)}" for m in step.stimuli()[:_LINES_MAX]]
-        lines += ["it was told:", *(told or ["      (nothing)"])]
+        lines += [f"in that step the {names[step.core]} was told:", *(told or ["      (nothing)"])]
     for item in violation.subjects[:_STORIES_MAX]:
         subject = StorySubject(item, ClientID(0))
         told = [
@@ -166,6 +163,20 @@ def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
         lines += [f"the story of {subject} up to here:", *told[-_LINES_MAX:]]
     lines.append(f"detray shrink {trace.name} --expect '{violation.sentence}' cuts it down to that")
     return "\n".join(lines)
+
+
+def violation_data(violation: Any) -> dict[str, Any] | None:  # Any: as above, JSON
+    """The same for programs."""
+    if violation is None:
+        return None
+    return {
+        "expected": violation.sentence,
+        "step": violation.step,
+        "core": violation.core,
+        "since_ns": violation.since_ns,
+        "what": violation.text(),
+        "subjects": [item.hex() for item in violation.subjects],
+    }
 
 
 _LINES_MAX, _STORIES_MAX = 12, 3
