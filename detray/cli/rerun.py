@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detray.rerun import Report, Summary, TaskRow
+    from detray.rerun import ListedTask, Report, Summary
     from detray.rerun.recorded import Recorded
 
 _ABOUT = """\
@@ -95,7 +95,9 @@ def run_rerun(options: argparse.Namespace) -> int:
             pdb=options.pdb,
             tell=_Teller(),
         )
-    print(_as_json(report) if options.json else _as_text(recorded, report))
+    if options.pdb:
+        report.traceback = ""  # The debugger has shown it.
+    print(_as_json(report) if options.json else _as_text(report))
     return 1 if report.verdict == rerun.DIFFERS else 0
 
 
@@ -121,7 +123,7 @@ class _Teller:
 # ------------------------------------------------------------------ one task
 
 
-def _as_text(recorded: Recorded, report: Report) -> str:
+def _as_text(report: Report) -> str:
     lines = [f"note: {note}" for note in report.notes]
     if report.traceback:
         lines += ["Traceback (most recent call last):"] * report.traceback.startswith("  File")
@@ -159,7 +161,9 @@ def _run_all(recorded: Recorded, options: argparse.Namespace) -> int:
 
     progress = _Progress()
     with _Output(to_stderr=True):
-        summary = rerun.run_all(recorded, trust=options.trust, tell=_Teller(), progress=progress.show)
+        summary = rerun.run_all(
+            recorded, trust=options.trust, tell=_Teller(), progress=progress.show
+        )
     print(_as_json(summary) if options.json else _summary_text(summary))
     if summary.differing:
         return 1
@@ -231,7 +235,7 @@ class _Output:
 # ------------------------------------------------------------------ which there are
 
 
-def _list(rows: list[TaskRow], as_json: bool) -> int:
+def _list(rows: list[ListedTask], as_json: bool) -> int:
     if as_json:
         print(_as_json(rows))
         return 0

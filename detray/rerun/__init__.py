@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detray.rerun.choosing import TaskRow, list_tasks
+from detray.rerun.choosing import ListedTask, list_tasks
 from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN
 from detray.rerun.running import Report, RerunError, Summary, open_recorded, run, run_all
 
@@ -14,7 +14,7 @@ __all__ = [
     "Report",
     "RerunError",
     "Summary",
-    "TaskRow",
+    "ListedTask",
     "list_tasks",
     "open_recorded",
     "run",

@@ -16,7 +16,7 @@ _FIRST = {"lost": 0, "failed": 1, "": 2, "cancelled": 2, "sent": 2, "waiting": 2
 """In which order tasks are listed, by how they ended: what went wrong first."""
 
 
-class TaskRow(msgspec.Struct):
+class ListedTask(msgspec.Struct):
     """A task that was recorded. `why_not` says why it cannot run again, "" if it can."""
 
     id: str
@@ -30,7 +30,7 @@ class TaskRow(msgspec.Struct):
     why_not: str = ""
 
 
-def list_tasks(recorded: Recorded) -> list[TaskRow]:
+def list_tasks(recorded: Recorded) -> list[ListedTask]:
     """Every task that was recorded, what went wrong first. Nothing is unpickled."""
     rows = [_row(recorded, task) for task in _known(recorded)]
     rows.sort(key=lambda row: _FIRST.get(row.state, 2))  # stable: else as they were submitted
@@ -42,7 +42,7 @@ def _known(recorded: Recorded) -> Iterable[TaskID]:
     return (*recorded.calls, *(t for t in others if t != root_task(job_of(t))))
 
 
-def _row(recorded: Recorded, task: TaskID) -> TaskRow:
+def _row(recorded: Recorded, task: TaskID) -> ListedTask:
     call = recorded.calls.get(task)
     life = recorded.history.tasks.get(task)
     state, error = recorded.ending(task, recorded.latest(task))
@@ -50,7 +50,7 @@ def _row(recorded: Recorded, task: TaskID) -> TaskRow:
     for run in life.attempts if life is not None else ():
         if run.number == recorded.latest(task) and run.started_ns >= 0 and run.ended_ns >= 0:
             duration_ns = run.ended_ns - run.started_ns
-    return TaskRow(
+    return ListedTask(
         id=task.hex(),
         name=short(task),
         function=call.name if call else life.name if life else "",

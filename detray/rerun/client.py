@@ -12,8 +12,8 @@ from detray.core.stimuli import TemplateDefined
 from detray.core.streams import RunContext
 from detray.errors import GetTimeoutError
 from detray.ids import FunctionID, JobNumber, NodeID, ObjectID, TemplateID, job_of
-from detray.rerun.engine import Engine, Frame, Value, load
-from detray.rerun.recorded import Answer, Template
+from detray.rerun.engine import Engine, Turn, Value, load
+from detray.rerun.recorded import Answer, CallTemplate
 from detray.serialization.values import Serialized
 
 
@@ -38,7 +38,7 @@ class RerunClient:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._templates: list[Template] = []
+        self._templates: list[CallTemplate] = []
         cores = engine.recorded.trace.header.local_cores()
         self._inline_bytes_max = cores[0][1].config.policy.inline_bytes_max if cores else 0
         self.session: str = _AnySession("rerun")
@@ -64,7 +64,7 @@ class RerunClient:
         return self._frame.context
 
     @property
-    def _frame(self) -> Frame:
+    def _frame(self) -> Turn:
         return self._engine.frame
 
     # -------------------------------------------------------------- references
@@ -100,7 +100,7 @@ class RerunClient:
 
     def define_template(self, wanted: TemplateDefined, exceptions: bytes) -> TemplateID:
         """Fix what many submissions share."""
-        template = Template(wanted.function, wanted.name, wanted.num_returns, wanted.demand)
+        template = CallTemplate(wanted.function, wanted.name, wanted.num_returns, wanted.demand)
         self._templates.append(template)
         return TemplateID(len(self._templates) - 1)
 

@@ -19,11 +19,12 @@ def call_under_pdb(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
 
     Raises CannotRerun if the user leaves the debugger before its end.
     """
-    debugger = pdb.Pdb(skip=_OURS)
+    debugger = _Debugger(skip=_OURS)
     try:
-        return debugger.runcall(function, *args, **kwargs)
-    except bdb.BdbQuit:
-        raise CannotRerun("you left the debugger before the end of the task") from None
+        value = debugger.runcall(function, *args, **kwargs)
+        if debugger.is_left:
+            raise CannotRerun("you left the debugger before the end of the task")
+        return value
     except Exception as error:
         sys.settrace(None)
         trace = _of_the_user(error)
@@ -37,6 +38,16 @@ def call_under_pdb(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
         raise
     finally:
         sys.settrace(None)
+
+
+class _Debugger(pdb.Pdb):
+    """Knows whether the user left; `runcall` does not tell."""
+
+    is_left = False
+
+    def set_quit(self) -> None:
+        self.is_left = True
+        super().set_quit()
 
 
 def _of_the_user(error: BaseException) -> Any:

@@ -48,7 +48,7 @@ from detray.rerun.judging import (
     differing,
     judge,
 )
-from detray.rerun.recorded import Answer, Call, Recorded, Seat, Template
+from detray.rerun.recorded import Answer, Call, CallTemplate, Recorded, Seat
 from detray.runtime.execution import Environment
 from detray.serialization.calls import decode_call
 from detray.serialization.digests import digest
@@ -90,7 +90,7 @@ class Scope:
         self.remarks: list[str] = []
 
 
-class Frame:
+class Turn:
     """A task that runs."""
 
     def __init__(self, call: Call, attempt: int, seat: Seat, scope: Scope) -> None:
@@ -125,8 +125,8 @@ class Engine:
         self.live: Counter[ObjectID] = Counter()
         """References in this process."""
         self.exported: dict[FunctionID, tuple[str, bytes]] = {}
-        self._frames: dict[int, list[Frame]] = {}
-        self._newest: list[Frame] = []
+        self._frames: dict[int, list[Turn]] = {}
+        self._newest: list[Turn] = []
         self._functions: dict[FunctionID, Any] = {}  # Any: the user's
         self._environment = Environment()
         self._stacked: Counter[ObjectID] = Counter()
@@ -134,13 +134,13 @@ class Engine:
     # -------------------------------------------------------------- who runs
 
     @property
-    def frame(self) -> Frame:
+    def frame(self) -> Turn:
         """The task whose code calls. Threads that it started speak for it."""
         mine = self._frames.get(get_ident())
         return mine[-1] if mine else self._newest[-1]
 
     @contextmanager
-    def _running(self, frame: Frame) -> Iterator[None]:
+    def _running(self, frame: Turn) -> Iterator[None]:
         mine = self._frames.setdefault(get_ident(), [])
         mine.append(frame)
         self._newest.append(frame)
@@ -194,7 +194,7 @@ class Engine:
         self, call: Call, attempt: int, scope: Scope, invoke: Invoke | None = None
     ) -> Outcome:
         seat = self.recorded.seats.get((call.task, attempt)) or Seat(NodeID(0), NO_CLIENT, ())
-        frame = Frame(call, attempt, seat, scope)
+        frame = Turn(call, attempt, seat, scope)
         frame.answers.extend(self.recorded.answers.get((call.task, attempt), ()))
         with self._running(frame):
             outcome = self._attempt(frame, invoke)
@@ -203,7 +203,7 @@ class Engine:
                     self._run_pending(task, scope)
         return outcome
 
-    def _attempt(self, frame: Frame, invoke: Invoke | None) -> Outcome:
+    def _attempt(self, frame: Turn, invoke: Invoke | None) -> Outcome:
         template = self._template(frame.call)
         function = self._function(template.function)
         args, kwargs = self._arguments(frame)
@@ -237,7 +237,7 @@ class Engine:
             )
         return call
 
-    def _template(self, call: Call) -> Template:
+    def _template(self, call: Call) -> CallTemplate:
         if call.template is None:
             raise CannotRerun(
                 f"which function {short(call.task)} called is not in "
@@ -268,7 +268,7 @@ class Engine:
             raise CannotRerun(_unloadable(f"the function {name!r}", problem)) from problem
         return found
 
-    def _arguments(self, frame: Frame) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _arguments(self, frame: Turn) -> tuple[tuple[Any, ...], dict[str, Any]]:
         call = frame.call
         found = [self.value(item, frame.scope) for item in call.args]
         for item, value in zip(call.args, found, strict=True):
@@ -421,7 +421,7 @@ class Engine:
         return item
 
     def submit(
-        self, template: Template, blob: bytes, args: tuple[ObjectID, ...],
+        self, template: CallTemplate, blob: bytes, args: tuple[ObjectID, ...],
         refs: tuple[ObjectID, ...], packed: bool,
     ) -> list[ObjectID]:  # fmt: skip
         """What a task calls: if it is what it called then, the result is known."""
@@ -521,13 +521,13 @@ def _fresh(outcome: Outcome, index: int) -> Value:
     return Value(None, (outcome.kind, outcome.summary, outcome.payload))
 
 
-def _parts(value: Any, template: Template) -> list[Serialized]:
+def _parts(value: Any, template: CallTemplate) -> list[Serialized]:
     if template.num_returns == 1:
         return [pickle_return(value)]
     return [pickle_return(p) for p in split_returns(value, template.name, template.num_returns)]
 
 
-def _failed(error: Exception, phase: Failure, template: Template, duration_ns: int) -> Outcome:
+def _failed(error: Exception, phase: Failure, template: CallTemplate, duration_ns: int) -> Outcome:
     try:
         name, pid = template.name, os.getpid()
         whole, summary, text = serialize_error(error, function_name=name, pid=pid)

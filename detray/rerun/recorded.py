@@ -49,7 +49,7 @@ from detray.ids import (
 from detray.trace.format import LocalCore, TraceError
 from detray.trace.history import History, follow, new_history
 from detray.trace.links import nodes_of
-from detray.trace.payload_reading import Payloads, Said
+from detray.trace.payload_reading import KeptMessage, Payloads
 from detray.trace.play import Told, tell
 from detray.trace.reading import Trace
 
@@ -57,14 +57,14 @@ _STREAMS_MAX = 16
 """Threads of a task whose puts are told from those of others."""
 
 
-class Function(msgspec.Struct, frozen=True):
+class RecordedFunction(msgspec.Struct, frozen=True):
     """An exported function: its name and pickled definition."""
 
     name: str
     definition: memoryview
 
 
-class Template(msgspec.Struct, frozen=True):
+class CallTemplate(msgspec.Struct, frozen=True):
     """What many calls share."""
 
     function: FunctionID
@@ -77,7 +77,7 @@ class Call(msgspec.Struct, frozen=True):
     """A task as it was submitted. `blob` are its pickled arguments (b"": none, or `packed`)."""
 
     task: TaskID
-    template: Template | None
+    template: CallTemplate | None
     parent: TaskID
     depth: int
     args: tuple[ObjectID, ...]
@@ -91,7 +91,7 @@ class Call(msgspec.Struct, frozen=True):
         return self.template.name if self.template else "a function that was not recorded"
 
 
-class Part(msgspec.Struct, frozen=True):
+class RecordedValue(msgspec.Struct, frozen=True):
     """A recorded value: its size, its digest (b"": none) and, if it came inline, its bytes."""
 
     size: int
@@ -135,18 +135,18 @@ class Recorded:
         _check_lives(trace, payloads)
         self.trace = trace
         self.payloads = payloads
-        self.functions: dict[FunctionID, Function] = {}
+        self.functions: dict[FunctionID, RecordedFunction] = {}
         self.calls: dict[TaskID, Call] = {}
-        self.results: dict[Attempt, tuple[Part, ...]] = {}
+        self.results: dict[Attempt, tuple[RecordedValue, ...]] = {}
         self.errors: dict[Attempt, Raised] = {}
-        self.puts: dict[ObjectID, Part] = {}
+        self.puts: dict[ObjectID, RecordedValue] = {}
         self.failures: dict[ObjectID, tuple[int, str]] = {}
         """What programs were told of objects without a value: failure and text."""
         self.seats: dict[Attempt, Seat] = {}
         self.answers: dict[Attempt, list[Answer]] = {}
         self._blocks = payloads.blocks
         self._latest: dict[TaskID, int] = {}
-        self._values: dict[ObjectID, Part] = {}
+        self._values: dict[ObjectID, RecordedValue] = {}
         """Values that came from other nodes."""
         self._read_payloads()
         self.history = self._read_trace()
@@ -157,7 +157,7 @@ class Recorded:
 
     # -------------------------------------------------------------- values
 
-    def part(self, item: ObjectID) -> Part | None:
+    def part(self, item: ObjectID) -> RecordedValue | None:
         """What is known of an object's value; of several attempts, the last one's."""
         if is_put(item):
             return self.puts.get(item) or self._values.get(item)
@@ -305,9 +305,9 @@ class _Reader:
 
     def __init__(self, into: Recorded) -> None:
         self.into = into
-        self.templates: dict[tuple[int, int, int], Template] = {}
-        self.submitted: dict[TaskID, tuple[tuple[int, int, int], Said]] = {}
-        self.delivered: dict[TaskID, tuple[tuple[int, int, int], Said]] = {}
+        self.templates: dict[tuple[int, int, int], CallTemplate] = {}
+        self.submitted: dict[TaskID, tuple[tuple[int, int, int], KeptMessage]] = {}
+        self.delivered: dict[TaskID, tuple[tuple[int, int, int], KeptMessage]] = {}
         self.blocks: dict[ObjectID, int] = {}
 
     def close(self) -> None:
@@ -318,64 +318,67 @@ class _Reader:
             key, said = everything[task]
             self.into.calls[task] = _call(said, self.templates.get(key))
 
-    def on_function(self, said: Said, m: FunctionExported | FunctionShipped) -> None:
+    def on_function(self, said: KeptMessage, m: FunctionExported | FunctionShipped) -> None:
         definition = said.payload[0][1] if said.payload else memoryview(b"")
-        self.into.functions.setdefault(m.function, Function(m.name, definition))
+        self.into.functions.setdefault(m.function, RecordedFunction(m.name, definition))
 
-    def on_template(self, said: Said, m: TemplateDefined) -> None:
+    def on_template(self, said: KeptMessage, m: TemplateDefined) -> None:
         key = said.process, -1, template_number(m.client, m.template)
-        self.templates[key] = Template(m.function, m.name, m.num_returns, m.demand)
+        self.templates[key] = CallTemplate(m.function, m.name, m.num_returns, m.demand)
 
-    def on_shipped_template(self, said: Said, m: TemplateShipped) -> None:
+    def on_shipped_template(self, said: KeptMessage, m: TemplateShipped) -> None:
         key = said.process, m.node, m.template
-        self.templates[key] = Template(m.function, m.name, m.num_returns, m.demand)
+        self.templates[key] = CallTemplate(m.function, m.name, m.num_returns, m.demand)
 
-    def on_submitted(self, said: Said, m: TaskSubmitted) -> None:
+    def on_submitted(self, said: KeptMessage, m: TaskSubmitted) -> None:
         key = said.process, -1, template_number(m.client, m.template)
         self.submitted.setdefault(m.task, (key, said))
 
-    def on_delivered(self, said: Said, m: RunDelivered) -> None:
+    def on_delivered(self, said: KeptMessage, m: RunDelivered) -> None:
         self.delivered.setdefault(m.task, ((said.process, m.node, m.template), said))
         for key, data in said.payload:
             if len(key) == 20:
-                self.into._values.setdefault(ObjectID(key), Part(len(data), b"", data))
+                self.into._values.setdefault(ObjectID(key), RecordedValue(len(data), b"", data))
 
-    def on_put(self, said: Said, m: ObjectPut) -> None:
+    def on_put(self, said: KeptMessage, m: ObjectPut) -> None:
         data = said.payload[0][1] if said.payload else memoryview(b"")
-        self.into.puts[m.object] = Part(m.size_bytes, m.digest, data)
+        self.into.puts[m.object] = RecordedValue(m.size_bytes, m.digest, data)
 
-    def on_requested(self, said: Said, m: BlockRequested) -> None:
+    def on_requested(self, said: KeptMessage, m: BlockRequested) -> None:
         self.blocks[m.object] = m.size_bytes
 
-    def on_sealed(self, said: Said, m: BlockSealed) -> None:
+    def on_sealed(self, said: KeptMessage, m: BlockSealed) -> None:
         size = self.into._blocks.get((m.object, 0), self.blocks.pop(m.object, -1))
-        self.into.puts[m.object] = Part(size, m.digest)
+        self.into.puts[m.object] = RecordedValue(size, m.digest)
 
-    def on_finished(self, said: Said, m: RunFinished) -> None:
+    def on_finished(self, said: KeptMessage, m: RunFinished) -> None:
         inline = iter(said.payload)
         parts = tuple(
-            Part(part.size_bytes, part.digest, _next_data(inline, part)) for part in m.returns
+            RecordedValue(part.size_bytes, part.digest, _next_data(inline, part))
+            for part in m.returns
         )
         self.into.results[m.task, m.attempt] = parts
         self.into._latest[m.task] = max(m.attempt, self.into._latest.get(m.task, 0))
 
-    def on_failed(self, said: Said, m: RunFailed | RunErred) -> None:
+    def on_failed(self, said: KeptMessage, m: RunFailed | RunErred) -> None:
         payload = said.payload[0][1] if said.payload else None
         self.into.errors.setdefault((m.task, m.attempt), Raised(m.kind, m.summary, payload))
         self.into._latest[m.task] = max(m.attempt, self.into._latest.get(m.task, 0))
 
-    def on_done(self, said: Said, m: RunDone) -> None:
+    def on_done(self, said: KeptMessage, m: RunDone) -> None:
         if (m.task, m.attempt) in self.into.results or any(p.size_bytes < 0 for p in m.returns):
             return
         inline = iter(said.payload)
         self.into.results[m.task, m.attempt] = tuple(
-            Part(p.size_bytes, b"", None if p.is_kept or not p.size_bytes else next(inline)[1])
+            RecordedValue(
+                p.size_bytes, b"", None if p.is_kept or not p.size_bytes else next(inline)[1]
+            )
             for p in m.returns
         )
 
-    def on_value(self, said: Said, m: ValueSent) -> None:
+    def on_value(self, said: KeptMessage, m: ValueSent) -> None:
         if said.payload:
-            part = Part(m.size_bytes, b"", said.payload[0][1])
+            part = RecordedValue(m.size_bytes, b"", said.payload[0][1])
             self.into._values.setdefault(m.object, part)
 
 
@@ -383,7 +386,7 @@ def _next_data(inline: Any, part: Any) -> memoryview | None:  # Any: an iterator
     return None if part.in_block or not part.size_bytes else next(inline)[1]
 
 
-def _call(said: Said, template: Template | None) -> Call:
+def _call(said: KeptMessage, template: CallTemplate | None) -> Call:
     m: TaskSubmitted | RunDelivered = said.message
     blob = next((data for key, data in said.payload if key == m.task), memoryview(b""))
     if isinstance(m, TaskSubmitted):
@@ -395,7 +398,7 @@ def _call(said: Said, template: Template | None) -> Call:
 
 
 # Any: each takes the type of message that is its key
-_ON_SAID: dict[type, Callable[[_Reader, Said, Any], None]] = {
+_ON_SAID: dict[type, Callable[[_Reader, KeptMessage, Any], None]] = {
     FunctionExported: _Reader.on_function,
     FunctionShipped: _Reader.on_function,
     TemplateDefined: _Reader.on_template,

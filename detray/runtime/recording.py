@@ -21,7 +21,6 @@ from detray.runtime.boot import BootConfig
 from detray.runtime.log_channel import DriverChannels
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
-from detray.trace.payload_format import PayloadHeader, PayloadProcess, payloads_path
 from detray.trace.recorder import Recorder, new_header
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ class Recording:
             try:
                 flight.write(path)
                 if payloads is not None:
-                    payloads.write(payloads_path(path))
+                    payloads.write_beside(path)
             except OSError:
                 pass  # The disk is full: the run goes on without.
             self._writing.release()
@@ -143,7 +142,7 @@ class Recording:
         path = str(self._recorder.dump(self._next_flight(), reason))
         payloads = self._frozen_payloads(reason)
         if payloads is not None:
-            payloads.write(payloads_path(path))
+            payloads.write_beside(path)
         elif self._payloads is not None:
             self._payloads.flush()
         return path
@@ -201,6 +200,7 @@ class Recording:
 
     def _open_payloads(self) -> PayloadRecorder:
         """The recorder of payloads: to a file beside the trace, or in memory."""
+        from detray.trace.payload_format import PayloadHeader, PayloadProcess, payloads_path
         from detray.trace.payload_recorder import PayloadRecorder
 
         boot = self._boot

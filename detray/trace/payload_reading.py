@@ -44,7 +44,7 @@ BlockKey = tuple[ObjectID, int]
 """A large value: its object, and the attempt that made it (a put's is 0)."""
 
 
-class Said(NamedTuple):
+class KeptMessage(NamedTuple):
     """A message, the process that heard it, and its payload by key, in order."""
 
     process: int
@@ -52,7 +52,7 @@ class Said(NamedTuple):
     payload: list[tuple[bytes, memoryview]]
 
 
-class Chunk(NamedTuple):
+class SaidChunk(NamedTuple):
     """A frame of messages that one process heard, not yet taken apart."""
 
     process: int
@@ -96,12 +96,12 @@ class Payloads:
         self.note = ""
         self.reason = ""
         self.lacks = ""
-        self.chunks: list[Chunk] = []
+        self.chunks: list[SaidChunk] = []
         self._blocks: dict[BlockKey, _Block] = {}
         self.header: PayloadHeader
         self.header = self._read(memoryview(data), salvage)
 
-    def said(self) -> Iterator[Said]:
+    def said(self) -> Iterator[KeptMessage]:
         """Every message that was kept, in order of arrival at its process. Raises TraceError."""
         for process, count, chunk in self.chunks:
             try:
@@ -129,7 +129,7 @@ class Payloads:
                 yield Piece(item, attempt, block.size, start, piece)
                 start += len(piece)
 
-    def _messages(self, process: int, count: int, chunk: memoryview) -> Iterator[Said]:
+    def _messages(self, process: int, count: int, chunk: memoryview) -> Iterator[KeptMessage]:
         at = 0
         for _ in range(count):
             meta_size, size = ENTRY_HEAD.unpack_from(chunk, at)
@@ -176,7 +176,7 @@ class Payloads:
                 raise _Damage("a frame of messages is too short")
             process, count = CHUNK_HEAD.unpack_from(payload)
             self._check_process(process)
-            self.chunks.append(Chunk(process, count, payload[CHUNK_HEAD.size :]))
+            self.chunks.append(SaidChunk(process, count, payload[CHUNK_HEAD.size :]))
         elif kind == BLOCK_FRAME:
             self._take_block(payload)
         elif kind == END_FRAME:
@@ -283,7 +283,7 @@ def _convert(payload: memoryview, kind: type[T]) -> T:
 _DECODER = msgspec.msgpack.Decoder(list[Stimulus])
 
 
-def _slices(process: int, messages: list[Stimulus], payload: memoryview) -> Iterator[Said]:
+def _slices(process: int, messages: list[Stimulus], payload: memoryview) -> Iterator[KeptMessage]:
     """Each message with its part of the payload. Raises ValueError if the sizes are wrong."""
     start = 0
     for message in messages:
@@ -294,6 +294,6 @@ def _slices(process: int, messages: list[Stimulus], payload: memoryview) -> Iter
                 raise ValueError("they announce more payload than there is")
             parts.append((key, payload[start : start + size]))
             start += size
-        yield Said(process, message, parts)
+        yield KeptMessage(process, message, parts)
     if start != len(payload):
         raise ValueError("there is more payload than they announce")

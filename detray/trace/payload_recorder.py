@@ -23,6 +23,7 @@ import msgspec
 from detray.core.payloads import INCOMING
 from detray.core.peer_messages import FunctionShipped, RunDelivered, RunDone, TemplateShipped
 from detray.core.stimuli import (
+    BlockAbandoned,
     BlockRequested,
     BlockSealed,
     FunctionExported,
@@ -46,6 +47,7 @@ from detray.trace.payload_format import (
     SAID_FRAME,
     PayloadEnd,
     PayloadHeader,
+    payloads_path,
 )
 
 CHUNK_BYTES = 64 << 10
@@ -87,6 +89,8 @@ class PayloadRecorder:
         self._entries: list[bytes] = []
         self._count = 0
         self._size = 0
+        self._requested: set[ObjectID] = set()
+        """Blocks that were asked for: mostly there are none, and no report need be looked into."""
 
     @property
     def path(self) -> str | None:
@@ -106,7 +110,7 @@ class PayloadRecorder:
         self._size += len(meta) + size
         if self._size >= CHUNK_BYTES:
             self._close_chunk()
-        if BlockSealed in kinds or RunFinished in kinds:
+        if self._requested or BlockRequested in kinds:
             self._take_blocks(messages)
 
     def flush(self) -> None:
@@ -133,7 +137,11 @@ class PayloadRecorder:
     def _take_blocks(self, messages: Messages) -> None:
         for m in messages:
             kind = type(m)
-            if kind is RunFinished:
+            if kind is BlockRequested:
+                self._requested.add(m.object)
+            elif kind is BlockAbandoned:
+                self._requested.discard(m.object)
+            elif kind is RunFinished:
                 for index, part in enumerate(m.returns):
                     if part.in_block:
                         self._take_block(m.client, return_object(m.task, index), m.attempt)
@@ -141,6 +149,7 @@ class PayloadRecorder:
                 self._take_block(m.client, m.object, 0)
 
     def _take_block(self, client: ClientID, item: ObjectID, attempt: int) -> None:
+        self._requested.discard(item)
         view = self._find_block(client, item)
         if view is None or (client > 0 and len(view) > TASK_BLOCK_BYTES_MAX):
             return
@@ -322,9 +331,9 @@ class PayloadFlight:
             yield payload
         yield writer.frame(END_FRAME, _encode(self._end))
 
-    def write(self, path: str | os.PathLike[str]) -> str:
-        """Write to `path`, all of it or nothing. Raises OSError."""
-        return write_whole(path, self.pieces())
+    def write_beside(self, trace_path: str) -> str:
+        """Write beside a trace, all of it or nothing; where. Raises OSError."""
+        return write_whole(payloads_path(trace_path), self.pieces())
 
 
 def opening(writer: FrameWriter, header: PayloadHeader) -> bytes:

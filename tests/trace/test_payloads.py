@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from detray.core.stimuli import (
+    BlockRequested,
     BlockSealed,
     ClientStimulus,
     FunctionExported,
@@ -39,7 +40,7 @@ from detray.trace.payload_format import (
     PayloadHeader,
     PayloadProcess,
 )
-from detray.trace.payload_reading import Payloads, Said, open_payloads
+from detray.trace.payload_reading import KeptMessage, Payloads, open_payloads
 from detray.trace.payload_recorder import (
     TASK_BLOCK_BYTES_MAX,
     PayloadRecorder,
@@ -81,6 +82,9 @@ class Session:
         self.blocks: dict[ObjectID, bytes] = {}
         self.recorder = PayloadRecorder(HEADER, self.find, path, ring_bytes)
 
+    def request(self, client: ClientID, *items: ObjectID) -> None:
+        self.hear(b"", *(BlockRequested(client, item, len(self.blocks[item])) for item in items))
+
     def find(self, client: ClientID, item: ObjectID) -> memoryview | None:
         block = self.blocks.get(item)
         return memoryview(block) if block is not None else None
@@ -96,8 +100,10 @@ def play(session: Session) -> None:
     session.hear(b"def", FUNCTION, TEMPLATE)
     for number in range(MANY):
         session.hear(b"a" * number, submitted(number, number))
+    session.request(WORKER, *session.blocks)
     session.hear(b"onetwo", finished(0, 3, 3))
     session.hear(b"", finished(1, 4000, in_block=True), finished(2, 9, in_block=True))
+    session.request(DRIVER, PUT)
     session.hear(b"", BlockSealed(DRIVER, PUT))
     session.hear(b"", RefsDropped(DRIVER, (PUT,), (1,)))
 
@@ -129,7 +135,7 @@ def test_what_was_recorded_is_read(whole: bytes) -> None:
     assert payloads.header == HEADER
     assert heard[:2] == [(FUNCTION, [b"def"]), (TEMPLATE, [])]
     assert heard[2:5] == [(submitted(n, n), [b"a" * n] if n else []) for n in range(3)]
-    assert heard[2 + MANY] == (finished(0, 3, 3), [b"one", b"two"])
+    assert heard[2 + MANY + 3] == (finished(0, 3, 3), [b"one", b"two"])
     assert RefsDropped not in [type(message) for message, _ in heard]
     assert payloads.blocks == {(return_object(task(1), 0), 0): 4000, (PUT, 0): 90_000}
     assert payloads.block(PUT, 0) == b"put" * 30_000
@@ -150,6 +156,7 @@ def test_a_large_value_is_cut_into_pieces(tmp_path: Path) -> None:
     session = Session(tmp_path / "p")
     value = random.Random(1).randbytes(PIECE_BYTES) + b"more"
     session.blocks[PUT] = value
+    session.request(DRIVER, PUT)
     session.hear(b"", BlockSealed(DRIVER, PUT))
     session.recorder.close("")
     payloads = open_payloads(tmp_path / "p")
@@ -285,6 +292,7 @@ def test_a_ring_does_not_give_all_its_room_to_one_value() -> None:
     """Too large a one is left out; one that fits is there in full, or not at all."""
     session = Session(ring_bytes=400_000)
     session.blocks = {PUT: bytes(100_001), return_object(task(1), 0): bytes(90_000)}
+    session.request(WORKER, *session.blocks)
     session.hear(b"", BlockSealed(DRIVER, PUT))
     session.hear(b"", finished(1, 90_000, in_block=True))
     payloads = Payloads(b"".join(session.recorder.freeze("").pieces()))
@@ -331,5 +339,5 @@ def test_the_file_of_a_process_that_was_killed_is_whole_up_to_its_last_flush(
     os.waitpid(pid, 0)
     payloads = open_payloads(path)
     assert not payloads.complete and "cut off" in payloads.note
-    heard: list[Said] = list(payloads.said())
-    assert len(heard) == MANY + 2 + 1 + 2 + 1
+    heard: list[KeptMessage] = list(payloads.said())
+    assert len(heard) == MANY + 2 + 3 + 1 + 2 + 1 + 1
