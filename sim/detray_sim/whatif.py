@@ -25,7 +25,7 @@ from fractions import Fraction
 import msgspec
 
 from detray_sim.costs import time_of
-from detray_sim.report.text import format_bytes, format_time
+from detray_sim.report.text import format_bytes, format_count, format_time
 from detray_sim.result import NodeShape
 from detray_sim.scenario import NetworkChoice, PolicyChoice
 from detray_sim.theory import resource_bound_ns, transfer_bound_ns
@@ -224,7 +224,7 @@ class Question:
             s = resource_bound_ns(tasks, nodes) / SECOND_NS
             if resource == "CPU":
                 cores = sum(shape.cpus for shape in nodes)
-                text = f"the work, which takes {_s(s)} on {cores:,} cores"
+                text = f"the work, which takes {_s(s)} on {format_count(cores, 'core')}"
                 yield Bound(kind=WORK, s=s, text=text, short="work")
             else:
                 total = sum(dict(shape.resources).get(resource, 0) for shape in nodes) / UNIT

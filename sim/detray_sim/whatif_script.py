@@ -45,6 +45,7 @@ DRIVER = "(driver)"
 """The name of what drivers compute themselves."""
 LEAD_NS_MAX = 5 * 1_000_000_000
 """A cluster that was there for so long before its driver began was ready."""
+NOTES_MAX = 4
 VAIN_NS_MIN = 1_000_000
 """What drivers waited for tasks that are left out is told from this on."""
 _EARLIER = "before the last of its task"
@@ -267,6 +268,12 @@ class _Reader:
             )
 
     def _told(self) -> Iterator[str]:
+        notes = self._trace.header.notes
+        yield from notes[:NOTES_MAX]
+        if len(notes) > NOTES_MAX:
+            yield f"and {len(notes) - NOTES_MAX} more such notes (detray replay says all)"
+        if not self._trace.complete:
+            yield f"what came after the end of the file ({self._trace.note})"
         for reason, count in sorted(self._left_out.items()):
             what = "task" if reason != _EARLIER else "attempt"
             yield f"{format_count(count, what)} {reason}"

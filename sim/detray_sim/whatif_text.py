@@ -10,12 +10,15 @@ from detray_sim.whatif import WORK, Row
 from detray_sim.whatif_script import Recording
 from detray_sim.workload import SECOND_NS
 
+DOUBT = 0.1
+"""A recording that is reproduced worse than this is one to be careful with."""
+
 
 def answer(rows: Sequence[Row], recorded_s: float) -> str:
     """What the sweep says: the largest cluster, against what was recorded, and what stops it."""
     last = best_line(rows)
     most = last[-1]
-    what = f"{most.nodes} {'node' if most.nodes == 1 else 'nodes'} of {most.cpus} CPUs"
+    what = f"{format_count(most.nodes, 'node')} of {format_count(most.cpus, 'CPU')}"
     text = f"{what} would take {_s(most.makespan_s)} instead of {_s(recorded_s)}"
     if most.bound.kind == WORK:
         return f"{text}; {most.bound.text}: more cores would help"
@@ -98,14 +101,19 @@ def opening(recording: Recording, own: Row) -> Iterator[str]:
     recorded_s = recording.makespan_ns / SECOND_NS
     nodes = format_count(len(recording.nodes), "node")
     cpus = sorted({shape.cpus for shape in recording.nodes})
-    cpus_text = f"{cpus[0]}" if len(cpus) == 1 else f"{cpus[0]} to {cpus[-1]}"
+    least = f"{cpus[0]} to " if len(cpus) > 1 else ""
     tasks = format_count(len(recording.tasks), "task")
-    yield f"{recording.name}: {tasks} on {nodes} of {cpus_text} CPUs"
+    yield f"{recording.name}: {tasks} on {nodes} of {least}{format_count(cpus[-1], 'CPU')}"
     off = f" ({own.makespan_s / recorded_s - 1:+.1%})" if recorded_s else ""
     yield (
         f"the recorded cluster itself: {_s(own.makespan_s)} simulated, {_s(recorded_s)}"
         f" recorded{off}"
     )
+    if abs(own.makespan_s - recorded_s) > DOUBT * recorded_s:
+        yield (
+            "the rest is no better than that: the runtime itself, waits for what is left out, or"
+            " other programs took that time"
+        )
     for what in recording.left_out:
         yield f"left out: {what}"
 
