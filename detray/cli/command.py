@@ -15,12 +15,14 @@ from importlib import import_module
 
 from detray import __version__
 from detray.cli import diff, listing, logs, starting, status, why
+from detray.cli.debug import add_debug
 from detray.cli.graph import add_graph
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
+from detray.cli.replay import add_replay
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
-from detray.cli.shrink import add_expect, add_shrink
+from detray.cli.shrink import add_shrink
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
 
@@ -38,6 +40,7 @@ a first look:
 
 what the file is good for:
   detray replay run.trace           take all decisions again and compare them
+  detray debug run.trace            walk through them, forwards and backwards
   detray report run.trace           a page to look at: timeline, critical path, failures
   detray graph run.trace            tasks and objects: numbers, critical path, a picture
   detray timeline run.trace         who ran what when, for https://ui.perfetto.dev
@@ -130,7 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_list(commands)
     listing.add_get(commands)
     logs.add_logs(commands)
-    _add_replay(commands)
+    add_replay(commands)
+    add_debug(commands)
     add_report(commands)
     add_graph(commands)
     _add_timeline(commands)
@@ -161,20 +165,6 @@ def _add_status(commands: _Commands[_Parser]) -> None:
     _add_json(parser)
     add_cluster(parser)
     parser.set_defaults(run=status.run)
-
-
-def _add_replay(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "replay",
-        help="take all decisions of a trace again and compare them",
-        description="Feed a trace to fresh cores and compare every effect. Exit code 0 if all are "
-        "identical, 1 at the first difference, which is shown with its story.",
-    )
-    _add_trace(parser)
-    parser.add_argument("--check", action="store_true", help="also check invariants, each step")
-    add_expect(parser)
-    _add_json(parser)
-    parser.set_defaults(run=_with_traces("run_replay"))
 
 
 def _add_timeline(commands: _Commands[_Parser]) -> None:

@@ -28,10 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from detray.core import effects as ef
 from detray.core import stimuli as st
 from detray.core.effects import Effect
-from detray.core.head_invariants import check_head
 from detray.core.head_messages import NodeAdmitted, NodeAnnounced, NodeBuried
-from detray.core.head_tables import GlobalTables
-from detray.core.invariants import InvariantBroken, check
+from detray.core.invariants import InvariantBroken
 from detray.core.peer_messages import RunDelivered, RunDone, RunErred, RunLost
 from detray.core.states import Delivered, Failed
 from detray.core.stimuli import GlobalStimulus, LocalStimulus
@@ -41,6 +39,7 @@ from detray.ids import TASK_ID_BYTES, ObjectID, TaskID, return_object
 from detray.trace.format import TraceError
 from detray.trace.links import LINK_MESSAGES, nodes_of
 from detray.trace.play import Played
+from detray.trace.replaying import check_invariants
 
 if TYPE_CHECKING:
     from detray.trace.reading import RecordedStep
@@ -58,6 +57,10 @@ class Condition(NamedTuple):
 
     steps: Callable[[Replay, int, int, bool], Iterable[int]]
     holds: Callable[[Replay, int], bool] | None = None
+
+
+LISTING = (__doc__ or "").split("\n\n")[1]
+"""The sentences that there are."""
 
 
 def find(replay: Replay, condition: str | Test, backwards: bool) -> bool:
@@ -92,8 +95,7 @@ def parse(replay: Replay, sentence: str) -> Condition:
         found = re.fullmatch(pattern, words, re.IGNORECASE)
         if found:
             return make(replay, found)
-    listing = (__doc__ or "").split("\n\n")[1]
-    raise TraceError(f"{sentence!r} says nothing of a trace; what can be said:\n{listing}")
+    raise TraceError(f"{sentence!r} says nothing of a trace; what can be said:\n{LISTING}")
 
 
 # ------------------------------------------------------------------ functions
@@ -154,9 +156,9 @@ def _reading(
 def _read(replay: Replay, numbers: Iterable[int]) -> Iterator[RecordedStep]:
     """The recordings of steps; those close together, in order, are read in one go."""
     ahead: Iterator[RecordedStep] = iter(())
-    at = -1
+    at: int | None = None
     for number in numbers:
-        if not at <= number < at + _CLOSE:
+        if at is None or not at <= number < at + _CLOSE:
             ahead, at = replay.trace.steps(number), number
         for step in ahead:
             at = step.number + 1
@@ -509,12 +511,8 @@ def _invariant(replay: Replay, found: re.Match[str]) -> Condition:
 
 def broken(replay: Replay, core: int) -> str:
     """Which invariant of a core does not hold here, and what was seen; "" if all hold."""
-    tables = getattr(replay.cores.get(core), "tables", None)
     try:
-        if isinstance(tables, Tables):
-            check(tables)
-        elif isinstance(tables, GlobalTables):
-            check_head(tables)
+        check_invariants(replay.cores.get(core))
     except InvariantBroken as error:
         return str(error)
     return ""

@@ -6,6 +6,7 @@ beside the trace itself: eight bytes a message, a name a task.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterable
 from typing import Any, NoReturn, TypeVar
@@ -15,12 +16,26 @@ from detray.core.payloads import template_number
 from detray.core.peer_messages import RunDelivered, TemplateShipped
 from detray.core.stimuli import BlockSealed, ObjectPut, TaskSubmitted, TemplateDefined
 from detray.core.tables import Tables
-from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ObjectID, TaskID, task_of
+from detray.ids import (
+    NO_CLIENT,
+    OBJECT_ID_BYTES,
+    TASK_ID_BYTES,
+    ClientID,
+    NodeID,
+    ObjectID,
+    TaskID,
+    task_of,
+)
 from detray.trace.format import Header, TraceError
 from detray.trace.names import matches, short
 from detray.trace.play import Core, Opening, Played
+from detray.trace.story import StorySubject
 
 T = TypeVar("T", bound=bytes)
+_CLIENT = re.compile(
+    r"(worker|driver)[ -]?(\d+)(?:,? on|,)?(?: ?(?:node[ -]?|n)(\d+))?", re.IGNORECASE
+)
+_NODE = re.compile(r"node[ -]?(\d+)", re.IGNORECASE)
 _CANDIDATES_MAX = 20
 
 
@@ -138,6 +153,28 @@ class Contents:
         if not found:
             _refuse(wanted)
         return _only(list(dict.fromkeys(found)), wanted)
+
+    def find(self, wanted: str) -> StorySubject:
+        """One thing that a user names: as `find_tasks` and `find_object`, or "worker 3", "node 2".
+
+        Raises TraceError if that is none, or several.
+        """
+        client = _CLIENT.fullmatch(wanted.strip())
+        if client:
+            sign = -1 if client[1].lower() == "driver" else 1
+            node = NodeID(int(client[3])) if client[3] else NodeID(-1)
+            return StorySubject(b"", ClientID(sign * int(client[2])), node)
+        numbered = _NODE.fullmatch(wanted.strip())
+        if numbered:
+            return StorySubject(b"", NO_CLIENT, NodeID(int(numbered[1])))
+        try:
+            tasks = self.find_tasks(wanted)
+        except TraceError as error:
+            try:
+                return StorySubject(self.find_object(wanted), NO_CLIENT)
+            except TraceError:
+                raise error from None
+        return StorySubject(_only(tasks, wanted), NO_CLIENT)
 
     def name_of(self, item: bytes) -> str:
         """A task by its function and short name, anything else by its short name."""

@@ -1,8 +1,12 @@
-"""A difference between a trace and its replay, for people and for programs."""
+"""A difference between a trace and its replay, for people and for programs.
+
+Shown are what the core was told, what it ordered then and now, the state that led to it (the rows
+of the ids in it, as they were before the step, in each core that has some), and their story.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from typing import Any
 
@@ -12,14 +16,18 @@ from detray.ids import TASK_ID_BYTES, ClientID
 from detray.trace.format import TraceError
 from detray.trace.links import nodes_of
 from detray.trace.names import core_names, describe, ids_in
-from detray.trace.play import Makers, schedulers
+from detray.trace.play import Core, Makers, Opening, play, schedulers
 from detray.trace.reading import Trace
 from detray.trace.replaying import Difference
+from detray.trace.shown import ShownRow, rows_about
 from detray.trace.story import StoryLine, StorySubject, story
 
 SUBJECTS_MAX = 3
 STORY_LINES = 12
 LIST_LINES = 12
+ROWS_MAX = 12
+"""Of each core."""
+ROW_TEXT_MAX = 400
 
 
 def expected_effects(difference: Difference) -> Sequence[Effect] | None:
@@ -63,9 +71,56 @@ def render(difference: Difference, trace: Trace, makers: Makers = schedulers) ->
         lines += _listed(expected, at)
     lines += ["came:", *_listed(came_effects(difference), at)]
     lines += [f"      {line}" for line in difference.detail.splitlines()]
+    for core, rows in state_before(difference, trace, makers):
+        lines.append(f"what the {_core(core, trace)} knew of it before:")
+        lines += [f"      {_cut(str(row))}" for row in rows]
     for subject, told in stories(difference, trace, makers):
         lines += [f"the story of {subject} up to here:", *(f"  {line}" for line in told)]
     return "\n".join(lines)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ROW_TEXT_MAX else text[:ROW_TEXT_MAX] + " ..."
+
+
+def state_before(
+    difference: Difference, trace: Trace, makers: Makers = schedulers
+) -> list[tuple[int, list[ShownRow]]]:
+    """The rows of what the difference is about, before its step, by core; its own core first."""
+    step = difference.played.step
+    subjects = [StorySubject(item, ClientID(0)) for item in _concerned(difference)[:SUBJECTS_MAX]]
+    subjects += [StorySubject(b"", client) for client in _clients(difference)]
+    cores = _cores_before(step.number, trace, makers)
+    found = []
+    for number in sorted(cores, key=lambda number: (number != step.core, number)):
+        tables = getattr(cores[number], "tables", None)
+        if tables is None:
+            continue
+        # Clients are numbered by node: those of another core are others.
+        about = subjects if number == step.core else [item for item in subjects if item.item]
+        rows = {row.name: row for item in about for row in rows_about(tables, item)}
+        if rows:
+            found.append((number, list(rows.values())[:ROWS_MAX]))
+    return found
+
+
+def _cores_before(step: int, trace: Trace, makers: Makers) -> Mapping[int, Core]:
+    """The cores as that step finds them; without one that begins with it."""
+    cores: Mapping[int, Core] = {}
+    if step == trace.first_step:
+        return cores
+    for item in play(trace, makers):
+        if isinstance(item, Opening):
+            cores = item.cores
+        elif item.step.number == step - 1:
+            break
+    return cores
+
+
+def _clients(difference: Difference) -> list[ClientID]:
+    """The workers and drivers in the first effects that differ."""
+    clients = [getattr(message, "client", None) for message in _first_messages(difference)]
+    return list(dict.fromkeys(client for client in clients if client))
 
 
 def stories(
@@ -90,7 +145,9 @@ def _core(core: int, trace: Trace) -> str:
     return core_names(trace.header, nodes_of(trace))[core]
 
 
-def as_data(difference: Difference, trace: Trace) -> dict[str, Any]:  # Any: JSON
+def as_data(
+    difference: Difference, trace: Trace, makers: Makers = schedulers
+) -> dict[str, Any]:  # Any: JSON
     """The difference for programs."""
     step = difference.played.step
     expected = expected_effects(difference)
@@ -104,17 +161,28 @@ def as_data(difference: Difference, trace: Trace) -> dict[str, Any]:  # Any: JSO
         "came": [describe(item) for item in came_effects(difference)],
         "first_differing_effect": first_differing(difference),
         "detail": difference.detail or step.error,
+        "state": [
+            {"core": _core(core, trace), "rows": [str(row) for row in rows]}
+            for core, rows in state_before(difference, trace, makers)
+        ],
+        "stories": [
+            {"subject": str(subject), "lines": [line._asdict() for line in told]}
+            for subject, told in stories(difference, trace, makers)
+        ],
     }
 
 
-def _concerned(difference: Difference) -> list[bytes]:
+def _first_messages(difference: Difference) -> list[Any]:  # Any: effects, or stimuli
+    """The first effects that differ; all that it was told, if none do."""
     at = first_differing(difference)
-    came = came_effects(difference)
+    if at is None:
+        return list(difference.played.stimuli)
     expected = expected_effects(difference) or ()
-    messages: list[Any] = []  # Any: stimuli or effects
-    if at is not None:
-        messages += [*expected[at : at + 1], *came[at : at + 1]]
-    items = {item for message in messages for item in ids_in(message)}
+    return [*expected[at : at + 1], *came_effects(difference)[at : at + 1]]
+
+
+def _concerned(difference: Difference) -> list[bytes]:
+    items = {item for message in _first_messages(difference) for item in ids_in(message)}
     if not items:
         items = {item for message in difference.played.stimuli for item in ids_in(message)}
     return sorted(items, key=lambda item: (len(item) != TASK_ID_BYTES, item))

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from time import thread_time
 from typing import Any, NamedTuple
 
+from detray.ids import NodeID
 from detray.trace.checkpoints import FrozenCore, weigh
 from detray.trace.contents import Contents
 from detray.trace.format import TraceError
@@ -29,6 +30,8 @@ from detray.trace.links import nodes_of
 from detray.trace.names import core_names
 from detray.trace.play import Core, Maker, Makers, Moment, Played, Stage, schedulers
 from detray.trace.reading import RecordedStep, Trace
+from detray.trace.shown import ShownRow, rows_about
+from detray.trace.story import StorySubject
 
 SPACING = 20_000
 """Stimuli between two marks, at most."""
@@ -85,7 +88,9 @@ class Replay:
         """Steps that decide otherwise than was recorded; what follows one is not what was."""
         self.unplayed = 0
         """Steps of cores that have no state to be played from."""
-        self.names = core_names(trace.header, nodes_of(trace))
+        self.nodes = nodes_of(trace)
+        """The nodes of the cores, by number; -1 for heads, and where it is not known."""
+        self.names = core_names(trace.header, self.nodes)
         """Of the cores, by number."""
         self._makers = makers(trace.header)
         self._spacing = spacing
@@ -140,6 +145,24 @@ class Replay:
     def cores(self) -> Mapping[int, Core]:
         """The cores that live here, by number."""
         return self._live
+
+    def rows_about(self, subject: str | StorySubject) -> dict[int, list[ShownRow]]:
+        """What each core knows here of one thing, by core; cores that know nothing are left out.
+
+        A name is one that `Contents.find` understands. Raises TraceError.
+        """
+        if isinstance(subject, str):
+            subject = self.contents.find(subject)
+        found = {}
+        for core in self._live:
+            # Clients are numbered by node.
+            if subject.client and subject.node not in (NodeID(-1), self.nodes[core]):
+                continue
+            tables = getattr(self._live[core], "tables", None)
+            rows = rows_about(tables, subject) if tables is not None else []
+            if rows:
+                found[core] = rows
+        return found
 
     @property
     def is_true(self) -> bool:
@@ -216,7 +239,7 @@ class Replay:
 
     def _play_all(self, progress: Progress | None) -> None:
         if not self.trace.step_count:
-            raise TraceError(f"{self.trace.name} holds no steps: there is nothing to replay")
+            raise TraceError(why_not(self.trace))
         try:
             for number in self._play_steps():
                 if progress is not None and not number % PROGRESS_STEPS:
@@ -226,7 +249,7 @@ class Replay:
                 raise
             self.note = f"played up to step {self.end}: {error}"
         if self.unplayed == self.end - self.first:
-            raise TraceError(self.note or _why_not(self.trace))
+            raise TraceError(self.note or why_not(self.trace))
         if progress is not None:
             progress(self.trace.step_count, self.trace.step_count)
 
@@ -415,7 +438,10 @@ def _place(mark: Mark) -> int:
     return mark.step
 
 
-def _why_not(trace: Trace) -> str:
+def why_not(trace: Trace) -> str:
+    """Why nothing of a trace can be replayed."""
+    if not trace.step_count:
+        return f"{trace.name} holds no steps: there is nothing to replay"
     notes = {start.note for start in trace.starts if start.note}
     notes |= {core.unplayable for core in trace.header.cores if core.unplayable}
     why = "; ".join(sorted(notes)) or "it does not begin with the first step"
