@@ -212,14 +212,16 @@ def explain_client(x: Explainer, subject: StorySubject) -> Why:
         lost = tuple(_lost_run(x, task, number) for task, number in worker.lost_runs)
         begun_ns = worker.asked_ns if worker.asked_ns >= 0 else worker.ready_ns
         if worker.lost_ns < 0:
-            text = f"was alive when the trace ended; it had run {len(ran)} tasks"
+            text = f"was alive when the trace ended; it had run {_many(len(ran), 'task')}"
             return Why(name, text, x.since(begun_ns), causes=lost)
         how = f"died{x.at(worker.lost_ns)}: {first_line(worker.reason)}"
         if not worker.reason:
             how = f"left{x.at(worker.lost_ns)} as it was told{x.at(worker.exit_ns)}"
+        elif worker.reason.startswith("it could not"):
+            how = worker.reason.removeprefix("it ")
         elif worker.killed_ns >= 0:
             how = f"was killed by order of its node: {first_line(worker.reason)}"
-        text = f"{how}; it had run {len(ran)} tasks"
+        text = f"{how}; it had run {_many(len(ran), 'task')}"
         text += f", and {len(lost)} {_runs(len(lost))} lost with it" if lost else ""
         if worker.unclaimed:
             text += f"; {worker.unclaimed} more {_runs(worker.unclaimed)} taken back unbegun"
@@ -233,6 +235,10 @@ def explain_client(x: Explainer, subject: StorySubject) -> Why:
             begun_ns, lost_ns = x.since(program.started_ns), x.since(program.lost_ns)
             return Why(name, text, begun_ns, lost_ns)
     raise TraceError(f"the trace knows nothing of {subject}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _runs(count: int) -> str:
@@ -283,7 +289,8 @@ def explain_node(x: Explainer, subject: StorySubject) -> Why:
     if member.stopped_ns >= 0:
         text = f"was told to stop{x.at(member.stopped_ns)}: {member.stop_reason}"
     elif member.fenced_ns >= 0:
-        text += f"; it learned of that{x.at(member.fenced_ns)} and ended what it ran"
+        when = x.at(member.fenced_ns) if member.fenced_ns >= member.buried_ns else ""
+        text += f"; it learned of that{when} and ended what it ran"
     elif member.last_ns >= 0:
         silent_ns = member.buried_ns - member.last_ns
         if silent_ns > 0:

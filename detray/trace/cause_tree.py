@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from detray.trace.cause_words import length_text
+from detray.trace.cause_words import ENDED, length_text
 from detray.trace.parts import ARGUMENT, GET, RUN
 
 DEPTH = 5
@@ -105,13 +105,25 @@ def conclude(times: tuple[Cause, ...], length_ns: int) -> str:
     ran_ns = sum(cause.length_ns for cause in times if cause.part == RUN)
     waits = [cause for cause in times if cause.part != RUN]
     total = length_text(length_ns)
+    if not length_ns:
+        return "took no time that its clock could tell"
     if not waits:
         return f"took {total}, all of it running"
     waited_ns = length_ns - ran_ns
-    biggest = f"{length_text(waits[0].length_ns)} {phrase(waits[0]).removeprefix('waited ')}"
+    biggest = f"{length_text(waits[0].length_ns)} {_as_share(phrase(waits[0]))}"
     if waited_ns * 10 < length_ns:
         return f"ran {length_text(ran_ns)} of {total}; the longest wait: {biggest}"
     return f"waited {length_text(waited_ns)} of {total}: {biggest}"
+
+
+def _as_share(text: str) -> str:
+    """What was done in a share of the time, after its length: without the verb."""
+    for verb in ("waited ", "was ", "stood still ", "had finished, and "):
+        if text.startswith(verb):
+            return text.removeprefix(verb)
+    if text.startswith(ENDED):
+        return "from its end until its owner heard of it"
+    return text
 
 
 def phrase(cause: Cause, hops: int = 3) -> str:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from detray.trace.causes import Explainer
 
 
+ENDED = "had ended, and its owner had not heard of it"
+
+
 def length_text(ns: int) -> str:
     """A length of time for people, to three digits."""
     for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
@@ -68,13 +71,15 @@ def _text(x: Explainer, life: TaskLife, part: Part) -> str:
         case "run":
             return f"ran on {worker}"
         case "get":
-            return f"stood still in a get for {_value(x, part)}"
+            failed = f", which failed: {part.text}" if part.text else ""
+            return f"stood still in a get for {_value(x, part)}{failed}"
         case "resume":
             return f"had {_value(x, part)} and waited to go on after its get"
         case "room":
-            return f"waited for room in the store for {short(part.item)}"
+            refused = f", and there was none: {part.text}" if part.text else ""
+            return f"waited for room in the store for {short(part.item)}{refused}"
         case "report":
-            return "had ended, and its owner had not heard of it"
+            return ENDED
         case "kept":
             return "had finished, and its value was taken to be there" + (
                 f", until {part.text}" if part.text else ""

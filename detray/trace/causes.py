@@ -350,7 +350,8 @@ class Explainer:
             budget = _budget(life, last) if life.retries_errors else ""
             text = f"{name} {verb} {first_line(last.error)}{where}{budget}"
             source = self._failed_get(life, last)
-            cause = Cause(FAILURE, text, ended_ns=ended_ns, detail=_detail(last))
+            refused = self._refused_get(life, last)
+            cause = Cause(FAILURE, text, ended_ns=ended_ns, detail=_detail(last), causes=refused)
             return cause, source
         for move in life.moved(REFUSED):
             return Cause(FAILURE, f"{name} failed: {move.text}", ended_ns=ended_ns), None
@@ -361,6 +362,17 @@ class Explainer:
                 blamed
             )
         return Cause(FAILURE, f"{name} failed: {life.error}", ended_ns=ended_ns), None
+
+    def _refused_get(self, life: TaskLife, run: Attempt) -> tuple[Cause, ...]:
+        """That its last get was failed without an object to blame."""
+        last = next(reversed(self.timeline.waits_of(life, run)), None)
+        if last is None or not last.refusal:
+            return ()
+        text, _, detail = last.refusal.partition("\n")
+        at_ns = self.since(last.ended_ns)
+        return (
+            Cause(EVENT, f"its get failed: {text}", started_ns=at_ns, detail=detail.strip("\n")),
+        )
 
     def _failed_get(self, life: TaskLife, run: Attempt) -> TaskLife | None:
         """The task whose failure this run was told in its last get, if the error is that one's."""

@@ -37,6 +37,7 @@ from detray.core.stimuli import (
     RefsDropped,
     RunFinished,
 )
+from detray.errors import Failure
 from detray.ids import ClientID, ObjectID, TaskID, is_put, job_of, return_object, root_task, task_of
 from detray.trace.lives import (
     ARRIVED,
@@ -304,11 +305,18 @@ def on_abandoned(h: History, m: GetAbandoned, now_ns: int) -> None:
         h.waits.append(wait)
 
 
+_OF_THE_GET = (int(Failure.DEADLOCK), int(Failure.OUT_OF_DISK))
+"""What fails a get, and says nothing of the objects."""
+
+
 def on_answer(h: History, e: GetAnswered, now_ns: int) -> None:
     """It has its answer."""
     wait = h.open_waits.get((h.core, e.client, e.request))
     for place in e.places:
-        if place.failure:
+        if place.failure in _OF_THE_GET:
+            if wait is not None:
+                wait.refusal = place.text
+        elif place.failure:
             if place.text and place.object not in h.ruins:
                 h.ruins[place.object] = Ruin(
                     place.object, place.failure, place.text, now_ns, h.core

@@ -354,6 +354,8 @@ class Wait(msgspec.Struct, gc=False):
     request: int = 0
     failed: ObjectID = NO_OBJECT
     """The first object of the answer that has failed."""
+    refusal: str = ""
+    """Why it was failed where no object is to blame: a deadlock, no room for what it fetched."""
 
 
 class Program(msgspec.Struct, gc=False):

@@ -73,11 +73,11 @@ QUEUE = "queue"
 RUN = "run"
 """It ran."""
 GET = "get"
-"""It ran and stood still in a get for `item`."""
+"""It ran and stood still in a get for `item`; `text`: why that failed, if no object is to blame."""
 RESUME = "resume"
 """What it had got for was there, and it waited for its CPU back."""
 ROOM = "room"
-"""It ran and waited for room in the store for what it made (`item`)."""
+"""It ran and waited for room in the store for what it made (`item`); `text`: there was none."""
 REPORT = "report"
 """It had ended, and its owner had not heard of it."""
 KEPT = "kept"
@@ -423,19 +423,22 @@ class _Line:
 
     def _draw_execution(self, run: Attempt, until_ns: int) -> None:
         """Split a run by the waits inside it."""
-        stops: list[tuple[int, int, str, ObjectID]] = []
+        stops: list[tuple[int, int, str, ObjectID, str]] = []
         for wait in self._t.waits_of(self._life, run):
             ended_ns = wait.ended_ns if wait.ended_ns >= 0 else until_ns
             item, there_ns = self._last_needed(wait, ended_ns)
-            stops.append((wait.started_ns, there_ns, GET, item))
-            stops.append((there_ns, ended_ns, RESUME, item))
+            why = wait.refusal.partition("\n")[0]
+            stops.append((wait.started_ns, there_ns, GET, item, why))
+            stops.append((there_ns, ended_ns, RESUME, item, ""))
         for room in self._t.rooms_of(run):
             ended_ns = room.ended_ns if room.ended_ns >= 0 else until_ns
-            stops.append((room.started_ns, ended_ns, ROOM, room.object))
-        for started_ns, ended_ns, kind, item in sorted(stops):
+            stops.append((room.started_ns, ended_ns, ROOM, room.object, room.refusal))
+        for started_ns, ended_ns, kind, item, text in sorted(stops):
             if started_ns >= self._at_ns and ended_ns <= max(until_ns, self._at_ns):
                 self._add(RUN, started_ns, client=run.worker)
+                self._text = text
                 self._add(kind, ended_ns, client=run.worker, item=item)
+                self._text = ""
         self._add(RUN, until_ns, client=run.worker)
 
     def _last_needed(self, wait: Wait, ended_ns: int) -> tuple[ObjectID, int]:
@@ -447,7 +450,7 @@ class _Line:
         for item in wait.objects:
             times = [ns for ns in self._came(item, wait.core) if ns <= ended_ns]
             if not times:
-                if wait.timed_out or wait.ended_ns < 0:
+                if wait.timed_out or wait.refusal or wait.ended_ns < 0:
                     return item, ended_ns
                 continue
             came.append((max(times), item))
