@@ -187,9 +187,14 @@ class Cast:
         """The object of this name; `unknown` was never heard of."""
         if name == "unknown":
             return ObjectID(bytes(20))
-        if name not in self.objects:
+        if name not in self.objects and not self.is_return(name):
             raise ScriptError(f"{name}: no such object")
-        return self.objects[name]
+        return self.objects.get(name) or self.foreign_object(name)
+
+    def is_return(self, name: str) -> bool:
+        """True for what a task that is known returns: `a.2`."""
+        base, _, index = name.rpartition(".")
+        return base in self.tasks and index.isdigit()
 
     def all_objects(self, names: list[str]) -> tuple[ObjectID, ...]:
         """The objects of these names."""

@@ -126,7 +126,8 @@ def _put(s: Scene, w: Words) -> Stimuli:
 def _block(s: Scene, w: Words) -> Stimuli:
     client, stream = _actor(s, w)
     name = _one(w)
-    item = s.cast.objects.get(name) or s.cast.new_put(name, stream)
+    is_known = name in s.cast.objects or s.cast.is_return(name)
+    item = s.cast.object(name) if is_known else s.cast.new_put(name, stream)
     return [st.BlockRequested(client, item, w.number("size"))]
 
 
@@ -355,8 +356,7 @@ class _Meanings:
         cast = self._scene.cast
         if name in cast.objects or name == "unknown":
             return cast.object(name)
-        is_return = name.rpartition(".")[0] in cast.tasks
-        if self._kind in ("ObjectPut", "BlockRequested") and not is_return:
+        if self._kind in ("ObjectPut", "BlockRequested") and not cast.is_return(name):
             return cast.new_put(name, self._stream())
         return cast.foreign_object(name)
 

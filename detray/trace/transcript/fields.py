@@ -90,7 +90,7 @@ def told(stimulus: Any, names: Names, link_seq: int = 0) -> str:  # Any: a stimu
 
 
 def _text(value: Any) -> str:  # Any: JSON
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isprintable() and value[:1] != '"':
         return value
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
@@ -138,10 +138,8 @@ def untold(words: Words, meanings: Meanings, link_seq: Callable[[type, NodeID], 
 
 
 def _parsed(text: str, kind: Any) -> Any:  # Any: a type, JSON
-    if kind is str or kind in _NAMERS:
-        return text
-    if kind is bytes:
-        return text
+    if kind in (str, bytes) or kind in _NAMERS:
+        return json.loads(text) if text[:1] == '"' else text
     try:
         return json.loads(text)
     except ValueError:

@@ -66,6 +66,11 @@ class ToldCore(SceneBooks):
         """By who sends, messages of other cores that it was told."""
         self.has_raised = False
 
+    def see(self, effect: Effect) -> None:
+        """As the books of tests do; what was received is another's to say here."""
+        if not isinstance(effect, ef.ReceiveObject):
+            super().see(effect)
+
     @property
     def local(self) -> Any:  # Any: as above
         """The core, as the worlds of tests call it."""

@@ -197,6 +197,8 @@ class _Writer:
     def _means(self, line: str, group: Sequence[Any]) -> bool:  # Any: stimuli
         """True if the line says exactly this, here; then it has been said."""
         telling = self._telling
+        if not line.isprintable():
+            return False
         before = copy.deepcopy((telling.cast, telling.seat.__dict__ | {"core": None, "log": []}))
         wanted = [told(m, self._known) for m in group]
         try:
@@ -218,8 +220,10 @@ class _Writer:
     def _name_new(self, stimuli: Iterable[Any]) -> None:  # Any: as above
         """Names for all ids that are heard of for the first time."""
         for m in stimuli:
-            if isinstance(m, st.FunctionExported | pm.FunctionShipped):
+            if isinstance(m, st.FunctionExported):
                 self._name_function(m.function, m.name)
+            elif isinstance(m, pm.FunctionShipped):
+                self._name_function(m.function, m.name + _job(m.function))
             elif isinstance(m, st.TaskSubmitted | pm.RunDelivered):
                 self._name(m.task)
             for item in _ids(m):
@@ -231,7 +235,8 @@ class _Writer:
         unique, count = name, 1
         while unique in self._known.functions:
             count += 1
-            unique = f"{name}~{count}"
+            base, at, job = name.partition("@")
+            unique = f"{base}~{count}{at}{job}"
         self._known.functions[unique] = function
         self._known.learn(f"function {unique}", function)
 
@@ -239,7 +244,8 @@ class _Writer:
         if self._known.knows(item) or not any(item[4:]):
             return
         if len(item) == TASK_ID_BYTES and item[12] >= 0x80:
-            self._name_function(FunctionID(item), f"f{len(self._known.functions)}")
+            name = f"f{len(self._known.functions)}{_job(item)}"
+            self._name_function(FunctionID(item), name)
         elif len(item) == TASK_ID_BYTES:
             name = self._next_letter(item)
             self._known.learn(name, item)
