@@ -83,7 +83,7 @@ def _record(path: Path, seed: int, shape: tuple[int, int], minutes: float, steps
     """One stress run on so many CPUs with so many MB. Raises SystemExit if it went wrong."""
     command = [sys.executable, "-m", "tests.stress", "--seed", str(seed), "--trace", str(path)]
     command += ["--minutes", str(minutes), "--steps", str(steps)]
-    command += ["--cpus", str(shape[0]), "--store-mb", str(shape[1]), "--kill-every", "0.3"]
+    command += ["--cpus", str(shape[0]), "--store-mb", str(shape[1]), "--kill-every", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{path} went wrong:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
