@@ -1,0 +1,20 @@
+"""`docs/diff.md`: its program is run as the page says, and its commands print what stands there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.docs.consoles import run_all
+from tests.docs.programs import DOCS, python_blocks, run_program
+
+PAGE = DOCS / "diff.md"
+
+
+def test_the_commands_of_the_page_print_what_stands_there(tmp_path: Path) -> None:
+    """One program, three files of rates; then the same from Python."""
+    prices, asking = python_blocks(PAGE)
+    (tmp_path / "prices.py").write_text(prices)
+    run_all(PAGE.read_text().replace("/home/ada", str(tmp_path)), tmp_path)
+    first, second = run_program(asking, tmp_path).splitlines()
+    assert first == "False {'submission': 0, 'placement': 0, 'result': 9, 'failure': 0}"
+    assert second.startswith("rate return 0 21 B ")
