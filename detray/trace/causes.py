@@ -12,6 +12,7 @@ import msgspec
 from detray.errors import Failure
 from detray.ids import (
     NO_CLIENT,
+    NO_OBJECT,
     TASK_ID_BYTES,
     ClientID,
     NodeID,
@@ -79,6 +80,8 @@ from detray.trace.play import Makers, schedulers
 from detray.trace.reading import Trace
 from detray.trace.story import StorySubject, find_subject
 
+WORDS_MIN = 8
+"""An error that is shorter may stand in another by chance."""
 Windows = list[tuple[int, int]]
 
 
@@ -135,7 +138,7 @@ class Explainer:
 
     def producer(self, item: ObjectID) -> TaskLife | None:
         """The task that returns an object; None for a put, and if the trace does not know it."""
-        return None if is_put(item) else self.history.tasks.get(task_of(item))
+        return None if not item or is_put(item) else self.history.tasks.get(task_of(item))
 
     # ------------------------------------------------------------------ a task
 
@@ -150,7 +153,10 @@ class Explainer:
             failure = self.failure(life)
             conclusion = without_subject(self.named(life.id), failure.text) + because(failure)
             if life.state == CANCELLED and times and times[0].part != RUN:
-                conclusion += f"; before that it {phrase(times[0])}"
+                before = phrase(times[0])
+                conclusion += (
+                    f"; before that {times[0].text if times[0].part == 'lost' else f'it {before}'}"
+                )
             causes = (failure, *times)
         elif not timeline.has_ended(life):
             stuck = self.stuck(life)
@@ -349,9 +355,13 @@ class Explainer:
             verb = "raised" if last.failure in (0, Failure.APPLICATION) else "failed:"
             budget = _budget(life, last) if life.retries_errors else ""
             text = f"{name} {verb} {first_line(last.error)}{where}{budget}"
-            source = self._failed_get(life, last)
+            source, is_told = self._failed_get(life, last)
             refused = self._refused_get(life, last)
             cause = Cause(FAILURE, text, ended_ns=ended_ns, detail=_detail(last), causes=refused)
+            if source is not None and not is_told:
+                text = f"its last get had been told that {self.named(source.id)} failed"
+                beside = Cause(EVENT, text, about=short(source.id))
+                return msgspec.structs.replace(cause, causes=(*refused, beside)), None
             return cause, source
         for move in life.moved(REFUSED):
             return Cause(FAILURE, f"{name} failed: {move.text}", ended_ns=ended_ns), None
@@ -374,13 +384,24 @@ class Explainer:
             Cause(EVENT, f"its get failed: {text}", started_ns=at_ns, detail=detail.strip("\n")),
         )
 
-    def _failed_get(self, life: TaskLife, run: Attempt) -> TaskLife | None:
-        """The task whose failure this run was told in its last get, if the error is that one's."""
-        for wait in reversed(self.timeline.waits_of(life, run)):
-            source = self.producer(wait.failed) if wait.failed else None
-            if source is not None and source.error and source.error[:80] in run.error:
-                return source
-        return None
+    def _failed_get(self, life: TaskLife, run: Attempt) -> tuple[TaskLife | None, bool]:
+        """The task whose failure this run was told in its last get; and whether its error says so.
+
+        The error does if it, or its traceback, has the words of the first failure behind that.
+        """
+        waits = self.timeline.waits_of(life, run)
+        source = self.producer(waits[-1].failed) if waits and waits[-1].failed else None
+        if source is None:
+            return None, False
+        first = source
+        for _ in range(CHAIN_MAX):
+            below = self.producer(self.timeline.failed_argument(first) or NO_OBJECT)
+            if below is None:
+                break
+            first = below
+        words = [first.id.hex(), first_line(first.error)]
+        told = f"{run.error}\n{run.traceback}"
+        return source, any(len(word) >= WORDS_MIN and word in told for word in words)
 
     def _cancelled(self, life: TaskLife, name: str, ended_ns: int) -> Cause:
         for move in life.moved(CANCEL_ASKED):
