@@ -65,7 +65,7 @@ class Rule(NamedTuple):
 
 
 def _nanoseconds(number: str, unit: str) -> int:
-    return round(float(number) * _UNITS[unit])
+    return round(float(number) * _UNITS[unit.lower()])
 
 
 def _named(name: str) -> Callable[[LedgerRow], bool]:
@@ -220,7 +220,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def _bytes(number: str, unit: str) -> int:
-    base = 1024 if "i" in unit else 1000
+    base = 1024 if "i" in unit.lower() else 1000
     size = float(number)
     for _ in range(" kmg".index(unit[0].lower())):
         size *= base
