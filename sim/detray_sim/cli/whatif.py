@@ -291,7 +291,7 @@ def _answers(
     for cluster in clusters:
         jobs.append(lambda cluster=cluster: changed.predict(cluster, asked.seeds))  # type: ignore[misc]  # a default
     spent = dict(changed.functions())
-    names = list(spent)[:FUNCTIONS_MAX] if options.profile else []
+    names = [name for name, s in spent.items() if s > 0][:FUNCTIONS_MAX] if options.profile else []
     for name in names:
         half = Question(scaled(changed.recording, {name: Fraction(1, 2)}))
         jobs.append(lambda half=half: half.predict(clusters[0]))  # type: ignore[misc]  # a default
@@ -329,6 +329,10 @@ def _job(number: int) -> Row:
 
 
 # ------------------------------------------------------------------------- telling
+
+
+def _short(*seconds: float) -> Iterator[str]:
+    return (f"{value:.4g}" for value in seconds)
 
 
 class _Report:
@@ -374,7 +378,7 @@ class _Report:
     def _profile_text(self) -> str:
         whole_s = self.rows[0].makespan_s
         lines = [
-            (name, spent_s, half_s, whole_s - half_s, f"{1 - half_s / whole_s:.1%}")
+            (name, *_short(spent_s, half_s, whole_s - half_s), f"{1 - half_s / whole_s:.1%}")
             for name, spent_s, half_s in self.profile
             if whole_s
         ]
