@@ -17,20 +17,6 @@ from detray.rerun.recorded import Answer, CallTemplate
 from detray.serialization.values import Serialized
 
 
-class _AnySession(str):
-    """The name of the recorded session, which nobody knows: equal to whatever a reference says."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, str)
-
-    def __ne__(self, other: object) -> bool:
-        return not isinstance(other, str)
-
-    __hash__ = str.__hash__
-
-
 class RerunClient:
     """Implements `EngineClient` for whatever task the engine runs at the moment."""
 
@@ -41,7 +27,7 @@ class RerunClient:
         self._templates: list[CallTemplate] = []
         cores = engine.recorded.trace.header.local_cores()
         self._inline_bytes_max = cores[0][1].config.policy.inline_bytes_max if cores else 0
-        self.session: str = _AnySession("rerun")
+        self.session = engine.recorded.payloads.header.processes[0].session
 
     @property
     def job(self) -> JobNumber:
@@ -143,6 +129,8 @@ class RerunClient:
         engine, scope = self._engine, self._frame.scope
         if timeout is not None:
             answer = self._answer(items, fetch=True)
+            if answer is not None:
+                self._frame.answers.popleft()
             if answer is not None and answer.timed_out:
                 raise GetTimeoutError(
                     f"{len(answer.objects) - len(answer.ready)} of {len(items)} objects were not "
@@ -157,33 +145,37 @@ class RerunClient:
             values[item] = value = engine.value(item, scope)
             if value.failure is not None:
                 load(value, item)
+        self._frame.known.update(items)
         return [load(values[item], item) for item in items]
 
     def wait(
         self, items: Sequence[ObjectID], num_returns: int, timeout: float | None, fetch_local: bool
     ) -> set[ObjectID]:
         """Those that were available then; if that is not known, the first that can be."""
-        engine, scope = self._engine, self._frame.scope
+        engine, frame = self._engine, self._frame
         answer = self._answer(items, fetch=False)
-        if answer is not None:
-            return answer.ready | (set(items) - set(answer.objects))
-        ready: set[ObjectID] = set()
+        rest = set(items) - set(answer.objects) if answer is not None else set()
+        # Only a wait whose process did not know enough by itself asked, and for the rest.
+        if answer is not None and answer.needed == num_returns - len(rest) and rest <= frame.known:
+            frame.answers.popleft()
+            frame.known |= answer.ready
+            return answer.ready | rest
+        ready = {item for item in items if item in frame.known}
         for item in items:
-            if engine.at_hand(item, scope) is not None:
+            if len(ready) < num_returns and engine.at_hand(item, frame.scope) is not None:
                 ready.add(item)
         for item in items:
-            if len(ready) >= num_returns:
-                break
-            if item not in ready:
-                engine.value(item, scope)
+            if len(ready) < num_returns and item not in ready:
+                engine.value(item, frame.scope)
                 ready.add(item)
+        frame.known |= ready
         return ready
 
     def _answer(self, items: Sequence[ObjectID], *, fetch: bool) -> Answer | None:
-        """What the task was told when it asked for this; None if the recording does not say."""
+        """What the task was told next, if it may have asked for this."""
         answers = self._frame.answers
         if answers and answers[0].fetch == fetch and set(answers[0].objects) <= set(items):
-            return answers.popleft()
+            return answers[0]
         return None
 
     def add_done_callback(self, item: ObjectID, callback: Callable[..., object]) -> None:

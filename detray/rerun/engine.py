@@ -99,6 +99,8 @@ class Turn:
         self.seat = seat
         self.scope = scope
         self.answers: deque[Answer] = deque()
+        self.known: set[ObjectID] = set()
+        """What it has seen to be available."""
         demand = template.demand if template else ()
         self.context = RunContext(
             call.task, attempt, call.depth, call.name, get_ident(), seat.units, demand

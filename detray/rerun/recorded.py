@@ -119,6 +119,7 @@ class Answer(msgspec.Struct):
     """What a task was told when it waited: which of `objects` were there, or that time was up."""
 
     objects: tuple[ObjectID, ...]
+    needed: int
     fetch: bool
     ready: set[ObjectID]
     timed_out: bool = False
@@ -273,7 +274,7 @@ class Recorded:
             for m in item.stimuli:
                 if type(m) is GetRequested and m.blocks and not (m.fetch and m.timeout_ns < 0):
                     attempt = running.get((core, m.blocks), 0)
-                    answer = Answer(m.objects, m.fetch, set())
+                    answer = Answer(m.objects, m.needed, m.fetch, set())
                     asked[core, m.client, m.request] = answer
                     self.answers.setdefault((m.blocks, attempt), []).append(answer)
             for e in item.effects or ():

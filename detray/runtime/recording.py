@@ -19,7 +19,7 @@ from detray.core.local import LocalScheduler
 from detray.ids import ClientID, ObjectID
 from detray.runtime.boot import BootConfig
 from detray.runtime.log_channel import DriverChannels
-from detray.runtime.session import flight_path
+from detray.runtime.session import flight_path, session_name
 from detray.runtime.wakeups import Wakeups
 from detray.trace.recorder import Recorder, new_header
 
@@ -207,6 +207,7 @@ class Recording:
         process = PayloadProcess(
             life=self._life,
             wall_ns=time_ns(),
+            session=boot.cluster.cluster if boot.cluster else session_name(boot.session_dir),
             cwd=boot.cwd,
             argv=tuple(boot.argv),
             sys_path=tuple(boot.sys_path),

@@ -48,11 +48,13 @@ PIECE_BYTES = 16 << 20
 class PayloadProcess(msgspec.Struct, frozen=True, kw_only=True):
     """A service that recorded. `life` is that of its trace (`format.ProcessInfo`).
 
-    `cwd`, `argv` and `sys_path` are what its workers had; `note` says what its recording lacks.
+    `session` is the name of its session, or cluster, as pickled references have it. `cwd`, `argv`
+    and `sys_path` are what its workers had; `note` says what its recording lacks.
     """
 
     life: str
     wall_ns: int
+    session: str = ""
     cwd: str = ""
     argv: tuple[str, ...] = ()
     sys_path: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ Rules
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -212,7 +213,8 @@ class PayloadFile:
         self.problem: str | None = None
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._fd = os.open(self.path, flags, 0o600)
-        os.fchmod(self._fd, 0o600)  # One that was there keeps the mode that it had.
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.fchmod(self._fd, 0o600)  # One that was there would keep the mode that it had.
         self._frames = FrameWriter()
         self._buffer: list[bytes | memoryview] = [opening(self._frames, header)]
         self._buffered = len(self._buffer[0])

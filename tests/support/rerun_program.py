@@ -6,6 +6,7 @@ TRACE may be "-": then nothing is recorded but payloads, in memory.
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import sys
 import threading
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import detray
+import detray.util
 
 ARRAY = 200_000
 
@@ -103,6 +105,87 @@ def dies_once() -> str:
     if detray.get_runtime_context().get_attempt_number() == 0:
         os._exit(3)
     return "alive"
+
+
+@detray.remote
+def as_they_come(n: int) -> list[int]:
+    refs, found = [double.remote(i) for i in range(n)], []
+    while refs:
+        ready, refs = detray.wait(refs)
+        found += detray.get(ready)
+    return found
+
+
+@detray.remote
+def unordered(n: int) -> list[int]:
+    return list(detray.util.map_unordered(double, range(n)))
+
+
+@detray.remote
+def futures(n: int) -> list[int]:
+    return [double.remote(i).future().result() for i in range(n)]
+
+
+@detray.remote
+def pickled() -> bytes:
+    return pickle.dumps(detray.put(5))
+
+
+@detray.remote
+def unpickled(data: bytes) -> int:
+    return detray.get(pickle.loads(data))
+
+
+@detray.remote
+def defines(n: int) -> list[int]:
+    captured = detray.put(n)
+
+    @detray.remote
+    def inner(x: int) -> int:
+        return x + detray.get(captured)
+
+    return detray.get([inner.remote(i) for i in range(3)])
+
+
+@detray.remote
+def sleeps() -> None:
+    time.sleep(60)
+
+
+@detray.remote
+def cancels() -> str:
+    ref = sleeps.remote()
+    time.sleep(0.1)
+    detray.cancel(ref)
+    try:
+        detray.get(ref)
+    except detray.exceptions.TaskCancelledError:
+        return "cancelled"
+    return "not cancelled"
+
+
+@detray.remote(max_retries=0)
+def exits() -> None:
+    sys.exit(4)
+
+
+@detray.remote
+def survives() -> str:
+    try:
+        detray.get(exits.remote())
+    except detray.exceptions.WorkerCrashedError as error:
+        return type(error).__name__
+    return "it lives"
+
+
+@detray.remote
+def calls_with_arrays() -> float:
+    return detray.get(add.remote(np.ones(ARRAY), np.zeros(ARRAY)))
+
+
+@detray.remote
+def add(a: Any, b: Any) -> float:
+    return float(a.sum() + b.sum())
 
 
 @detray.remote
@@ -210,6 +293,10 @@ def main() -> None:
     assert get(uses.remote(get(puts.remote()))) == (float(ARRAY), 6, "small")
     get([waits.remote(5), third_time.remote(), dies_once.remote(), letters.remote()])
     get([threads.remote(3), catches.remote(5), first_of_two.remote(), impatient.remote()])
+    get([as_they_come.remote(6), unordered.remote(6), futures.remote(3), defines.remote(5)])
+    assert get(unpickled.remote(get(pickled.remote()))) == 5
+    assert get([cancels.remote(), survives.remote()]) == ["cancelled", "WorkerCrashedError"]
+    assert get(calls_with_arrays.remote()) == ARRAY
     error = bad.remote(1)
     failing(double.remote(error))
     for line in ("a=1", "b=2", "c:3", "d=4"):

@@ -79,7 +79,8 @@ SAME = ("same", "the result is the same, to the byte")
 @pytest.mark.parametrize(
     "task",
     ["nested", "uses", "waits", "first_of_two", "impatient", "letters", "threads", "catches",
-     "length", "two", "none", "thing", "dies_once", "third_time"],
+     "length", "two", "none", "thing", "dies_once", "third_time", "as_they_come", "unordered",
+     "futures", "pickled", "unpickled", "defines", "cancels", "survives", "calls_with_arrays"],
 )  # fmt: skip
 def test_a_task_returns_what_it_returned(recorded: Recorded, task: str) -> None:
     """Nested calls, puts, waits, timeouts, threads, several returns and none, retries."""
@@ -157,7 +158,7 @@ def test_all_tasks_run_again_and_those_of_chance_are_found(recorded: Recorded) -
     }  # fmt: skip
     assert [report.function for report in summary.unknown] == ["total"]
     assert [report.text for report in summary.cannot] == []
-    assert summary.skipped == 1  # what took the error of another
+    assert summary.skipped == 2  # what took the error of another, and what was cancelled
     remarks = {r.function: r.remarks for r in summary.differing}
     assert "with other arguments than then" in remarks["noisy_call"][0]
     assert "/put was 0." in remarks["noisy_put"][0]
@@ -168,8 +169,8 @@ def test_all_tasks_run_again_and_those_of_chance_are_found(recorded: Recorded) -
 def test_tasks_are_listed_without_loading_anything(recorded: Recorded) -> None:
     """What went wrong first; nothing is unpickled, so nobody needs to be trusted."""
     rows = rerun.list_tasks(recorded)
-    assert [row.function for row in rows[:2]] == ["crash", "bad"]
-    assert {row.state for row in rows} == {"lost", "failed", "finished"}
+    assert [row.function for row in rows[:3]] == ["exits", "crash", "bad"]
+    assert {row.state for row in rows} == {"lost", "failed", "finished", "cancelled"}
     assert all(not row.why_not for row in rows)
     by_name = {row.function: row for row in rows}
     assert by_name["third_time"].attempts == 3
