@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from detray.trace.critical import CriticalPath
     from detray.trace.summary import RunSummary
 
-PARTS_MAX = 20
+PARTS_MAX = 25
 """Longer paths are shown by their longest parts."""
 _EXAMPLES = """\
 examples:

@@ -14,13 +14,14 @@ WIDTH_MIN = 360
 
 
 def legend(
-    graph: networkx.MultiDiGraph, has_path: bool, is_whole: bool, width: int, top: int
+    graph: networkx.MultiDiGraph, path: str, is_whole: bool, width: int, top: int
 ) -> tuple[str, int, int]:
     """The legend as SVG, below `top`; its width and height. Nothing for an empty graph.
 
+    `path` is "" if no critical path is marked, "edges" if all of it goes along edges, else "ties";
     `is_whole` is False if some launches are not drawn.
     """
-    items = _items(graph, has_path, is_whole)
+    items = _items(graph, path, is_whole)
     if not items:
         return "", 0, 0
     room = max(width, WIDTH_MIN)
@@ -38,7 +39,7 @@ def legend(
     return f'<g class="legend">{"".join(parts)}</g>\n', widest, y + ROW_PX - top
 
 
-def _items(graph: networkx.MultiDiGraph, has_path: bool, is_whole: bool) -> list[tuple[str, str]]:
+def _items(graph: networkx.MultiDiGraph, path: str, is_whole: bool) -> list[tuple[str, str]]:
     tasks = [data for _, data in graph.nodes(data=True) if data.get("kind") != "object"]
     objects = [data for _, data in graph.nodes(data=True) if data.get("kind") == "object"]
     kinds = {kind for *_, kind in graph.edges(keys=True)}
@@ -56,7 +57,8 @@ def _items(graph: networkx.MultiDiGraph, has_path: bool, is_whole: bool) -> list
         *([(line.format(_DOTTED), launches)] if "launched" in kinds else []),
         *([(line.format(""), "data")] if kinds & {"produces", "consumes"} else []),
         *([(line.format(_DASHED), "reference inside")] if kinds & {"nested", "contains"} else []),
-        *([(box.format("white", orange), "on the critical path")] if has_path else []),
+        *([(box.format("white", orange), "on the critical path")] if path else []),
+        *([(line.format(_TIE), "was waited for")] if path == "ties" else []),
     ]
 
 
@@ -66,4 +68,5 @@ _STACK = (
     '<rect x="1" y="-8" width="22" height="13" rx="2" fill="#eef4fb"/>'
 )
 _DOTTED = ' stroke-dasharray="2 4" class="launched"'
+_TIE = ' stroke-dasharray="1 5" class="critical"'
 _DASHED = ' stroke-dasharray="6 4"'

@@ -86,9 +86,8 @@ class _Drawing:
         width = round(max(self._layout.width, aside + 24))
         height = round(self._layout.height)
         is_whole = len(self._edges) == self._graph.number_of_edges()
-        key, key_width, key_height = legend(
-            self._graph, bool(self._marks.tasks), is_whole, width, height
-        )
+        path = ("ties" if self._marks.ties else "edges") if self._marks.tasks else ""
+        key, key_width, key_height = legend(self._graph, path, is_whole, width, height)
         width, height = max(width, key_width), height + key_height
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'

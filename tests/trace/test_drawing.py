@@ -57,7 +57,7 @@ def test_the_critical_path_is_marked_where_it_goes():
                      "100 B": None}  # fmt: skip
     marked = [p for p in xml.fromstring(svg).iter(f"{SVG}path") if p.get("class") == "critical"]
     assert [p.findtext(f"{SVG}title") for p in marked] == ["produces: 200 B", "consumes: 200 B"]
-    assert "on the critical path" in legend_of(svg)
+    assert legend_of(svg)[-1] == "on the critical path"
     assert "critical" not in re.sub("<style>.*</style>", "", to_svg(sketch.graph), flags=re.DOTALL)
     assert to_dot(sketch.graph, critical_path(sketch.graph)).count("penwidth") == 5
 
@@ -70,6 +70,7 @@ def test_ways_of_the_path_that_are_no_edges_are_drawn_too():
     svg = to_svg(sketch.graph, critical_path(sketch.graph))
     titles = [title.text for title in xml.fromstring(svg).iter(f"{SVG}title")]
     assert "critical path: worker" in titles
+    assert legend_of(svg)[-2:] == ["on the critical path", "was waited for"]
     assert "constraint=false" in to_dot(sketch.graph, critical_path(sketch.graph))
 
 
