@@ -78,7 +78,8 @@ def run(options: Options) -> int:
         print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
     output = options.output
     if output is None and not (options.json or options.functions):
-        output = f"{os.path.splitext(options.trace)[0]}.{options.format or 'svg'}"
+        ending = {"wfformat": "wf.json", None: "svg"}.get(options.format, options.format)
+        output = f"{os.path.splitext(options.trace)[0]}.{ending}"
     if output == "-":
         form = options.format or "svg"
     elif output:
