@@ -251,9 +251,6 @@ class _Stage:
     def run(self) -> Outcome:
         """Play it to its end."""
         form(self.cluster)
-        # As much as the recorded driver found ready when it began.
-        until_ns = self.cluster.clock.now_ns + self.recording.lead_ns
-        self.cluster.run(until_ns, done=lambda: False)
         machines = len(self.cluster.nodes)
         for script in self.recording.drivers:
             machine = script.machine % machines if self.setup.is_recorded else 0
@@ -275,9 +272,10 @@ class _Stage:
 
     def _driver(self, script: DriverScript) -> do.Body:
         def body(run: do.Run) -> do.Steps:
+            # The recorded driver found ready what got ready since it had connected.
+            yield do.Sleep(self.recording.lead_ns + script.begins_ns)
             actor = _Actor(self, run, None)
             if script.begins_ns:
-                yield do.Sleep(script.begins_ns)
                 actor.chain = Link(script.begins_ns, None, "(begins later)", script.begins_ns)
             yield from actor.steps(script.steps)
             yield from self._stay()

@@ -44,7 +44,7 @@ from detray_sim.workloads.witness import ONE_CPU, Act, Drop, Put, Stop, Submissi
 DRIVER = "(driver)"
 """The name of what drivers compute themselves."""
 LEAD_NS_MAX = 5 * 1_000_000_000
-"""A cluster that was there for so long before its driver began was ready."""
+"""For a driver that did nothing for so long, workers are ready."""
 NOTES_MAX = 4
 VAIN_NS_MIN = 1_000_000
 """What drivers waited for tasks that are left out is told from this on."""
@@ -161,7 +161,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     makespan_ns: int
     """From the first submission to the end of the last task."""
     lead_ns: int
-    """From the begin of the first driver's node to its first act, at most LEAD_NS_MAX."""
+    """From the connection of a driver to its first act, at most LEAD_NS_MAX."""
     prestart_workers: int
     """That each node starts before anybody asks."""
     left_out: tuple[str, ...]
@@ -287,14 +287,14 @@ class _Reader:
         witness = self._witness
         machines = {core: at for at, (core, _) in enumerate(self._trace.header.local_cores())}
         begun = []
-        for root, core in witness.homes.items():
+        for root, seat in witness.homes.items():
             acts = list(witness.acts.get(root, ()))
             while acts and isinstance(acts[0], Drop):
                 acts.pop(0)
             if any(isinstance(act, Submission) for act in acts):
-                begun.append((_begin_ns(acts[0]), machines[core], acts))
-                node_ns = self._trace.header.date_ns(core, witness.history.first_ns[core])
-                self._lead_ns = max(self._lead_ns, _begin_ns(acts[0]) - node_ns)
+                begun.append((_begin_ns(acts[0]), machines[seat[0]], acts))
+                since_ns = _begin_ns(acts[0]) - witness.connected_ns[seat]
+                self._lead_ns = max(self._lead_ns, since_ns)
         self._lead_ns = min(self._lead_ns, LEAD_NS_MAX)
         first_ns = min((at_ns for at_ns, _, _ in begun), default=0)
         return tuple(

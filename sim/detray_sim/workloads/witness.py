@@ -15,6 +15,7 @@ from detray.core.effects import GetAnswered
 from detray.core.stimuli import (
     BlockRequested,
     BlockSealed,
+    DriverConnected,
     FunctionExported,
     GetRequested,
     ObjectPut,
@@ -105,8 +106,10 @@ class Witness:
         """Those that were answered, by who stood still."""
         self.acts: dict[TaskID, list[Act]] = {}
         """Of tasks and drivers, in order. Of drops, only those of drivers."""
-        self.homes: dict[TaskID, int] = {}
-        """The core to which each driver belongs."""
+        self.homes: dict[TaskID, tuple[int, ClientID]] = {}
+        """The core to which each driver belongs, and its client there."""
+        self.connected_ns: dict[tuple[int, ClientID], int] = {}
+        """The date at which each driver connected."""
         self._trace = trace
         self._templates: dict[tuple[int, ClientID, TemplateID], TemplateDefined] = {}
         self._closures: dict[FunctionID, tuple[ObjectID, ...]] = {}
@@ -143,6 +146,8 @@ class Witness:
                 self._on_submitted(core, stimulus, now_ns)
             elif kind is GetRequested:
                 self._on_get(core, stimulus, now_ns)
+            elif kind is DriverConnected:
+                self.connected_ns[core, stimulus.client] = now_ns
             elif kind is FunctionExported:
                 if stimulus.refs:
                     self._closures[stimulus.function] = stimulus.refs
@@ -172,7 +177,7 @@ class Witness:
         if program is None:
             return None
         root = root_task(JobNumber(program.job))
-        self.homes[root] = core
+        self.homes[root] = (core, client)
         return root
 
     def _on_submitted(self, core: int, m: TaskSubmitted, now_ns: int) -> None:
