@@ -119,10 +119,12 @@ def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
             core, since_ns, on_disk = found
             done.append(Copy(core, node, since_ns, max(ns, since_ns), on_disk, why))
 
-    if life.created_ns >= 0:
+    if life.created_ns >= 0 and not _is_hearsay(x, life):
         begin(life.core, history.node_of(life.core), life.created_ns)
     for move in life.moves:
         node = history.node_of(move.core)
+        if move.kind == KNOWN and move.node >= 0 and history.core_of(move.node) < 0:
+            begin(-1, move.node, move.at_ns)  # its own recording is not there
         if move.kind in (ARRIVED, MADE_AGAIN):
             begin(move.core, node, move.at_ns)
         elif move.kind == SPILLED and node in open_copies:
@@ -142,6 +144,17 @@ def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
             end(node, _death_ns(x, node), DIED)
     done += [Copy(core, node, ns, -1, disk) for node, (core, ns, disk) in open_copies.items()]
     return sorted(done, key=lambda copy: copy.since_ns)
+
+
+def _is_hearsay(x: Explainer, life: ObjectLife) -> bool:
+    """True if the trace has it only from its owner, and it was made and kept elsewhere."""
+    first = life.moves[0] if life.moves else None
+    return (
+        first is not None
+        and first.kind == KNOWN
+        and (first.core, first.at_ns) == (life.core, life.created_ns)
+        and first.node != x.history.node_of(life.core)
+    )
 
 
 def _death_ns(x: Explainer, node: NodeID) -> int:

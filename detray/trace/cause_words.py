@@ -63,6 +63,8 @@ def _text(x: Explainer, life: TaskLife, part: Part) -> str:
         case "fetch":
             return f"waited for the bytes of its argument {_value(x, part)} to reach {node}"
         case "resource":
+            if part.text:
+                return f"waited to be run again; it needs {_demand(life)}"
             return f"waited on {node} to be sent to a worker; it needs {_demand(life)}"
         case "start":
             return f"waited for the process of {worker} to start"

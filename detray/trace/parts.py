@@ -65,7 +65,9 @@ TRAVEL = "travel"
 FETCH = "fetch"
 """It waited for the bytes of an argument (`item`) to reach the node that was to run it."""
 RESOURCE = "resource"
-"""Nothing was missing but a CPU, or whatever else it needs."""
+"""Nothing was missing but a CPU, or whatever else it needs. `text`: AGAIN, or nothing."""
+AGAIN = "again"
+"""Its value was lost, and it had not been sent to be made again."""
 START = "start"
 """It waited for the process of worker `client` to start."""
 QUEUE = "queue"
@@ -373,7 +375,7 @@ class _Line:
             found = max(found, self._t.lost_ns(item, self._home, self._at_ns, until_ns))
         self._text = found[1]
         self._add(KEPT, found[0] if found[0] >= 0 else until_ns)
-        self._stage, self._text = RESOURCE, ""
+        self._stage, self._text = RESOURCE, AGAIN
 
     def _follow(self, move: LifeMove, run: Attempt | None) -> None:
         """The task changes its place."""
@@ -409,6 +411,7 @@ class _Line:
     def _draw_run(self, run: Attempt) -> None:
         """In a worker's queue, running, and until its owner knows."""
         self._leave(run.sent_ns, run)
+        self._text = ""
         self._core, self._node = run.core, run.node
         self._stage = QUEUE
         if run.started_ns >= 0:
