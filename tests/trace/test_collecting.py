@@ -320,7 +320,7 @@ def test_the_owner_alone_tells_that_a_run_elsewhere_ended(
     graph = build(named(parts, "n0"))
     tasks = [d for _, d in graph.nodes(data=True) if d["kind"] == "task" and not d["is_root"]]
     assert {data["state"] for data in tasks} == {"finished"}
-    far = [data for data in tasks if data["node"] != "n0"]
+    far = [data for data in tasks if data["node"] != "node 0"]
     assert far and all(data["node"].startswith("node ") for data in far)
     assert all(data["started_ns"] == -1 for data in far)
     report = replay(named(parts, "n0"))
