@@ -139,6 +139,8 @@ class Engine:
     def frame(self) -> Turn:
         """The task whose code calls. Threads that it started speak for it."""
         mine = self._frames.get(get_ident())
+        if not mine and not self._newest:
+            raise RuntimeError("a thread of a task uses detray after the task has ended")
         return mine[-1] if mine else self._newest[-1]
 
     @contextmanager

@@ -23,6 +23,7 @@ from detray.rerun.client import RerunClient
 from detray.rerun.engine import CannotRerun, Engine
 from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN, Judgement, Outcome, judge
 from detray.rerun.recorded import Recorded
+from detray.serialization.search_paths import travel_with
 from detray.trace.format import TraceError
 from detray.trace.names import short
 from detray.trace.payload_format import payloads_path
@@ -284,6 +285,7 @@ def _surroundings(engine: Engine, notes: list[str]) -> Iterator[None]:
         yield
     finally:
         object_ref.unbind()
+        travel_with(())
         sys.path[:], cwd, sys.argv, variables = before
         os.chdir(cwd)
         for name, value in variables.items():

@@ -307,6 +307,7 @@ def main() -> None:
         array = plus_one.remote(array)
     assert get(total.remote(array, scale=2)) == ARRAY * 8
     assert get(total.remote(noisy_array.remote())) > 0
+    assert get(total.remote(plus_one.remote(np.zeros(ARRAY // 4)))) == ARRAY // 4
     get(two.remote(5))
     none.remote()
     assert get(thing.remote(4)).x == 4
