@@ -6,9 +6,11 @@ networkx answers one question at a time; measures ask a million. `computation` r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from detray.trace.graph import program_name
+from detray.trace.stops import stretches
 
 if TYPE_CHECKING:
     import networkx
@@ -34,8 +36,13 @@ class RunRow(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """True if beginning and end are known."""
+        """True if it is known when it was sent, or began, and when it ended."""
         return 0 <= self.began_ns <= self.ended_ns
+
+    @property
+    def is_timed(self) -> bool:
+        """True if beginning and end are known."""
+        return 0 <= self.started_ns <= self.ended_ns
 
 
 class Halt(NamedTuple):
@@ -74,7 +81,7 @@ class TaskRow:
         self.is_root = bool(data.get("is_root"))
         self.name = str(data.get("name") or data.get("label") or node)
         if self.is_root:
-            self.name = os.path.basename(self.name)
+            self.name = program_name(self.name)
         self.state = str(data.get("state", "unknown"))
         self.error = str(data.get("error", ""))
         self.submitted_ns = int(data.get("submitted_ns", -1))
@@ -91,24 +98,26 @@ class TaskRow:
 
     @property
     def last(self) -> RunRow | None:
-        """The last attempt, if it is whole."""
-        return self.runs[-1] if self.runs and self.runs[-1].is_whole else None
+        """The last attempt, if it is known when it began and ended.
+
+        Of one whose worker died the trace knows only when it was sent.
+        """
+        return self.runs[-1] if self.runs and self.runs[-1].is_timed else None
 
     def computed_ns(self) -> int:
-        """How long the last attempt ran without standing still; 0 if it is not whole."""
+        """How long the last attempt ran without standing still; 0 if that is not known."""
         run = self.last
-        if run is None:
-            return 0
-        return run.ended_ns - run.began_ns - self.blocked_ns(run)
+        return run.ended_ns - run.started_ns - self.blocked_ns(run) if run is not None else 0
 
     def blocked_ns(self, run: RunRow) -> int:
         """How long a run stood still. Waits of several threads at once count once."""
-        total, until = 0, run.began_ns
-        for halt in self.halts:
-            begin, end = max(halt.started_ns, until), min(halt.ended_ns, run.ended_ns)
-            if end > begin:
-                total, until = total + end - begin, end
-        return total
+        if not self.halts:
+            return 0
+        return sum(end - begin for begin, end in self.stretches(run))
+
+    def stretches(self, run: RunRow) -> list[tuple[int, int]]:
+        """When a run stood still."""
+        return stretches(self.halts, run.started_ns, run.ended_ns) if self.halts else []
 
 
 class Computation:

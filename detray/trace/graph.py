@@ -43,6 +43,7 @@ contains   object, object   the first holds a reference to the second
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,7 @@ from detray.ids import (
 from detray.trace.history import history_of
 from detray.trace.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
 from detray.trace.play import Makers, schedulers
-from detray.trace.stops import Standstill, waits_of
+from detray.trace.stops import Standstill, stretches, waits_of
 
 if TYPE_CHECKING:
     import networkx
@@ -151,7 +152,7 @@ def _add_root(
     graph.add_node(
         root.hex(),
         kind="task",
-        label=f"root\n{os.path.basename(path) or 'program'}",
+        label=f"root\n{program_name(path)}",
         name=path,
         state=SENT,
         is_root=True,
@@ -191,10 +192,7 @@ def _add_task(
         sent_ns=last.sent_ns if last else -1,
         started_ns=started_ns,
         ended_ns=ended_ns,
-        blocked_ns=sum(
-            max(0, min(stop.ended_ns, ended_ns) - max(stop.started_ns, started_ns))
-            for stop in waits
-        ),
+        blocked_ns=sum(end - begin for begin, end in stretches(waits, started_ns, ended_ns)),
         waits=_waits_text(waits),
         earlier="; ".join(
             f"{run.state} {run.sent_ns} {run.started_ns} {run.ended_ns} {run.worker} "
@@ -279,6 +277,12 @@ def _need(graph: networkx.MultiDiGraph, history: History, item: ObjectID) -> Non
     producer = TaskID(task_of(item))
     if not is_put(item) and producer.hex() in graph:
         _add_data(graph, producer.hex(), item.hex(), "produces", -1)
+
+
+def program_name(entrypoint: str) -> str:
+    """The name of a program's file, of what its process was started with (words and spaces)."""
+    found = re.match(r".*?\.py(?= |$)|\S+", entrypoint)
+    return (os.path.basename(found.group()) if found else "") or "program"
 
 
 def size_text(size_bytes: int) -> str:

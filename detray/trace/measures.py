@@ -51,6 +51,8 @@ class FunctionStats(NamedTuple):
 def width(source: Source) -> list[Width]:
     """How many tasks run at each time, as steps; every attempt counts, programs do not.
 
+    (But for those whose beginning is not known: their worker died.)
+
     Begins with the first beginning and ends with 0 and 0.
     """
     changes: dict[int, tuple[int, int]] = {}
@@ -61,16 +63,12 @@ def width(source: Source) -> list[Width]:
 
     for task in computation(source).tasks:
         for run in task.runs:
-            if task.is_root or not run.is_whole:
+            if task.is_root or not run.is_timed:
                 continue
-            change(run.began_ns, 1, 0)
-            until_ns = run.began_ns
-            for halt in task.halts:
-                begin, end = max(halt.started_ns, until_ns), min(halt.ended_ns, run.ended_ns)
-                if end > begin:
-                    change(begin, -1, 1)
-                    change(end, 1, -1)
-                    until_ns = end
+            change(run.started_ns, 1, 0)
+            for begin_ns, end_ns in task.stretches(run):
+                change(begin_ns, -1, 1)
+                change(end_ns, 1, -1)
             change(run.ended_ns, -1, 0)
     steps: list[Width] = []
     running = blocked = 0
@@ -151,7 +149,9 @@ def _stats(name: str, tasks: Sequence[TaskRow]) -> FunctionStats:
         p95_ns=quantile(times, 95),
         max_ns=times[-1] if times else 0,
         waiting_ns=sum(
-            max(0, run.began_ns - task.submitted_ns) for task, run in last if task.submitted_ns >= 0
+            max(0, run.started_ns - task.submitted_ns)
+            for task, run in last
+            if task.submitted_ns >= 0
         ),
         blocked_ns=sum(task.blocked_ns(run) for task, run in last),
         returned_bytes=sum(task.returned_bytes for task in tasks),

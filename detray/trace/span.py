@@ -97,7 +97,7 @@ class _Pieces:
         if task.is_root:
             begin_ns, end_ns = self._begin_ns, task.halts[-1].ended_ns if task.halts else 0
         else:
-            begin_ns, end_ns = (run.began_ns, run.ended_ns) if run is not None else (0, 0)
+            begin_ns, end_ns = (run.started_ns, run.ended_ns) if run is not None else (0, 0)
         begins, halts, lengths = [begin_ns], [], []
         for number, halt in enumerate(task.halts):
             if begin_ns <= halt.started_ns and halt.ended_ns <= end_ns:

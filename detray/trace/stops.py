@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from detray.ids import JobNumber, ObjectID, TaskID, is_put, root_task, task_of
 from detray.trace.history import History
@@ -19,6 +20,20 @@ class Standstill(NamedTuple):
     """The one whose coming ended the wait; b"" if none did (it timed out, was given up)."""
     needs: tuple[ObjectID, ...]
     """Those without which it would not have ended: all of a `get`, one of a `wait` for some."""
+
+
+class HasTimes(Protocol):
+    """A wait, as a history or a graph tells of it."""
+
+    @property
+    def started_ns(self) -> int:
+        """When it began."""
+        ...
+
+    @property
+    def ended_ns(self) -> int:
+        """When it was over."""
+        ...
 
 
 def waits_of(history: History) -> dict[TaskID, list[Standstill]]:
@@ -40,6 +55,21 @@ def waits_of(history: History) -> dict[TaskID, list[Standstill]]:
     for stops in found.values():
         stops.sort(key=lambda stop: (stop.ended_ns, stop.started_ns))
     return found
+
+
+def stretches(waits: Iterable[HasTimes], started_ns: int, ended_ns: int) -> list[tuple[int, int]]:
+    """When a run stood still, as (begin, end) in order and apart: waits of threads may overlap."""
+    found: list[tuple[int, int]] = []
+    for wait in sorted(waits, key=_started_ns):
+        until_ns = found[-1][1] if found else started_ns
+        begin_ns, end_ns = max(wait.started_ns, until_ns), min(wait.ended_ns, ended_ns)
+        if end_ns > begin_ns:
+            found.append((begin_ns, end_ns))
+    return found
+
+
+def _started_ns(wait: HasTimes) -> int:
+    return wait.started_ns
 
 
 def _ended_by(history: History, wait: Wait) -> tuple[ObjectID, tuple[ObjectID, ...]]:

@@ -15,7 +15,6 @@ nested program stand beside each other. (The simulator reads traces themselves, 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from detray.trace.graph import program_name
 from detray.trace.lives import FINISHED
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def to_wfformat(graph: networkx.MultiDiGraph) -> str:
     began_ns = min(_began_ns(data) for data in tasks.values())
     date = datetime.fromtimestamp(began_ns // _SECOND_NS, UTC).isoformat()
     document = {
-        "name": os.path.basename(str(graph.graph.get("entrypoint", ""))) or "program",
+        "name": program_name(str(graph.graph.get("entrypoint", ""))),
         "description": "recorded by detray",
         "createdAt": date,
         "schemaVersion": VERSION,

@@ -14,7 +14,7 @@ import pytest
 from detray.trace import draw
 from detray.trace.collapse import NODES_MAX, collapse
 from detray.trace.dot import to_dot
-from detray.trace.graph import build
+from detray.trace.graph import build, program_name
 from detray.trace.layout import lay_out, levels
 from detray.trace.reading import Trace
 from detray.trace.svg import to_svg
@@ -142,6 +142,19 @@ def test_names_with_markup_in_them_are_only_names(tmp_path):
     assert "<script>" not in to_svg(graph)
     labels = [text.text for text in xml.fromstring(to_svg(graph)).iter(f"{SVG}text")]
     assert '<lambda> & "more"' in labels
+
+
+def test_programs_are_known_by_their_file():
+    """What a process was started with has arguments, and these have slashes."""
+    for entrypoint, name in (
+        ("/home/ada/run.py", "run.py"),
+        ("/home/ada/run.py --data /tmp/x.csv", "run.py"),
+        ("/home/ada/my program.py -v", "my program.py"),
+        ("/usr/bin/pytest tests/a", "pytest"),
+        ("-c", "-c"),
+        ("", "program"),
+    ):
+        assert program_name(entrypoint) == name
 
 
 def test_a_large_graph_is_drawn_with_equals_as_one(tmp_path):

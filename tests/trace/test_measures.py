@@ -257,6 +257,26 @@ def test_width_counts_who_computes_and_who_stands():
     assert (mean_width([]), width(Sketch().graph)) == (0.0, [])
 
 
+def test_waits_of_threads_count_once():
+    """Two at once, one within the other: the task stood from 2 to 8."""
+    sketch = Sketch()
+    sketch.task("a", 0, 0, 1, 10)
+    sketch.get("a", 4, 5)
+    sketch.get("a", 2, 7)
+    sketch.get("a", 6, 8)
+    assert work_ns(sketch.graph) == 3 * MS
+    assert parallelism_profile(width(sketch.graph)) == {0: 6 * MS, 1: 3 * MS}
+
+
+def test_an_attempt_of_a_dead_worker_is_not_work():
+    """It is known when it was sent, not whether it began: lost on the path, nothing elsewhere."""
+    sketch = Sketch()
+    sketch.task("a", 0, 1, -1, 9, state="failed")
+    assert (work_ns(sketch.graph), span_ns(sketch.graph), width(sketch.graph)) == (0, 0, [])
+    assert [stats.total_ns for stats in functions(sketch.graph)] == [0]
+    assert critical_path(sketch.graph).length_ns == 9 * MS
+
+
 def test_width_has_one_step_where_one_ends_and_another_begins():
     """At one moment there is one number."""
     sketch = Sketch()
