@@ -528,7 +528,8 @@ def _time(replay: Replay, found: re.Match[str]) -> Condition:
     def steps(replay: Replay, low: int, high: int, backwards: bool) -> Iterator[int]:
         numbers = range(low, high)
         for number in reversed(numbers) if backwards else numbers:
-            if (replay.time_of(number) >= ns) != backwards:
+            since_ns = replay.time_of(number)
+            if since_ns <= ns if backwards else since_ns >= ns:
                 yield number
 
     return Condition(steps)
@@ -538,7 +539,9 @@ _UNITS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9, "min": 6e10, "h": 3.6e12}
 _ON = r"(?: (?P<number>\d+))?(?:,? on)?(?: node (?P<node>\d+))?"
 _SENTENCES: list[tuple[str, Callable[[Replay, re.Match[str]], Condition]]] = [
     (
-        r"(?:the )?tasks?(?: (?P<name>.+?))?(?: (?:is|was|has))? (?P<what>" + "|".join(_TASK) + ")",
+        r"(?:the )?tasks?(?: (?P<name>(?!(?:is|was|has) ).+?))?(?: (?:is|was|has))? (?P<what>"
+        + "|".join(_TASK)
+        + ")",
         _task,
     ),
     (rf"(?P<kind>worker){_ON}(?: is| was)? (?P<what>started|ready|lost)", _client),

@@ -26,7 +26,7 @@ from detray.ids import (
     TaskID,
     task_of,
 )
-from detray.trace.format import Header, TraceError
+from detray.trace.format import Header, LocalCore, TraceError
 from detray.trace.names import matches, short
 from detray.trace.play import Core, Opening, Played
 from detray.trace.story import StorySubject
@@ -37,6 +37,8 @@ _CLIENT = re.compile(
 )
 _NODE = re.compile(r"node[ -]?(\d+)", re.IGNORECASE)
 _CANDIDATES_MAX = 20
+_TIME_MAX_NS = (1 << 63) - 1
+"""Later than that is no time but a lie."""
 
 
 class Contents:
@@ -54,6 +56,9 @@ class Contents:
         """By step from the first: its core's clock."""
         self.dates_ns: array[int] = array("q")
         """The same as nanoseconds since 1970."""
+        self.began_ns = 0
+        """The date of the first step of a node, as in stories; of the first step without any."""
+        self._is_early = True
         self.tasks: dict[TaskID, str] = {}
         """Names of the functions of tasks, in the order of their submission."""
         self.puts: dict[ObjectID, None] = {}
@@ -78,8 +83,14 @@ class Contents:
     def take(self, played: Played, header: Header, core: Core | None) -> None:
         """A step; `core` is the one that took it, None if it was not played."""
         number = played.step.number
-        self.times_ns.append(played.step.now_ns)
-        self.dates_ns.append(header.date_ns(played.step.core, played.step.now_ns))
+        self.times_ns.append(min(played.step.now_ns, _TIME_MAX_NS))
+        date_ns = header.date_ns(played.step.core, played.step.now_ns)
+        date_ns = max(-_TIME_MAX_NS, min(date_ns, _TIME_MAX_NS))
+        self.dates_ns.append(date_ns)
+        if self._is_early:
+            self._is_early = not isinstance(header.cores[played.step.core], LocalCore)
+            if not self._is_early or len(self.dates_ns) == 1:
+                self.began_ns = date_ns
         stimuli, effects = self.stimuli, self.effects
         for message in played.stimuli:
             kind = type(message)

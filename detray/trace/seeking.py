@@ -134,12 +134,12 @@ class Replay:
 
     @property
     def since_ns(self) -> int:
-        """How long after the first step of the trace `last` was, by the dates of the machines."""
+        """How long after the beginning `last` was, as stories count: by the dates of machines."""
         return self.time_of(max(self.first, self._at - 1))
 
     def time_of(self, step: int) -> int:
-        """How long after the first step of the trace a step was, by the dates of the machines."""
-        return self.contents.dates_ns[step - self.first] - self.contents.dates_ns[0]
+        """How long after the beginning a step was; below 0 before the first step of a node."""
+        return self.contents.dates_ns[step - self.first] - self.contents.began_ns
 
     @property
     def cores(self) -> Mapping[int, Core]:
@@ -340,7 +340,14 @@ class Replay:
         """Remember this position, in order."""
         place = bisect_left(marks, self._at, key=_place)
         if not (marks[place : place + 1] and marks[place].step == self._at):
-            marks.insert(place, Mark(self._at, self._stage.moment(), self._live.freeze()))
+            try:
+                cores = self._live.freeze()
+            except Exception as error:
+                # Numbers that no real core has: the trace lies.
+                raise TraceError(
+                    f"{self.trace.name}: the state before step {self._at} makes no sense: {error}"
+                ) from error
+            marks.insert(place, Mark(self._at, self._stage.moment(), cores))
         self._told, self._since = 0, thread_time()
 
     def _nearest(self, step: int) -> Mark:
