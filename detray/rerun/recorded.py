@@ -34,6 +34,8 @@ from detray.core.stimuli import (
 )
 from detray.errors import Failure
 from detray.ids import (
+    OBJECT_ID_BYTES,
+    TASK_ID_BYTES,
     ClientID,
     FunctionID,
     NodeID,
@@ -317,7 +319,13 @@ class _Reader:
         # In the order of submission, as far as it is known.
         for task in (*self.submitted, *(t for t in self.delivered if t not in self.submitted)):
             key, said = everything[task]
-            self.into.calls[task] = _call(said, self.templates.get(key))
+            call = self.into.calls[task] = _call(said, self.templates.get(key))
+            self.check(len(task) == len(call.parent) == TASK_ID_BYTES, *call.args, *call.refs)
+
+    def check(self, is_well: bool, *items: ObjectID) -> None:
+        """Refuse ids that are none: whatever computes with them may rely on their length."""
+        if not is_well or any(len(item) != OBJECT_ID_BYTES for item in items):
+            raise TraceError(f"{self.into.payloads.name}: it names a task or object by no id")
 
     def on_function(self, said: KeptMessage, m: FunctionExported | FunctionShipped) -> None:
         definition = said.payload[0][1] if said.payload else memoryview(b"")
@@ -338,10 +346,11 @@ class _Reader:
     def on_delivered(self, said: KeptMessage, m: RunDelivered) -> None:
         self.delivered.setdefault(m.task, ((said.process, m.node, m.template), said))
         for key, data in said.payload:
-            if len(key) == 20:
+            if len(key) == OBJECT_ID_BYTES:
                 self.into._values.setdefault(ObjectID(key), RecordedValue(len(data), b"", data))
 
     def on_put(self, said: KeptMessage, m: ObjectPut) -> None:
+        self.check(True, m.object)
         data = said.payload[0][1] if said.payload else memoryview(b"")
         self.into.puts[m.object] = RecordedValue(m.size_bytes, m.digest, data)
 
@@ -349,11 +358,13 @@ class _Reader:
         self.blocks[m.object] = m.size_bytes
 
     def on_sealed(self, said: KeptMessage, m: BlockSealed) -> None:
+        self.check(True, m.object)
         size = self.into._blocks.get((m.object, 0), self.blocks.pop(m.object, -1))
         self.into.puts[m.object] = RecordedValue(size, m.digest)
 
     def on_finished(self, said: KeptMessage, m: RunFinished) -> None:
         inline = iter(said.payload)
+        self.check(len(m.task) == TASK_ID_BYTES)
         parts = tuple(
             RecordedValue(part.size_bytes, part.digest, _next_data(inline, part))
             for part in m.returns
@@ -362,6 +373,7 @@ class _Reader:
         self.into._latest[m.task] = max(m.attempt, self.into._latest.get(m.task, 0))
 
     def on_failed(self, said: KeptMessage, m: RunFailed | RunErred) -> None:
+        self.check(len(m.task) == TASK_ID_BYTES)
         payload = said.payload[0][1] if said.payload else None
         self.into.errors.setdefault((m.task, m.attempt), Raised(m.kind, m.summary, payload))
         self.into._latest[m.task] = max(m.attempt, self.into._latest.get(m.task, 0))

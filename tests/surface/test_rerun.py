@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ import pytest
 import detray
 from detray import rerun
 from detray.rerun.recorded import Recorded
-from detray.trace.format import TraceError
-from detray.trace.payload_format import payloads_path
+from detray.trace.format import FrameWriter, TraceError
+from detray.trace.payload_format import CHUNK_HEAD, SAID_FRAME, payloads_path
+from detray.trace.payload_reading import Payloads, open_payloads
+from detray.trace.payload_recorder import opening
+from detray.trace.reading import open_trace
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "tests" / "support" / "rerun_program.py"
@@ -238,6 +242,31 @@ def test_bytecode_of_another_python_is_not_run(recorded: Recorded) -> None:
     recorded.payloads.header = msgspec.structs.replace(header, processes=(old,))
     with pytest.raises(rerun.RerunError, match=r"Use Python 3\.9"):
         rerun.run(recorded, "nested", trust=True)
+
+
+def test_lies_of_a_stranger_are_refused_or_listed(path: Path) -> None:
+    """Whole frames with changed messages: no error but a refusal, and nothing is loaded."""
+    trace, payloads = open_trace(path), open_payloads(payloads_path(str(path)))
+    refused = 0
+    for seed in range(100):
+        chance = random.Random(seed)
+        writer = FrameWriter()
+        parts = [opening(writer, payloads.header)]
+        for chunk in payloads.chunks:
+            data = bytearray(chunk.data)
+            for _ in range(chance.randrange(1, 4)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            head = CHUNK_HEAD.pack(chunk.process, chunk.entries)
+            parts.append(writer.frame(SAID_FRAME, head + bytes(data)))
+        try:
+            recorded = Recorded(trace, Payloads(b"".join(parts)))
+            assert rerun.list_tasks(recorded)
+            for call in recorded.calls.values():
+                for item in (*call.args, *call.refs):
+                    recorded.bytes_of(item), recorded.error_of(item), recorded.maker_of(item)
+        except TraceError:
+            refused += 1
+    assert 0 < refused < 100
 
 
 # ------------------------------------------------------------------ crashes
