@@ -231,9 +231,9 @@ class Debugger(cmd.Cmd):
 
     def do_watch(self, arg: str) -> None:
         """watch ID: go on to the next step that changes what a core knows of it, and show that"""
-        from detray.trace.watching import Watch
+        from detray.trace.watching import RowWatch
 
-        watch = Watch(self.replay, self._subject(arg))
+        watch = RowWatch(self.replay, self._subject(arg))
         if not self.replay.until(watch):
             raise _Unclear(f"nothing changes of {arg.strip()} after step {self.replay.at}")
         self._where()

@@ -16,7 +16,7 @@ Seen = dict[str, tuple[bytes, str]]
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Watch:
+class RowWatch:
     """A condition for `Replay.until`: true after a step that changed a row of the subject.
 
     `changes` then say in words what changed.
