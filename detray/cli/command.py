@@ -65,6 +65,15 @@ examples:
 """
 
 
+_STORY = """\
+examples:
+  detray story run.trace 1.9f3a12.3            a task, from its submission to its end
+  detray story run.trace 1.9f3a12.3/0          what it returned
+  detray story run.trace "worker 3"
+  detray story cluster.trace "node 2"          how it joined, its workers, its end; or "head"
+"""
+
+
 class _Refused(Exception):
     """Arguments that make no sense."""
 
@@ -183,15 +192,17 @@ def _add_timeline(commands: _Commands[_Parser]) -> None:
 def _add_story(commands: _Commands[_Parser]) -> None:
     parser = commands.add_parser(
         "story",
-        help="the life of one task, object or worker",
+        help="the life of one task, object, worker or node",
         description="Tell all that a trace knows about one thing, in order.",
+        epilog=_STORY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_trace(parser)
     parser.add_argument(
         "about",
         metavar="ID",
         help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
-        '"worker 3", "driver 1", or a function that was called once',
+        '"worker 3", "driver 1", "node 2", "head", or a function that was called once',
     )
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_story"))

@@ -32,7 +32,7 @@ from detray.trace.lives import (
     TaskLife,
 )
 from detray.trace.names import first_line, short
-from detray.trace.parts import KEPT
+from detray.trace.parts import KEPT, RETURNS_MAX
 from detray.trace.story import StorySubject
 
 DIED = "the node died"
@@ -339,7 +339,7 @@ def _objects_lost_with(x: Explainer, node: NodeID) -> Iterator[Cause]:
         again = [run for run in life.attempts if run.number]
         if not again or not any(run.state == FINISHED for run in life.attempts[:-1]):
             continue
-        for index in range(life.num_returns):
+        for index in range(min(life.num_returns, RETURNS_MAX)):
             item = return_object(life.id, index)
             known = x.history.objects.get(item)
             if known is None:

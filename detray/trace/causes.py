@@ -18,7 +18,6 @@ from detray.ids import (
     NodeID,
     ObjectID,
     TaskID,
-    is_put,
     job_of,
     task_of,
 )
@@ -61,7 +60,7 @@ from detray.trace.lives import (
     Attempt,
     TaskLife,
 )
-from detray.trace.names import first_line, short
+from detray.trace.names import first_line, is_a_put, short
 from detray.trace.parts import (
     ARGUMENT,
     FETCH,
@@ -133,12 +132,12 @@ class Explainer:
 
     def value_named(self, item: ObjectID) -> str:
         """An object by its short name, and who makes it."""
-        life = None if is_put(item) else self.history.tasks.get(task_of(item))
+        life = None if is_a_put(item) else self.history.tasks.get(task_of(item))
         return f"{short(item)} of {life.name}" if life is not None else short(item)
 
     def producer(self, item: ObjectID) -> TaskLife | None:
         """The task that returns an object; None for a put, and if the trace does not know it."""
-        return None if not item or is_put(item) else self.history.tasks.get(task_of(item))
+        return None if not item or is_a_put(item) else self.history.tasks.get(task_of(item))
 
     # ------------------------------------------------------------------ a task
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from detray.ids import TaskID, is_put, job_of, task_of
+from detray.ids import TaskID, job_of, task_of
 from detray.trace import history_tasks
 from detray.trace.lives import (
     CANCEL_ASKED,
@@ -23,6 +23,7 @@ from detray.trace.lives import (
     Attempt,
     TaskLife,
 )
+from detray.trace.names import is_a_put
 
 if TYPE_CHECKING:
     from detray.trace.history import History
@@ -96,11 +97,11 @@ def references(history: History) -> dict[TaskID, list[TaskLife | None]]:
     found: dict[TaskID, list[TaskLife | None]] = {}
     for life in history.tasks.values():
         for item in (*life.args, *life.refs):
-            if not is_put(item):
+            if not is_a_put(item):
                 found.setdefault(task_of(item), []).append(life)
     for value in history.objects.values():
         for item in value.refs:
-            if not is_put(item):
+            if not is_a_put(item):
                 found.setdefault(task_of(item), []).append(None)
     return found
 
@@ -119,7 +120,7 @@ def _end_waiting(history: History, life: TaskLife) -> None:
                 life.error = "the task that submitted it was cancelled recursively"
                 life.over_ns, life.over_core = move.at_ns, move.core
                 return
-    if any(_has_failed(history, task_of(item)) for item in life.args if not is_put(item)):
+    if any(_has_failed(history, task_of(item)) for item in life.args if not is_a_put(item)):
         life.state, life.error = FAILED, FAILED_ARGUMENT
 
 

@@ -27,7 +27,6 @@ from detray.ids import (
     ObjectID,
     TaskID,
     child_prefix,
-    is_put,
     task_of,
 )
 from detray.trace import endings, history_nodes, history_objects, history_tasks
@@ -53,7 +52,7 @@ from detray.trace.lives import (
     Wait,
     WorkerLife,
 )
-from detray.trace.names import core_names
+from detray.trace.names import core_names, is_a_put
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
 
@@ -175,8 +174,8 @@ class History:
         """The life of an object; one that is first heard of now was made elsewhere, or before."""
         life = self.objects.get(item)
         if life is None:
-            producer = NO_TASK if is_put(item) else task_of(item)
-            life = self.objects[item] = ObjectLife(item, producer, -1, -1, is_put(item))
+            producer = NO_TASK if is_a_put(item) else task_of(item)
+            life = self.objects[item] = ObjectLife(item, producer, -1, -1, is_a_put(item))
         return life
 
     def worker(self, client: ClientID) -> WorkerLife:
@@ -253,7 +252,7 @@ class History:
             known_ns = self.known_ns(item, life.core)
             if known_ns > ready_ns:
                 ready_ns, last = known_ns, item
-            elif known_ns < 0 and task_of(item) in self.tasks and not is_put(item):
+            elif known_ns < 0 and task_of(item) in self.tasks and not is_a_put(item):
                 return  # it never came, as far as the trace tells
         life.ready_ns, life.last_arg = ready_ns, last
 

@@ -38,7 +38,7 @@ from detray.core.stimuli import (
     RunFinished,
 )
 from detray.errors import Failure
-from detray.ids import ClientID, ObjectID, TaskID, is_put, job_of, return_object, root_task, task_of
+from detray.ids import ClientID, ObjectID, TaskID, job_of, return_object, root_task, task_of
 from detray.trace.lives import (
     ARRIVED,
     CORRUPT,
@@ -47,6 +47,7 @@ from detray.trace.lives import (
     KNOWN,
     MADE_AGAIN,
     MISSING,
+    NO_NODE,
     PROMOTED,
     SPILLED,
     LifeMove,
@@ -57,6 +58,7 @@ from detray.trace.lives import (
     Transfer,
     Wait,
 )
+from detray.trace.names import is_a_put
 
 if TYPE_CHECKING:
     from detray.trace.history import History
@@ -179,7 +181,8 @@ def note_arguments(h: History, m: RunDelivered) -> None:
 
 def on_found(h: History, m: ValueFound, now_ns: int) -> None:
     """A borrower hears who has it."""
-    _know(h, m.object, m.size_bytes, LifeMove(KNOWN, now_ns, h.core, m.attempt, m.nodes[0]))
+    node = m.nodes[0] if m.nodes else NO_NODE
+    _know(h, m.object, m.size_bytes, LifeMove(KNOWN, now_ns, h.core, m.attempt, node))
 
 
 def on_sent(h: History, m: ValueSent, now_ns: int) -> None:
@@ -265,7 +268,7 @@ def on_drop(h: History, e: DropPayloads, now_ns: int) -> None:
         life = objects.get(key)  # type: ignore[call-overload]  # keys of other kinds are not there
         if life is None:
             continue
-        if is_put(life.id):
+        if is_a_put(life.id):
             owner = life.core
         else:
             task = h.tasks.get(task_of(life.id))

@@ -23,10 +23,15 @@ def short(item: bytes) -> str:
     if len(item) == TASK_ID_BYTES:
         return _task(item)
     if len(item) == OBJECT_ID_BYTES:
-        if is_put(ObjectID(item)):
+        if is_a_put(item):
             return f"{_task(item)}/put"
         return f"{_task(item)}/{int.from_bytes(item[16:20], 'big')}"
     return item.hex() if len(item) <= 2 * OBJECT_ID_BYTES else f"<{len(item)} bytes>"
+
+
+def is_a_put(item: bytes) -> bool:
+    """True for the id of a put; False for other ids, and for bytes that are no id at all."""
+    return len(item) == OBJECT_ID_BYTES and is_put(ObjectID(item))
 
 
 def _task(item: bytes) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from detray.ids import NO_CLIENT, NO_OBJECT, ClientID, NodeID, ObjectID, TaskID, is_put, task_of
+from detray.ids import NO_CLIENT, NO_OBJECT, ClientID, NodeID, ObjectID, TaskID, task_of
 from detray.trace.history import History, Seat
 from detray.trace.lives import (
     ARRIVED,
@@ -55,6 +55,7 @@ from detray.trace.lives import (
     Wait,
     WorkerLife,
 )
+from detray.trace.names import is_a_put
 
 ARGUMENT = "argument"
 """It waited for the value of an argument (`item`)."""
@@ -90,6 +91,8 @@ PARTS = (
     ARGUMENT, PLACE, TRAVEL, FETCH, RESOURCE, START, QUEUE, RUN, GET, RESUME, ROOM, REPORT, KEPT,
     UNKNOWN,
 )  # fmt: skip
+RETURNS_MAX = 64
+"""So many returns of a task are looked at for their loss: of one that has more, less is said."""
 _GONE = (EVICTED, MISSING, CORRUPT)
 
 
@@ -206,7 +209,7 @@ class Timeline:
     def failed_argument(self, life: TaskLife) -> ObjectID:
         """The first argument whose producer failed or was cancelled; b"" if there is none."""
         for item in life.args:
-            if is_put(item):
+            if is_a_put(item):
                 continue
             producer = self.history.tasks.get(task_of(item))
             if producer is not None and producer.state in (FAILED, CANCELLED):
@@ -370,7 +373,7 @@ class _Line:
         """It had finished and runs again: until when was its value there?"""
         life = self._life
         found = (-1, "")
-        for index in range(life.num_returns):
+        for index in range(min(life.num_returns, RETURNS_MAX)):
             item = ObjectID(life.id + index.to_bytes(4, "big"))
             found = max(found, self._t.lost_ns(item, self._home, self._at_ns, until_ns))
         self._text = found[1]
@@ -518,7 +521,7 @@ class _Line:
         if self._life.state != WAITING:
             return NO_OBJECT
         for item in self._life.args:
-            producer = None if is_put(item) else self._t.history.tasks.get(task_of(item))
+            producer = None if is_a_put(item) else self._t.history.tasks.get(task_of(item))
             if producer is not None and not self._t.has_ended(producer):
                 return item
         return NO_OBJECT
