@@ -107,6 +107,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     transfers: tuple[TransferRecord, ...]
     spilled_bytes: int
     """Written to disk because a store was full, on the node where that was most."""
+    first_ns: dict[str, int]
+    """By function: when the first task of it was submitted, after the first of all."""
     never_ran: int
     """Tasks."""
     lost: tuple[str, ...]
@@ -193,6 +195,8 @@ class _Ledger:
         """When the first task was submitted."""
         self.ended_ns = -1
         """When the last task so far ended, or will."""
+        self.first_ns: dict[str, int] = {}
+        """By function: when the first task of it was submitted, after `origin_ns`."""
         self.finished = 0
         self.longest: Link | None = None
         """Of the chains that ended with a task."""
@@ -264,6 +268,7 @@ class _Stage:
             busiest_ns=ledger.busiest_ns,
             transfers=tuple(ledger.transfers),
             spilled_bytes=max(ledger.spilled.values(), default=0),
+            first_ns=ledger.first_ns,
             never_ran=len(self.recording.tasks) - ledger.finished,
             lost=tuple(f"{count:,} {what}" for what, count in sorted(ledger.lost.items())),
         )
@@ -477,6 +482,7 @@ class _Actor:
         ledger = stage.ledger
         if ledger.origin_ns < 0:
             ledger.origin_ns = self.run.clock_ns()
+        ledger.first_ns.setdefault(script.name, self.run.clock_ns() - ledger.origin_ns)
         items = yield do.Submit(
             stage.remote(number, captured),
             args=tuple(dict.fromkeys(args)),

@@ -3,10 +3,11 @@
     python -m detray_sim.bench.whatif [--rounds 3] [--programs nested,index] [--json]
 
 In each round every program runs in fresh processes on every configuration: one node with 1, 2, 4
-and 8 CPUs, and clusters of nodes of 2 CPUs on this machine. One of these is recorded; from that
-recording alone `detray-sim whatif` predicts the others. Compared are medians over the rounds of
-what the driver measured, from its first submission to its last result. Tasks sleep, so that any
-machine has as many CPUs as a node says; those of the index compute, and run where there are cores.
+and 8 CPUs, and clusters of nodes of 2 CPUs on this machine. From the recording of one of these
+alone `detray-sim whatif` predicts the others. Compared are medians over the rounds of the makespan,
+from the program's first submission to the end of its last task; before, `WARM` sleeping tasks see
+to it that workers are there. Tasks sleep, so that any machine has as many CPUs as a node says;
+those of the index compute, and run where there are cores.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ import detray
 from detray.trace.reading import open_trace
 from detray_sim.report.text import text_table
 from detray_sim.whatif import Question
-from detray_sim.whatif_script import read_recording
+from detray_sim.whatif_play import play
+from detray_sim.whatif_script import Recording, read_recording
+from detray_sim.workload import SECOND_NS
 
-SETTLE_S = 1.5
-"""After this the workers that a node starts with are there."""
+WARM, WARM_S = 8, 0.3
+"""So many tasks sleep so long before each program; the largest cluster has as many CPUs."""
+SETTLE_S = 0.5
+"""Before and after them."""
 TIMEOUT_S = 300.0
 
 
@@ -80,6 +85,11 @@ def nap(seconds: float, *inputs: object) -> float:
     return seconds
 
 
+def warm() -> None:
+    """A task that only makes its worker start."""
+    time.sleep(WARM_S)
+
+
 def parts(seconds: float, count: int) -> list[int]:
     """A task with many outcomes."""
     time.sleep(seconds)
@@ -89,12 +99,13 @@ def parts(seconds: float, count: int) -> list[int]:
 def tree(depth: int, seed: int) -> float:
     """A task that launches others, waits for them, and goes on."""
     draws = random.Random(seed)
-    time.sleep(draws.uniform(0.03, 0.06))
+    time.sleep(draws.uniform(0.1, 0.3))
     if depth:
         again: Any = detray.remote(tree)  # Any: the types of user functions are lost
         detray.get([again.remote(depth - 1, 10 * seed + n) for n in range(4)])
+        time.sleep(draws.uniform(0.1, 0.3))
     else:
-        time.sleep(draws.uniform(0.1, 0.2))
+        time.sleep(draws.uniform(0.2, 0.6))
     return draws.uniform(0, 1)
 
 
@@ -118,8 +129,8 @@ def layered() -> None:
 
 
 def nested() -> None:
-    """Tasks that launch tasks, three floors, and wait for them."""
-    detray.get([_remote(tree).remote(2, seed) for seed in (1, 2, 3)])
+    """Tasks that launch four others, wait for them, and go on."""
+    detray.get([_remote(tree).remote(1, seed) for seed in range(4)])
 
 
 def map_reduce() -> None:
@@ -176,42 +187,43 @@ PROGRAMS = {
 # ------------------------------------------------------------------------------ real runs
 
 
-def run_here(name: str, config: Config, folder: Path, *, record: bool) -> float:
-    """Run a program in this process, which must have no session yet; seconds."""
+def run_here(name: str, config: Config, folder: Path) -> None:
+    """Run and record a program in this process, which must have no session yet."""
     if config.nodes == 1:
-        path = folder / "node0.trace" if record else None
-        detray.init(num_cpus=config.cpus, log_to_driver=False, record=path)
-        return _timed(name)
+        detray.init(num_cpus=config.cpus, log_to_driver=False, record=folder / "node0.trace")
+        _run(name)
+        return
     # By name: the simulator does not know real processes, this measurement does.
     cluster = import_module("detray.cluster_utils").Cluster()
     try:
         for number in range(config.nodes):
-            options = {"record": str(folder / f"node{number}.trace")} if record else {}
-            cluster.add_node(num_cpus=config.cpus, **options)
+            cluster.add_node(num_cpus=config.cpus, record=str(folder / f"node{number}.trace"))
         detray.init(address=cluster.address, log_to_driver=False)
-        return _timed(name)
+        _run(name)
     finally:
         cluster.shutdown()
 
 
-def _timed(name: str) -> float:
+def _run(name: str) -> None:
     try:
         time.sleep(SETTLE_S)
-        began = time.perf_counter()
+        spread: Any = detray.remote(scheduling_strategy="SPREAD")(warm)
+        detray.get([spread.remote() for _ in range(WARM)])
+        time.sleep(SETTLE_S)
         PROGRAMS[name].run()
-        return time.perf_counter() - began
     finally:
         detray.shutdown()
 
 
-def run_apart(name: str, config: Config, folder: Path, *, record: bool) -> float:
-    """The same in a process of its own."""
+def run_apart(name: str, config: Config, folder: Path) -> Recording:
+    """The same in a process of its own: what it recorded."""
     command = [sys.executable, "-m", "detray_sim.bench.whatif", "--one", name, str(config)]
-    command += [str(folder), str(int(record))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    done = subprocess.run(
+        [*command, str(folder)], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"{name} on {config}: {done.stderr.strip()[-500:]}")
-    return float(done.stdout.split()[-1])
+    return read_recording(open_trace(recording_of(folder)), name)
 
 
 def recording_of(folder: Path) -> Path:
@@ -266,15 +278,31 @@ def _round(
     predicted: dict[tuple[str, Config], list[tuple[float, str]]],
 ) -> None:
     program = PROGRAMS[name]
-    for config in (program.recorded, *program.others):
-        is_recorded = config == program.recorded
-        seconds = run_apart(name, config, folder, record=is_recorded)
-        measured.setdefault((name, config), []).append(seconds)
-    trace = open_trace(recording_of(folder))
-    question = Question(read_recording(trace, name))
-    for config in (program.recorded, *program.others):
-        row = question.predict(question.cluster(config.nodes, config.cpus))
-        predicted.setdefault((name, config), []).append((row.makespan_s, row.bound.short))
+    question: Question | None = None
+    configs = (program.recorded, *program.others)
+    for config in configs:
+        apart = folder / str(config)
+        apart.mkdir()
+        recording = run_apart(name, config, apart)
+        measured.setdefault((name, config), []).append(_measured_s(recording))
+        question = question or Question(recording)
+    assert question is not None
+    for config in configs:
+        cluster = question.cluster(config.nodes, config.cpus)
+        outcome = play(question.recording, cluster)
+        begun_ns = min(ns for function, ns in outcome.first_ns.items() if function != "warm")
+        bound = max(question.bounds(cluster, outcome), key=lambda each: each.s)
+        seconds = (outcome.makespan_ns - begun_ns) / SECOND_NS
+        predicted.setdefault((name, config), []).append((seconds, bound.short))
+
+
+def _measured_s(recording: Recording) -> float:
+    """From the first submission behind the warm tasks to the end of the last task."""
+    known = recording.witness.history.tasks
+    lives = [known[task.id] for task in recording.tasks]
+    begun_ns = min(life.submitted_ns for life in lives if life.name != "warm")
+    first_ns = min(life.submitted_ns for life in lives)
+    return (recording.makespan_ns - (begun_ns - first_ns)) / SECOND_NS
 
 
 def report(cells: Sequence[Cell]) -> str:
@@ -303,9 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["--one"]:
-        name, config, folder, record = given[1:]
+        name, config, folder = given[1:]
         nodes, _, cpus = config.partition("x")
-        print(run_here(name, Config(int(nodes), int(cpus)), Path(folder), record=record == "1"))
+        run_here(name, Config(int(nodes), int(cpus)), Path(folder))
         return 0
     parser = argparse.ArgumentParser(
         prog="python -m detray_sim.bench.whatif", description=(__doc__ or "").split("\n")[0]
