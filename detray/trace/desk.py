@@ -50,6 +50,8 @@ class Desk:
         """Of drivers that were welcomed."""
         self.alive: set[ClientID] = set()
         self.starting: list[ClientID] = []
+        self.early: list[ClientID] = []
+        """Workers of the tape that are up, and were not ordered here yet."""
         self.leaving: set[ClientID] = set()
         self.queues: dict[ClientID, list[TaskID]] = {}
         self.runs: dict[TaskID, tuple[ClientID, int]] = {}
@@ -313,9 +315,20 @@ class Desk:
 
     def _on_ready(self, m: st.WorkerReady, item: Item) -> Said:
         if not self.starting:
+            self.early.append(m.client)
             return NOTHING
-        client = self.clients[m.client] = self.starting.pop(0)
+        return self._make_ready(m.client)
+
+    def _make_ready(self, old: ClientID) -> Said:
+        client = self.clients[old] = self.starting.pop(0)
         return (st.WorkerReady(client, 1_000 + client),)
+
+    def say_belated(self) -> Said:
+        """Workers that were up on the tape before they were ordered here: they come up now."""
+        said: Said = ()
+        while self.early and self.starting:
+            said += self._make_ready(self.early.pop(0))
+        return said
 
     def _on_start_failed(self, m: st.WorkerStartFailed, item: Item) -> Said:
         if not self.starting:

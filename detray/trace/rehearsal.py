@@ -22,7 +22,7 @@ from detray.core.durable import DurableTables
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_messages import NodeAdmitted, NodeJoined
 from detray.core.local import LocalScheduler
-from detray.core.stimuli import FunctionExported, HeadRestarted, TemplateDefined
+from detray.core.stimuli import FunctionExported, HeadRestarted, TemplateDefined, WorkerReady
 from detray.ids import JobNumber, NodeID
 from detray.trace.desk import NOTHING, Desk, Said
 from detray.trace.expecting import Expectation, Violation, Watcher
@@ -167,9 +167,15 @@ class _Run:
         said: list[Any] = []
         letters: list[Letter | None] = []
         kept = []
+        is_step = False
+        desk = self._desks.get(number)
+        if desk is not None and desk.early:
+            said += desk.say_belated()
+            letters += [None] * len(said)
         for item in items:
             if item.stimulus is None:
                 kept.append(item.place)
+                is_step = True
                 continue
             before = len(said)
             if item.source in self._played and type(item.stimulus) in LINK_MESSAGES:
@@ -183,9 +189,12 @@ class _Run:
                 letters += [None] * (len(said) - before)
             if len(said) > before:
                 kept.append(item.place)
-        if not kept:
-            return True
+                is_step = True
+            elif desk is not None and type(item.stimulus) is WorkerReady:
+                kept.append(item.place)  # its time comes when it is ordered
         self._kept += kept
+        if not is_step and not said:
+            return True
         now_ns = START_NS + STEP_NS + self._times[first.step]
         self._rehearsal.stimuli += len(said)
         if self._record:

@@ -30,7 +30,6 @@ from detray.trace.recorder import Recorder, new_header
 MS = 1_000_000
 DRIVER = ClientID(-1)
 PREFIX = child_prefix(root_task(1), 0, 0)
-FUNCTION = function_id(PREFIX, 0)
 
 
 class ToldNode:
@@ -99,13 +98,14 @@ class ToldNode:
         for peer in peers:
             self.head(NodeAnnounced, peer, 1, f"peer{peer}", (("CPU", 40_000), ("far", 10_000)))
         self.head(JobAdmitted, DRIVER, 1)
-        self.tell(FunctionExported(DRIVER, FUNCTION, "load", 300))
         self.template(0, "load")
 
     def template(self, number: int, name: str, **demand: int) -> None:
-        """A way to run the function."""
+        """A function, and how to run it."""
+        function = function_id(PREFIX, number)
+        self.tell(FunctionExported(DRIVER, function, name, 300))
         amounts = tuple(sorted({"CPU": 10_000, **demand}.items()))
-        self.tell(TemplateDefined(DRIVER, number, FUNCTION, name, 1, amounts, 3, False, 0))
+        self.tell(TemplateDefined(DRIVER, number, function, name, 1, amounts, 3, False, 0))
 
     def submit(self, template: int = 0, *args: Any) -> Any:
         """A task; its id."""
