@@ -9,6 +9,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.shrink import (
+    add_expect,
+    all_sentences,
+    read_expectations,
+    violation_data,
+    violation_of,
+    violation_text,
+)
+
 if TYPE_CHECKING:
     from detray.trace.reading import Trace
     from detray.trace.replaying import ReplayReport
@@ -18,6 +27,7 @@ examples:
   detray replay run.trace             the first difference is shown with the state that led to it
   detray replay run.trace --check     and every invariant is checked, after every step
   detray replay old.trace             of another core revision: what it would decide now
+  detray replay run.trace --expect "no task waits more than 5 s while a CPU is idle"
   detray replay run.trace --json | python -m json.tool
   detray debug run.trace              walk through it, step by step
 """
@@ -43,6 +53,7 @@ def add_replay(commands: Any) -> None:  # Any: argparse has no public name for i
         "--salvage", action="store_true", help="read a damaged trace up to the damage"
     )
     parser.add_argument("--check", action="store_true", help="also check invariants, each step")
+    add_expect(parser)
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run_replay)
 
@@ -54,6 +65,10 @@ def run_replay(options: argparse.Namespace) -> int:
     from detray.trace.replaying import check_invariants, replay
     from detray.trace.seeking import why_not
 
+    if "help" in options.expect:
+        print(all_sentences())
+        return 0
+    expectations = read_expectations(options.expect)
     trace = open_trace(options.trace, salvage=options.salvage)
     if not trace.complete:
         print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
@@ -62,11 +77,17 @@ def run_replay(options: argparse.Namespace) -> int:
         report = replay(trace, check=check, progress=progress)
     if not any(report.steps):
         raise TraceError(why_not(trace))
+    violation = violation_of(trace, expectations)
     if options.json:
-        print(json.dumps(_as_json(trace, report), indent=1))
+        data = _as_json(trace, report) | {"violation": violation_data(violation)}
+        print(json.dumps(data, indent=1))
     else:
         print(_as_text(trace, report))
-    return 0 if report.is_same and report.broken is None else 1
+        if violation is not None:
+            print(violation_text(trace, violation))
+        elif expectations:
+            print(f"{trace.name} does as expected: {'; '.join(options.expect)}")
+    return 0 if report.is_same and report.broken is None and violation is None else 1
 
 
 class Progress:

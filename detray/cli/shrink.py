@@ -126,14 +126,11 @@ def run_shrink(options: argparse.Namespace) -> int:
 # ------------------------------------------------------------------ for `detray replay`
 
 
-def violation_of(options: argparse.Namespace, trace: Any) -> Any:  # Any: a Trace, a Violation
-    """What of `--expect` a trace violates first, None if nothing. Raises TraceError, ValueError."""
-    expectations = read_expectations(options.expect)
-    if not expectations:
-        return None
+def violation_of(trace: Any, expectations: list[Any]) -> Any:  # Any: a Trace, a Violation
+    """What of it a trace violates first, None if nothing. Raises TraceError."""
     from detray.trace.expecting import find_violation
 
-    return find_violation(trace, expectations)
+    return find_violation(trace, expectations) if expectations else None
 
 
 def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
