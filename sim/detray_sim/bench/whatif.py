@@ -29,7 +29,7 @@ import msgspec
 
 import detray
 from detray.trace.reading import open_trace
-from detray_sim.report.text import text_table
+from detray_sim.report.text import format_count, text_table
 from detray_sim.whatif import Question
 from detray_sim.whatif_play import play
 from detray_sim.whatif_script import Recording, read_recording
@@ -322,7 +322,7 @@ def report(cells: Sequence[Cell]) -> str:
     errors = [abs(cell.error) for cell in cells if not cell.is_recorded]
     heads = ("program", "nodes x CPUs", "real s", "varies", "predicted s", "error", "stopped by")
     return (
-        f"{text_table(heads, rows)}\n{len(errors)} predictions: median error"
+        f"{text_table(heads, rows)}\n{format_count(len(errors), 'prediction')}: median error"
         f" {100 * median(errors):.1f} %, largest {100 * max(errors):.1f} %"
     )
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -26,9 +26,8 @@ from detray_sim.workloads.from_trace import FOLLOW
 
 if TYPE_CHECKING:
     from detray_sim.whatif import Question, Row
-    from detray_sim.whatif_play import Cluster
+    from detray_sim.whatif_play import Cluster, Progress
 
-T = TypeVar("T")
 NODES_MAX = 100_000
 FUNCTIONS_MAX = 12
 """So many functions --profile tries, those that compute most."""
@@ -287,14 +286,13 @@ def _answers(
 
     recorded = question.recorded_cluster(asked.networks[0], options.costs)
     changed = Question(scaled(question.recording, asked.factors)) if asked.factors else question
-    jobs: list[Callable[[], Row]] = [lambda: question.predict(recorded)]
-    for cluster in clusters:
-        jobs.append(lambda cluster=cluster: changed.predict(cluster, asked.seeds))  # type: ignore[misc]  # a default
+    jobs = [Job(question, recorded)]
+    jobs += [Job(changed, cluster, asked.seeds) for cluster in clusters]
     spent = dict(changed.functions())
     names = [name for name, s in spent.items() if s > 0][:FUNCTIONS_MAX] if options.profile else []
     for name in names:
-        half = Question(scaled(changed.recording, {name: Fraction(1, 2)}))
-        jobs.append(lambda half=half: half.predict(clusters[0]))  # type: ignore[misc]  # a default
+        half = scaled(changed.recording, {name: Fraction(1, 2)})
+        jobs.append(Job(Question(half), clusters[0]))
     rows = _all(jobs, options.jobs)
     count = 1 + len(clusters)
     halved = [
@@ -303,29 +301,47 @@ def _answers(
     return rows[0], rows[1:count], sorted(halved, key=lambda each: each[2])
 
 
-_JOBS: list[Callable[[], Row]] = []
+class Job(NamedTuple):
+    """One cluster to ask about."""
+
+    question: Question
+    cluster: Cluster
+    seeds: Sequence[int] = (0,)
+
+    def row(self, progress: Progress | None = None) -> Row:
+        """The answer."""
+        return self.question.predict(self.cluster, self.seeds, progress)
 
 
-def _all(jobs: list[Callable[[], Row]], processes: int) -> list[Row]:
+_JOBS: list[Job] = []
+"""For child processes: they are forked, and have the recording already."""
+
+
+def _all(jobs: list[Job], processes: int) -> list[Row]:
     """Run all, in so many processes; a line on the terminal says how far it is."""
     rows: list[Row] = []
-    with Ticker(f"{len(jobs)} runs") as ticker:
-        if processes == 1:
+    if processes == 1:
+        total = sum(len(job.question.recording.tasks) * len(job.seeds) for job in jobs)
+        with Ticker(f"{len(jobs)} clusters, tasks") as ticker:
+            done = 0
             for job in jobs:
-                rows.append(job())
-                ticker.tell(len(rows), len(jobs))
-            return rows
-        # Children are forked: they have the recording already.
-        _JOBS[:] = jobs
-        with get_context("fork").Pool(processes) as pool:
-            for row in pool.imap(_job, range(len(jobs))):
-                rows.append(row)
-                ticker.tell(len(rows), len(jobs))
+                tasks = len(job.question.recording.tasks)
+                rows.append(job.row(lambda now, _, done=done: ticker.tell(done + now, total)))  # type: ignore[misc]  # a default
+                done += tasks * len(job.seeds)
+        return rows
+    _JOBS[:] = jobs
+    with (
+        Ticker(f"{len(jobs)} clusters") as ticker,
+        get_context("fork").Pool(processes) as pool,
+    ):
+        for row in pool.imap(_row, range(len(jobs))):
+            rows.append(row)
+            ticker.tell(len(rows), len(jobs))
     return rows
 
 
-def _job(number: int) -> Row:
-    return _JOBS[number]()
+def _row(number: int) -> Row:
+    return _JOBS[number].row()
 
 
 # ------------------------------------------------------------------------- telling
