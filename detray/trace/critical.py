@@ -37,7 +37,7 @@ class PathPart(NamedTuple):
     """Its function, or the program's file."""
     kind: str
     """"run": it computed; "program": so did the program itself, which submits; "lost": it computed
-    for nothing, as the attempt came to nothing; or what it waited for:
+    for nothing, or was sent to a worker that died; or what it waited for:
 
     "place": it was ready, and no worker or CPU was free; "queue": it was sent to a worker that was
     not through with another; "start": it was sent to a free worker, and needed what is not there;
@@ -170,7 +170,8 @@ class _Walk:
         task = self._tasks[at.task]
         if task.is_root:
             return PROGRAM
-        return RUN if at.run >= len(task.runs) - 1 else LOST_RUN
+        is_last = at.run >= len(task.runs) - 1
+        return RUN if is_last and task.runs and task.runs[at.run].is_timed else LOST_RUN
 
     def _halt_before(self, at: _At, began_ns: int) -> Halt | None:
         """The last wait of this run that was over."""

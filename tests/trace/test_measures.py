@@ -274,7 +274,8 @@ def test_an_attempt_of_a_dead_worker_is_not_work():
     sketch.task("a", 0, 1, -1, 9, state="failed")
     assert (work_ns(sketch.graph), span_ns(sketch.graph), width(sketch.graph)) == (0, 0, [])
     assert [stats.total_ns for stats in functions(sketch.graph)] == [0]
-    assert critical_path(sketch.graph).length_ns == 9 * MS
+    path = critical_path(sketch.graph)
+    assert path.length_ns == 9 * MS and set(path.by_kind()) == {"place", "lost"}
 
 
 def test_width_has_one_step_where_one_ends_and_another_begins():
