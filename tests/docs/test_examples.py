@@ -55,6 +55,14 @@ def test_a_function_returns_three_objects(tmp_path: Path) -> None:
     assert _run("return_multiple.py", tmp_path) == "[0, 0.0, 'zero']\n"
 
 
+def test_a_season_is_forecast_in_spite_of_a_station_and_a_worker(tmp_path: Path) -> None:
+    """docs/report.md looks at what it records."""
+    lines = _run("season.py", tmp_path).splitlines()
+    assert re.fullmatch("left out: ValueError: station 13: .*", lines[0])
+    assert lines[1:] == ["highest forecast: 12000276"]
+    assert sorted(path.name for path in tmp_path.glob("season.*")) == ["season.trace"]
+
+
 @pytest.mark.slow
 def test_ten_sleeps_in_a_row(tmp_path: Path) -> None:
     """The program without detray still runs."""

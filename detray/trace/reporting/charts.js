@@ -1,6 +1,6 @@
 /* Tasks and memory over time, below the timeline and by the same clock. */
 const CHART = 104;
-const TASK_LINES = [["running", "running", "running"], ["blocked", "standing in get", "blocked"], ["ready", "ready, no CPU is free", "ready"], ["others", "waiting for arguments, or sent elsewhere", "rest"]];
+const TASK_LINES = [["running", "running", "running"], ["blocked", "standing in get", "blocked"], ["ready", "ready, no CPU is free", "ready"], ["others", "waiting for arguments", "rest"]];
 const MEMORY_LINES = [["arena_bytes", "arena", "arena"], ["spilled_bytes", "in files", "spilled"], ["inline_bytes", "kept by the service", "inline"]];
 
 /* By pixel, the highest value that a node had; nodes are added up. */
@@ -71,6 +71,7 @@ function drawCharts() {
   drawChart($("chart-memory"), MEMORY_LINES, size, room);
 }
 function makeCharts() {
+  if (!D.isOne) TASK_LINES[3][1] = "waiting for arguments, or sent to another node";
   const note = D.usage.length ? D.usageNote && "Known only as far as the trace could be played: " + D.usageNote + "." :
     "Memory and waiting tasks are read from the schedulers' tables while the trace is played, and this one cannot be: " + (D.usageNote || "it holds no steps of a node") + ".";
   $("usage-note").hidden = !note;

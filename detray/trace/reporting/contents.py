@@ -34,6 +34,7 @@ from detray.trace.reporting.moments import (
 from detray.trace.reporting.numbers import Numbers, code, count_of
 
 STATES = (WAITING, SENT, FINISHED, FAILED, CANCELLED, LOST)
+WAIT_OBJECTS_TOLD = 4
 _STATE = {state: number for number, state in enumerate(STATES)}
 
 Json = dict[str, Any]  # Any: what JSON can say
@@ -151,7 +152,7 @@ class ReportContents:
         add("w.open", [int(wait.ended_ns < 0) for wait in waits])
         add("w.needed", [wait.needed for wait in waits])
         add("w.timed_out", [int(wait.timed_out) for wait in waits])
-        shown = [numbers.items(wait.objects[:8]) for wait in waits]
+        shown = [numbers.items(wait.objects[:WAIT_OBJECTS_TOLD]) for wait in waits]
         add("w.count", [wait.count for wait in waits])
         self.columns.add_lists("w.objects", shown, delta=True)
 

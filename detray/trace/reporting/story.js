@@ -44,7 +44,7 @@ Say.task = t => {
   if (args.length && T.ready[t] > T.submitted[t]) rows.push([T.ready[t], "all of its arguments are made"]);
   for (let a = T.attempt[t]; a < T.attempt[t + 1]; a++) rows.push(...runLines(t, a));
   for (const w of listOf(waitsOfTask(), t)) {
-    const objects = [...listOf(W.objects, w)], named = objects.length ? some(objects, objectLink) : plural(W.count[w], "object");
+    const objects = [...listOf(W.objects, w)].slice(0, 4), named = objects.length ? joined(objects.map(objectLink)) : plural(W.count[w], "object");
     const rest = W.count[w] > objects.length && objects.length ? " and " + count(W.count[w] - objects.length) + " more" : "";
     rows.push([W.started[w], ...self(t), " waits for ", W.needed[w] ? count(W.needed[w]) + " of " : "", named, rest]);
     if (W.open[w]) { if (W.started[w] + W.took[w] >= D.about.span) rows.push([D.span, "the trace ends before it was given them"]); }

@@ -12,6 +12,7 @@ function readInk() {
   Ink = {text: get("text"), soft: get("soft"), faint: get("faint"), line: get("line"), card: get("card"), bad: get("bad"),
     path: get("path"), accent: get("accent"), band: get("band"), on: get("on"), other: get("f9"),
     functions: Array.from({length: PALETTE}, (_, i) => get("f" + i)),
+    mixed: Array.from({length: PALETTE + 1}, (_, i) => [1, 3, 5].map(at => parseInt(get("f" + i).slice(at, at + 2), 16))),
     running: get("f0"), blocked: get("f3"), ready: get("f4"), rest: get("f9"), arena: get("f2"), spilled: get("f1"), inline: get("f5")};
 }
 /* A canvas as large as it is shown; draws in CSS pixels from the left top. */
@@ -75,7 +76,10 @@ const Lanes = {rows: [], height: 0, hits: null,
     $("spacer").style.height = Lanes.height + "px";
   },
   intoSight(seat) {
-    const row = Lanes.rowOfSeat.get(seat), box = $("scroll");
+    Lanes.toRow(Lanes.rowOfSeat.get(seat));
+  },
+  toRow(row) {
+    const box = $("scroll");
     if (!row) return;
     if (row.y < box.scrollTop || row.y + row.height > box.scrollTop + box.clientHeight) box.scrollTop = row.y - box.clientHeight / 2;
   },
@@ -175,14 +179,12 @@ function firstSeen(items, start, at) {
 }
 function drawRuns(g, s, top, high) {
   const items = listOf(runsOfSeat(), s), scale = plotWidth() / (View.to - View.from), named = [];
-  let pixel = -1, busy = 0, most = 0, colour = Ink.other, bad = false;
+  const columns = Strip.clear(), failed = [];
+  let pixel = -1, busy = 0, most = 0, fn = 0, bad = false;
   const flush = () => {
     if (pixel < 0) return;
-    g.globalAlpha = Math.min(1, 0.25 + 0.75 * busy);
-    g.fillStyle = colour;
-    g.fillRect(pixel, top, 1, high);
-    g.globalAlpha = 1;
-    if (bad) { g.fillStyle = Ink.bad; g.fillRect(pixel - 1, top, 2, high); }
+    if (pixel < columns.width) columns.set(pixel, colours()[fn], Math.min(1, 0.25 + 0.75 * busy));
+    if (bad) failed.push(pixel);
     pixel = -1; busy = most = 0; bad = false;
   };
   for (let i = firstSeen(items, begin, View.from); i < items.length; i++) {
@@ -196,15 +198,43 @@ function drawRuns(g, s, top, high) {
       if (room > 34) named.push([a, Math.max(x, GUTTER - 2), room]);
       continue;
     }
-    const here = Math.floor(x);
+    const here = Math.max(0, Math.floor(x - GUTTER));
     if (here !== pixel) { flush(); pixel = here; }
     busy += wide;
-    if (wide >= most) { most = wide; colour = colourOf(T.fn[A.task[a]]); }
+    if (wide >= most) { most = wide; fn = T.fn[A.task[a]]; }
     bad = bad || isFailed;
   }
   flush();
+  columns.draw(g, top, high);
+  g.fillStyle = Ink.bad;
+  for (const column of failed) g.fillRect(GUTTER + column - 1, top, 2, high);
   return named;
 }
+/* One row of columns, painted all at once: a thousand rectangles a row would cost a frame. */
+const Strip = {width: 0, used: false,
+  clear() {
+    const width = Math.ceil(plotWidth());
+    if (!this.canvas || this.width !== width) {
+      this.canvas = document.createElement("canvas");
+      this.canvas.width = this.width = width;
+      this.canvas.height = 1;
+      this.image = this.canvas.getContext("2d").createImageData(width, 1);
+    } else if (this.used) this.image.data.fill(0);
+    this.used = false;
+    return this;
+  },
+  set(x, rank, alpha) {
+    const [red, green, blue] = Ink.mixed[rank], data = this.image.data;
+    data[4 * x] = red; data[4 * x + 1] = green; data[4 * x + 2] = blue; data[4 * x + 3] = 255 * alpha;
+    this.used = true;
+  },
+  draw(g, top, high) {
+    if (!this.used) return;
+    this.canvas.getContext("2d").putImageData(this.image, 0, 0);
+    g.imageSmoothingEnabled = false;
+    g.drawImage(this.canvas, GUTTER, top, this.width, high);
+  },
+};
 function drawRun(g, a, x, wide, top, high, isFailed) {
   const left = Math.max(x, GUTTER - 2), end = Math.min(x + wide, widthOf()), room = end - left;
   const state = D.states[A.state[a]], isGone = state === "lost", isOpen = state === "sent";
@@ -358,8 +388,12 @@ const profile = lazily(() => {  // how many runs at a time, mean of each of a th
   return {busy, bad, most: Math.max(1, ...busy)};
 });
 const overX = us => GUTTER + us / D.span * plotWidth();
-function drawOverview() {
-  const g = fresh($("overview"), widthOf(), OVER), {busy, bad, most} = profile(), wide = plotWidth(), low = OVER - 6;
+const Whole = {key: "", canvas: document.createElement("canvas")};  // the strip but for the window on it
+function drawWhole() {
+  const key = [widthOf(), ratio(), View.path, Ink.text].join();
+  if (Whole.key === key) return;
+  Whole.key = key;
+  const g = fresh(Whole.canvas, widthOf(), OVER), {busy, bad, most} = profile(), wide = plotWidth(), low = OVER - 6;
   g.fillStyle = Ink.faint;
   g.fillRect(GUTTER, 2, wide, low - 2);
   g.fillStyle = Ink.rest;
@@ -389,6 +423,11 @@ function drawOverview() {
   g.textAlign = "left";
   g.textBaseline = "middle";
   g.fillText("running, at most " + String(Number(most.toFixed(1))), 14, OVER / 2 - 2, GUTTER - 20);
+}
+function drawOverview() {
+  drawWhole();
+  const g = fresh($("overview"), widthOf(), OVER), wide = plotWidth();
+  g.drawImage(Whole.canvas, 0, 0, widthOf(), OVER);
   if (!isWhole()) {
     const a = overX(View.from), b = Math.max(overX(View.to), a + 2);
     g.fillStyle = Ink.card;

@@ -48,6 +48,8 @@ function select(kind, key, quietly) {
   View.key = key;
   if (!quietly && !isSame) history.pushState({depth: depth() + 1}, "", hash());
   for (const show of onSelect) show(quietly);
+  const span = quietly ? null : spanOf(kind, key);
+  if (span && span[2] >= 0) Lanes.intoSight(span[2]);
   repaint();
 }
 const depth = () => history.state && history.state.depth || 0;
@@ -129,6 +131,8 @@ function findObject(name) {
 /* Move the timeline to a thing, and its row into sight, if it is not there. */
 function reveal(kind, key) {
   const span = spanOf(kind, key);
+  if (kind === "worker") Lanes.intoSight(key);
+  if (kind === "node") Lanes.toRow(Lanes.rows.find(row => row.kind === "node" && row.key === key));
   if (span) {
     const [from, to, seat] = span;
     const isTiny = (to - from) / (View.to - View.from) < 0.004;
@@ -147,6 +151,5 @@ function spanOf(kind, key) {
   }
   if (kind === "object" && !isNaN(O.created[key])) return O.task[key] >= 0 ? spanOf("task", O.task[key]) : [O.created[key], O.created[key], -1];
   if (kind === "block") return [B.started[key], B.started[key] + B.took[key], B.seat[key]];
-  if (kind === "worker") { Lanes.intoSight(key); return null; }
   return null;
 }
