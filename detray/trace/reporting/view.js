@@ -75,13 +75,14 @@ function nameOf(kind, key) {
   if (kind === "object") return objectShort(key);
   if (kind === "worker") return S.core[key] + "." + S.client[key];
   if (kind === "function") return D.functions[key];
+  if (kind === "node") return nodeOf(key).node >= 0 ? String(nodeOf(key).node) : "core" + key;
   return String(key);
 }
 function findNamed(kind, name) {
   if (kind === "task") return findTask(name);
   if (kind === "object") return findObject(name);
   if (kind === "function") return D.functions.indexOf(name);
-  if (kind === "node") return D.nodeOfCore.has(Number(name)) ? Number(name) : -1;
+  if (kind === "node") { const found = D.nodes.find(row => nameOf("node", row.core) === name); return found ? found.core : -1; }
   if (kind === "group") return name in D.graph.boxes ? Number(name) : -1;
   if (kind === "block") return Number(name) < B.n ? Number(name) : -1;
   if (kind === "worker") for (let s = 0; s < S.n; s++) if (S.core[s] + "." + S.client[s] === name) return s;
