@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _EXAMPLES = """\
 examples:
+  detray why run.trace                       the first failure; if none, why it took so long
   detray why run.trace 1.9f3a12.3            why it took so long, or failed, or never ended
   detray why run.trace train                 the same, of a function that was called once
   detray why run.trace 1.9f3a12.3/0          why that object is not there, or when it came
@@ -37,8 +38,11 @@ def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
     parser.add_argument(
         "about",
         metavar="ID",
+        nargs="?",
+        default="",
         help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
-        '"worker 3", "node 2", "head", or a function that was called once',
+        '"worker 3", "node 2", "head", or a function that was called once, '
+        "or failed once (default: the first task that failed; if none did, the last to end)",
     )
     parser.add_argument(
         "--depth", type=int, metavar="N", help="how far causes are followed (default: 5)"

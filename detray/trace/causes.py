@@ -48,6 +48,8 @@ from detray.trace.cause_words import (
     part_text,
     reason_text,
 )
+from detray.trace.endings import FAILED_ARGUMENT, ORPHANED
+from detray.trace.format import TraceError
 from detray.trace.history import History, history_of
 from detray.trace.lives import (
     CANCEL_ASKED,
@@ -57,6 +59,7 @@ from detray.trace.lives import (
     LOST,
     REFUSED,
     SENT,
+    WAITING,
     Attempt,
     TaskLife,
 )
@@ -85,9 +88,12 @@ Windows = list[tuple[int, int]]
 
 
 def why(
-    trace: Trace, about: str | StorySubject, *, depth: int = DEPTH, makers: Makers = schedulers
+    trace: Trace, about: str | StorySubject = "", *, depth: int = DEPTH, makers: Makers = schedulers
 ) -> Why:
     """Why `about` (an id or a name, as for `detray story`) was as it was.
+
+    Without one: why the first task failed that failed by itself; if none did, why a task never
+    ended; if all ended well, why the last to end did not end earlier.
 
     Raises TraceError if the trace does not know it, or cannot be read.
     """
@@ -95,6 +101,8 @@ def why(
 
     history = history_of(trace, makers)
     subject = about
+    if not subject:
+        subject = StorySubject(_most_telling(trace, history).id, ClientID(0))
     if not isinstance(subject, StorySubject):
         subject = find_subject(trace, subject, makers, history)
     history.use_dates(trace.header)
@@ -107,6 +115,28 @@ def why(
     if len(subject.item) == TASK_ID_BYTES and TaskID(subject.item) in history.tasks:
         return explainer.explain_task(history.tasks[TaskID(subject.item)])
     return explain_object(explainer, ObjectID(subject.item))
+
+
+def _most_telling(trace: Trace, history: History) -> TaskLife:
+    """The task to ask about if nobody says which."""
+    lives = list(history.tasks.values())
+    failed = [life for life in lives if life.state == FAILED and life.error not in _INHERITED]
+    stuck = [life for life in lives if life.state in (WAITING, SENT)]
+    if failed:
+        return min(failed, key=lambda life: (_over_ns(life), life.id))
+    if stuck and trace.complete and not trace.goes_on:
+        return stuck[-1]
+    if not lives:
+        raise TraceError(f"{trace.name} holds no task to ask about")
+    return max(lives, key=lambda life: (_over_ns(life), life.id))
+
+
+_INHERITED = (FAILED_ARGUMENT, ORPHANED)
+"""Errors of tasks that failed because another did."""
+
+
+def _over_ns(life: TaskLife) -> int:
+    return max(life.over_ns, life.last.ended_ns if life.last is not None else -1)
 
 
 class Explainer:

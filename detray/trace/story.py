@@ -13,7 +13,7 @@ from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, NodeID, ObjectI
 from detray.trace.format import TraceError
 from detray.trace.history import History, follow, history_of, new_history
 from detray.trace.links import AT_HEAD
-from detray.trace.lives import ARRIVED, LOST, MADE_AGAIN, Attempt, ObjectLife
+from detray.trace.lives import ARRIVED, FAILED, LOST, MADE_AGAIN, Attempt, ObjectLife
 from detray.trace.names import first_line, matches, short
 from detray.trace.node_stories import is_of_node
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
@@ -150,7 +150,7 @@ def find_subject(
     trace: Trace, wanted: str, makers: Makers = schedulers, history: History | None = None
 ) -> StorySubject:
     """What a user means by `wanted`: an id, the start of its hex, a short name, "worker 3", "worker
-    3 on node 1", "node 1", "head", or the name of a function that was called once.
+    3 on node 1", "node 1", "head", or the name of a function that was called once, or failed once.
 
     `history` is that of the trace, if the caller has it. Raises TraceError if that is nothing, or
     several.
@@ -171,7 +171,9 @@ def find_subject(
     exact = [item for item in found if item.hex() == text.lower()]
     found = exact or found
     if not found:
-        found = [life.id for life in history.tasks.values() if life.name == text]
+        called = [life for life in history.tasks.values() if life.name == text]
+        failed = [life for life in called if life.state == FAILED]
+        found = [life.id for life in (failed if len(failed) == 1 else called)]
     if len(found) == 1:
         return StorySubject(found[0], ClientID(0))
     if not found:

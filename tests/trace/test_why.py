@@ -388,3 +388,16 @@ def played(tmp_path, program: Program, cpus: int = 4) -> Trace:
     program(machine)
     machine.recorder.close("done")
     return open_trace(tmp_path / "run.trace")
+
+
+def test_without_a_name_it_is_about_the_first_failure_or_the_last_to_end(tmp_path):
+    """Whoever knows no id yet asks what went wrong; if nothing did, what took so long."""
+    trace = recorded(tmp_path / "t.trace", troubles)
+    history = history_of(trace)
+    lives = list(history.tasks.values())
+    failed = [life for life in lives if life.state == "failed" and life.attempts]
+    first = min(failed, key=lambda life: max(run.ended_ns for run in life.attempts))
+    assert why(trace).subject == why(trace, first.id.hex()).subject
+    fine = recorded(tmp_path / "f.trace", dots)
+    last = max(history_of(fine).tasks.values(), key=lambda life: life.attempts[-1].ended_ns)
+    assert why(fine) == why(fine, last.id.hex())
