@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -206,7 +207,7 @@ class Comparing:
 
     def _departures(self) -> Iterator[Departure]:
         """Of every task in program order: its call, its place, its results, its end."""
-        puts = self._puts()
+        puts = self._puts
         for pair in self.pairs.values():
             if pair.a is None or pair.b is None:
                 yield from self._missing(pair)
@@ -295,6 +296,7 @@ class Comparing:
             why=self._why(pair) if is_first and not _is_lost(pair) else "",
         )  # fmt: skip
 
+    @cached_property
     def _puts(self) -> dict[TaskID, list[Departure]]:
         """Puts with other values, by the common name of who put them."""
         found: dict[TaskID, list[Departure]] = {}
@@ -305,7 +307,7 @@ class Comparing:
         return found
 
     def _puts_of_programs(self) -> Iterator[Departure]:
-        for parent, departures in self._puts().items():
+        for parent, departures in self._puts.items():
             if parent not in self.pairs:
                 yield from departures
 

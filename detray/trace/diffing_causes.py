@@ -181,7 +181,7 @@ class Judge:
 
     def follows(self, name: TaskID) -> bool:
         """True if what a task returned, put or raised follows from another difference."""
-        if self.knew_otherwise(name) or self._spoiled_children(name):
+        if not self.is_matched(name) or self.knew_otherwise(name) or self._spoiled_children(name):
             return True
         return any(self._is_called_otherwise(child) for child in self._children.get(name, ()))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import xxhash
 
+import detray
+from detray import object_ref, startup
 from detray.core.stimuli import (
     BlockSealed,
     FunctionExported,
@@ -100,6 +102,22 @@ def stored(value: object) -> bytes:
     block = bytearray(whole.size_bytes)
     whole.write_into(memoryview(block))
     return xxhash.xxh3_64_digest(block)
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_only_recorded_sessions_pay_for_digests(tmp_path: Path, is_recorded: bool) -> None:
+    """Program and workers know from the beginning."""
+
+    @detray.remote
+    def has_digests() -> bool:
+        return object_ref.bound().digest is not None
+
+    detray.init(num_cpus=1, record=tmp_path / "run.trace" if is_recorded else None)
+    try:
+        assert (startup.running().session.client.digest is not None) == is_recorded
+        assert detray.get(has_digests.remote()) == is_recorded
+    finally:
+        detray.shutdown()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_000, WHOLE_BYTES_MAX])
