@@ -100,7 +100,7 @@ def assert_printed(command: Command, output: str) -> None:
 
     Raises AssertionError.
     """
-    said = "\n" + "\n".join(_pattern(line.rstrip()) for line in command.printed)
+    said = "\n" + "\n".join(line_pattern(line.rstrip()) for line in command.printed)
     said = said.replace("\n" + _ANY + "\n", "\n(?:.*\n)*?").removesuffix("\n" + _ANY)
     if not command.printed or not command.printed[-1].strip():
         return
@@ -118,7 +118,7 @@ _ANY = "<any lines>"
 _NUMBER = r"-?\d(?:[\d,.]*\d)?(?: (?:ns|us|ms|s|min|B|kB|MB|GB)\b)?"
 
 
-def _pattern(line: str) -> str:
+def line_pattern(line: str) -> str:
     """A line as a pattern: numbers are any numbers, dots are anything."""
     if line.strip() == "...":
         return _ANY
