@@ -21,7 +21,7 @@ from detray.core.states import Assigned, Delivered, Failed, Fetching, Placing, R
 from detray.core.tables import HERE, Tables, Task
 from detray.ids import ClientID, TaskID, return_object, task_of
 
-WAITS, SENT, RUNS, ENDS = "waits", "sent", "runs", "ends"
+ENTERS, WAITS, SENT, RUNS, ENDS = "enters", "waits", "sent", "runs", "ends"
 """What may become of a task in a step."""
 
 
@@ -214,6 +214,7 @@ class Ledger:
         row.owner = core if task.owner == HERE else -1
         row.submitted_ns = date_ns
         self._children.setdefault(row.parent, []).append(row.id)
+        self._changes.append((ENTERS, row))
         return row
 
     def _end(self, core: int, row: LedgerRow, tables: Tables) -> bool:

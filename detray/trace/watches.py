@@ -20,7 +20,17 @@ from detray.core.resources import CPU, UNIT
 from detray.core.strategy import AFFINITY, Strategy, is_labelled, is_named
 from detray.core.tables import Tables
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
-from detray.trace.ledger import ENDS, RUNS, SENT, WAITS, Change, Ledger, LedgerRow, state_in_words
+from detray.trace.ledger import (
+    ENDS,
+    ENTERS,
+    RUNS,
+    SENT,
+    WAITS,
+    Change,
+    Ledger,
+    LedgerRow,
+    state_in_words,
+)
 
 Part = str | bytes
 """Of a sentence: text, or an id that the reader is shown the name of."""
@@ -177,7 +187,6 @@ class TakesTooLong(Watch):
         self._limit_ns = limit_ns
         self._end = end
         """ENDS, or SENT: what is awaited."""
-        self._seen = 0
         self._open: list[tuple[int, int, LedgerRow]] = []
         self._done: set[int] = set()
 
@@ -198,13 +207,9 @@ class TakesTooLong(Watch):
         self, ledger: Ledger, core: int, date_ns: int, stimuli: Sequence[Any], tables: Any,
         changes: Sequence[Change],
     ) -> Finding | None:  # fmt: skip
-        rows = ledger.rows
-        if len(rows) > self._seen:
-            for row in list(rows.values())[self._seen :] if self._seen else list(rows.values()):
-                if row.submitted_ns >= 0 and self._is_meant(row):
-                    heappush(self._open, (row.submitted_ns, row.number, row))
-            self._seen = len(rows)
         for kind, row in changes:
+            if kind == ENTERS and row.submitted_ns >= 0 and self._is_meant(row):
+                heappush(self._open, (row.submitted_ns, row.number, row))
             if kind in (self._end, ENDS) and self._is_meant(row):
                 self._done.add(row.number)
                 if kind == ENDS and row.failed:
