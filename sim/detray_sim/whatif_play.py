@@ -8,16 +8,16 @@ part of several objects may find others than it found in the recording; then the
 all that the program does with them afterwards: what it did with the first that came, it does with
 the first that comes.
 
-While the run is played, each process carries the longest chain of computing that led to where it
-is: from submitter to task, from task to who takes its value or waits for it. The longest of all is
-the critical path of this very run; no run of it can be shorter.
+While the run is played, each process (`whatif_actor.py`) carries the longest chain of computing
+that led to where it is: from submitter to task, from task to who takes its value or waits for it.
+The longest of all is the critical path of this very run; no run of it can be shorter.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -34,19 +34,11 @@ from detray_sim.policies import core_policy, make_head, make_placement
 from detray_sim.result import NodeShape, TransferRecord
 from detray_sim.scenario import NetworkChoice, PolicyChoice, Scenario, WorkloadChoice
 from detray_sim.server import CoreServer
-from detray_sim.values import Blob
+from detray_sim.whatif_actor import Actor, Link, extended, longer
 from detray_sim.whatif_script import (
-    DRIVER,
-    Await,
     DriverScript,
-    Keep,
-    Launch,
     Recording,
-    Release,
-    Rest,
     Spend,
-    Step,
-    Until,
 )
 from detray_sim.worker import SimWorker
 from detray_sim.workload import UNIT
@@ -84,15 +76,6 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     """The recorded cluster itself: drivers are where they were, labels hold."""
 
 
-class Link(NamedTuple):
-    """A chain of computing up to here: its length, and what it is made of."""
-
-    total_ns: int
-    before: Link | None
-    name: str
-    ns: int
-
-
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a run. Times in nanoseconds of virtual time."""
 
@@ -124,7 +107,7 @@ def play(
     recording: Recording, cluster: Cluster, seed: int = 0, progress: Progress | None = None
 ) -> Outcome:
     """Play a recording. Raises ScenarioError for a policy that there is not."""
-    return _Stage(recording, cluster, seed, progress).run()
+    return Stage(recording, cluster, seed, progress).run()
 
 
 def scenario_of(recording: Recording, cluster: Cluster, seed: int = 0) -> Scenario:
@@ -222,7 +205,7 @@ class _Ledger:
             self.longest = chain
 
 
-class _Stage:
+class Stage:
     """One run."""
 
     def __init__(
@@ -250,7 +233,9 @@ class _Stage:
         core.placement = make_placement(scenario, seed, None)
         self._remotes: dict[tuple[object, ...], do.Remote] = {}
         self.chains: dict[bytes, Link | None] = {}
-        """Up to where a task was submitted, then to its end, by its id; of puts by theirs."""
+        """To the end of a task, by its id; to where a value was put, by its id."""
+        self.born: dict[int, Link | None] = {}
+        """To where a task was submitted, by its number."""
 
     def run(self) -> Outcome:
         """Play it to its end."""
@@ -279,9 +264,10 @@ class _Stage:
         def body(run: do.Run) -> do.Steps:
             # The recorded driver found ready what got ready since it had connected.
             yield do.Sleep(self.recording.lead_ns + script.begins_ns)
-            actor = _Actor(self, run, None)
-            if script.begins_ns:
-                actor.chain = Link(script.begins_ns, None, "(begins later)", script.begins_ns)
+            actor = Actor(self, run, None)
+            since_ns = run.clock_ns() - self.ledger.origin_ns
+            if script.begins_ns and self.ledger.origin_ns >= 0:
+                actor.chain = extended(None, "(begins later)", since_ns)
             yield from actor.steps(script.steps)
             yield from self._stay()
             return []
@@ -326,7 +312,7 @@ class _Stage:
 
     def _acting(self, run: do.Run) -> do.Steps:
         script = self.recording.tasks[run.token]
-        actor = _Actor(self, run, self._chain_at_begin(run))
+        actor = Actor(self, run, self._chain_at_begin(run))
         actor.name = script.name
         actor.meet(script.refs, run.refs)
         actor.meet(script.captured, run.captured)
@@ -341,7 +327,7 @@ class _Stage:
         ]
 
     def _chain_at_begin(self, run: do.Run) -> Link | None:
-        chain = self.chains.get(run.task)
+        chain = self.born.get(run.token)
         for got in run.args:
             chain = longer(chain, self.chain_of(got.object))
         return chain
@@ -385,13 +371,11 @@ class _Stage:
         """With nodes of this cluster for those of the recording; None where there are none."""
         if strategy is None:
             return None
-        replace = msgspec.structs.replace
-        if strategy.kind == AFFINITY:
-            node = self._node(strategy.node)
-            return replace(strategy, node=node) if node else None
-        hard = self._labels(strategy.hard)
-        soft = self._labels(strategy.soft)
-        return replace(strategy, hard=hard, soft=soft)
+        hard, soft = self._labels(strategy.hard), self._labels(strategy.soft)
+        node = self._node(strategy.node) if strategy.kind == AFFINITY else ""
+        if strategy.kind == AFFINITY and not node:
+            return Strategy(hard=hard, soft=soft)
+        return msgspec.structs.replace(strategy, node=node, hard=hard, soft=soft)
 
     def _node(self, name: str) -> str:
         """The node that stands for a recorded one, as users see it; "" if there are too few."""
@@ -414,166 +398,6 @@ class _Stage:
             elif self.setup.is_recorded:
                 kept.append(each)
         return tuple(kept)
-
-
-class _Actor:
-    """A process that takes the steps of a script."""
-
-    def __init__(self, stage: _Stage, run: do.Run, chain: Link | None) -> None:
-        self.stage = stage
-        self.run = run
-        self.name = DRIVER
-        self.chain = chain
-        self._host = stage.cluster.nodes[run.node]
-        self._objects: dict[ObjectID, ObjectID] = {}
-        """What stands for a recorded object."""
-        self._uses: Counter[ObjectID] = Counter()
-        self._began_ns = run.clock_ns()
-
-    def meet(self, recorded: Sequence[ObjectID], found: Sequence[ObjectID]) -> None:
-        """References came: which is which, their order says."""
-        for item, actual in zip(recorded, found, strict=False):
-            self._objects.setdefault(item, actual)
-        self._uses.update(found)
-
-    def known(self, recorded: Iterable[ObjectID], what: str) -> list[ObjectID]:
-        """What stands for recorded objects; those that never came here are left out."""
-        found = []
-        for item in recorded:
-            actual = self._objects.get(item)
-            if actual is not None:
-                found.append(actual)
-            else:
-                self._miss(item, what)
-        return found
-
-    def _miss(self, item: ObjectID, what: str) -> None:
-        """Something is not there; results of tasks that are left out are told of with these."""
-        if is_put(item) or task_of(item) in self.stage.ids:
-            self.stage.ledger.lost[what] += 1
-
-    def steps(self, steps: Iterable[Step]) -> do.Steps:
-        """Take them."""
-        for step in steps:
-            match step:
-                case Spend():
-                    self.chain = extended(self.chain, self.name, self._host.cpu_ns(step.ns))
-                    yield do.Compute(step.ns)
-                case Rest():
-                    self.chain = extended(self.chain, self.name, step.ns)
-                    yield do.Sleep(step.ns)
-                case Launch():
-                    yield from self._launch(step.task)
-                case Await():
-                    yield from self._await(step)
-                case Keep():
-                    yield from self._keep(step)
-                case Release():
-                    yield from self._release(step.objects)
-                case Until():
-                    yield from self._until(step.ns)
-        return ()
-
-    def _launch(self, number: int) -> do.Steps:
-        stage, script = self.stage, self.stage.recording.tasks[number]
-        args = self.known(script.args, "arguments that never came to who submitted them")
-        refs = self.known(script.refs, "references that never came to who passed them on")
-        captured = tuple(self.known(script.captured, "references in closures that never came"))
-        ledger = stage.ledger
-        if ledger.origin_ns < 0:
-            ledger.origin_ns = self.run.clock_ns()
-        ledger.first_ns.setdefault(script.name, self.run.clock_ns() - ledger.origin_ns)
-        items = yield do.Submit(
-            stage.remote(number, captured),
-            args=tuple(dict.fromkeys(args)),
-            refs=tuple(dict.fromkeys(refs)),
-            token=number,
-            size_bytes=max(8, script.size_bytes),
-        )
-        stage.chains[task_of(items[0])] = self.chain
-        for index, item in enumerate(items):
-            self._objects[ObjectID(script.id + items[index][16:])] = item
-        self._uses.update(items)
-        return ()
-
-    def _keep(self, step: Keep) -> do.Steps:
-        refs = tuple(dict.fromkeys(self.known(step.refs, "references put that never came")))
-        try:
-            item = yield do.PutValue(Blob(max(1, step.size_bytes), None), refs)
-        except do.StoreRefused:
-            self.stage.ledger.lost["values put for which a store had no room"] += 1
-            return ()
-        self._objects[step.object] = item
-        self._uses[item] += 1
-        self.stage.chains[item] = self.chain
-        return ()
-
-    def _release(self, objects: Iterable[ObjectID]) -> do.Steps:
-        drops: list[ObjectID] = []
-        for recorded in objects:
-            actual = self._objects.pop(recorded, None)
-            if actual is not None:
-                drops += [actual] * self._uses.pop(actual, 0)
-        if drops:
-            yield do.DropRefs(drops)
-        return ()
-
-    def _until(self, ns: int) -> do.Steps:
-        left_ns = self._began_ns + ns - self.run.clock_ns()
-        if left_ns > 0:
-            yield do.Sleep(left_ns)
-            name = "(submitted then)"
-            self.chain = extended(None, name, self.run.clock_ns() - self._began_ns)
-        return ()
-
-    # -------------------------------------------------------------- waiting
-
-    def _await(self, step: Await) -> do.Steps:
-        actual = {}
-        for item in step.objects:
-            if item in self._objects:
-                actual[self._objects[item]] = item
-            else:
-                self._miss(item, "objects waited for that never came to who waited")
-        missing = len(step.objects) - len(actual)
-        needed = min(len(actual), max(0, step.needed - missing))
-        if not needed:
-            return ()
-        if needed < len(actual) or not step.fetches:
-            found = yield do.WaitFor(tuple(actual), needed)
-            came = [item for item in actual if item in found][:needed]
-            if needed < len(actual):
-                self._exchange([actual[item] for item in came], step.taken)
-        else:
-            came = list(actual)
-            for got in (yield do.GetValues(tuple(actual), raises=False)):
-                self.meet(self.stage.recording.inside.get(actual[got.object], ()), got.refs)
-        for item in came:
-            self.chain = longer(self.chain, self.stage.chain_of(item))
-        return ()
-
-    def _exchange(self, came: Sequence[ObjectID], taken: Sequence[ObjectID]) -> None:
-        """Others came than in the recording: they stand for each other from now on."""
-        here, there = dict.fromkeys(came), dict.fromkeys(taken)
-        new = [item for item in came if item not in there]
-        old = [item for item in taken if item not in here and item in self._objects]
-        objects = self._objects
-        for one, other in zip(new, old, strict=False):
-            objects[one], objects[other] = objects[other], objects[one]
-
-
-def longer(one: Link | None, other: Link | None) -> Link | None:
-    """The longer of two chains; of equals the first."""
-    if other is None or (one is not None and one.total_ns >= other.total_ns):
-        return one
-    return other
-
-
-def extended(chain: Link | None, name: str, ns: int) -> Link | None:
-    """A chain and so much more."""
-    if not ns:
-        return chain
-    return Link((chain.total_ns if chain is not None else 0) + ns, chain, name, ns)
 
 
 def _parts(chain: Link | None) -> tuple[tuple[str, int], ...]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from detray.core.strategy import AFFINITY, SPREAD, Strategy
 from detray.ids import NodeID, ObjectID, node_name
 from detray_sim import behaviour as do
+from detray_sim.cli import main
 from detray_sim.result import NodeShape
 from detray_sim.scenario import NetworkChoice, PolicyChoice
 from detray_sim.values import Blob
@@ -353,3 +354,21 @@ def test_no_run_is_shorter_than_its_bounds(
     assert row.never_ran == 0
     for bound in row.bounds:
         assert row.makespan_s >= bound.s - 1e-9, bound
+
+
+@pytest.mark.parametrize("seed", [442, 456, 461, 491, 492, 512, 541])
+def test_recordings_of_made_up_worlds_are_played(
+    seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With faults, labels, affinities, functions that return nothing, several drivers."""
+    path = tmp_path / "world.trace"
+    main(["seed", str(seed), "--trace", str(path)])
+    capsys.readouterr()
+    asked = question(path)
+    everything = {name: 10**9 for task in asked.recording.tasks for name, _ in task.demand}
+    everything.pop("CPU", None)
+    clusters = [asked.recorded_cluster(), asked.cluster(2, 8, resources=everything)]
+    for cluster in clusters:
+        row = asked.predict(cluster)
+        assert row.never_ran == 0
+        assert row.makespan_s >= row.bound.s
