@@ -137,10 +137,11 @@ function drawNode(g, row, y) {
   g.textAlign = "left";
   g.fillText(clipped(g, row.label, GUTTER - 30), 14, y + row.height / 2 + 1.5);
   if (row.node.died !== undefined) {
-    const x = Math.max(GUTTER + 6, Math.min(xOf(row.node.died), GUTTER + plotWidth() - 60));
     g.font = SMALL;
     g.fillStyle = Ink.bad;
-    if (row.node.died <= View.to) g.fillText("✕ " + cut("buried: " + row.node.reason, 90), x, y + row.height / 2 + 1.5);
+    const says = clipped(g, "✕ buried: " + row.node.reason, plotWidth() - 10), wide = g.measureText(says).width;
+    const x = Math.max(GUTTER + 6, Math.min(xOf(row.node.died), GUTTER + plotWidth() - wide - 4));
+    if (row.node.died <= View.to) g.fillText(says, x, y + row.height / 2 + 1.5);
   }
 }
 function drawSeat(g, row, y, right) {
