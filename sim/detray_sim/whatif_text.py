@@ -14,12 +14,21 @@ DOUBT = 0.1
 """A recording that is reproduced worse than this is one to be careful with."""
 
 
+GAP = 1.5
+"""A makespan that is so many times its largest bound is not explained by it."""
+
+
 def answer(rows: Sequence[Row], recorded_s: float) -> str:
     """What the sweep says: the largest cluster, against what was recorded, and what stops it."""
     last = best_line(rows)
     most = last[-1]
     what = f"{format_count(most.nodes, 'node')} of {format_count(most.cpus, 'CPU')}"
     text = f"{what} would take {_s(most.makespan_s)} instead of {_s(recorded_s)}"
+    if most.makespan_s > GAP * most.bound.s:
+        return (
+            f"{text}; the largest limit is {most.bound.text}, the rest is waiting: for cores while"
+            " others idle, for workers that start, for messages"
+        )
     if most.bound.kind == WORK:
         return f"{text}; {most.bound.text}: more cores would help"
     since = next(

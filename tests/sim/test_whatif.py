@@ -110,6 +110,17 @@ def test_a_small_store_is_bound_by_its_disk(tmp_path: Path) -> None:
     assert small.makespan_s >= small.bound.s
 
 
+def test_what_no_limit_explains_is_said(tmp_path: Path) -> None:
+    """Three tasks on two cores take two rounds; if workers must start, most of it is that."""
+    asked = question(record(tmp_path / "a.trace", bag(3)))
+    row = on(asked, 1, 2)
+    assert (row.makespan_s, row.bound.s) == (0.02, 0.015)
+    assert answer([row], 0.03).endswith("more cores would help")
+    wide = on(asked, 1, 2, costs="measured")
+    assert wide.makespan_s > 1.5 * wide.bound.s
+    assert "the rest is waiting" in answer([wide], 0.03)
+
+
 def test_resources_other_than_cpus_stop_it_too(tmp_path: Path) -> None:
     """Eight tasks that ask for a GPU, of which the recorded node had one."""
     shape = NodeShape(cpus=8, resources=(("GPU", 10_000),))
