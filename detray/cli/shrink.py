@@ -158,7 +158,7 @@ def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
             if violation.step < 0 or line.step <= violation.step
         ]
         lines += [f"the story of {subject} up to here:", *told[-_LINES_MAX:]]
-    lines.append(f"detray shrink {trace.name} --expect '{violation.sentence}' cuts it down to that")
+    lines.append(f"what it takes, as a test: detray shrink {trace.name} --expect ...")
     return "\n".join(lines)
 
 

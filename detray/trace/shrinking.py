@@ -461,16 +461,14 @@ class _Work:
 
 
 def _round_below(gap: int) -> Iterator[int]:
-    """Round durations below, small ones first; then those above by less than a tenth."""
-    unit = 1_000
-    found = []
-    while unit <= gap * 10:
-        found += [unit, 2 * unit, 3 * unit, 5 * unit]
+    """Durations below with one digit, the smallest first; then with two."""
+    unit = GAP_NS
+    while unit < gap:
+        yield from (digit * unit for digit in range(1, 10) if GAP_NS < digit * unit < gap)
         unit *= 10
     if gap > GAP_NS:
-        yield from (value for value in found if GAP_NS < value < gap)
-        digits = len(str(gap)) - 2
-        yield from (value for value in (round(gap, -digits), round(gap, -digits) + 10**digits))
+        step = 10 ** max(0, len(str(gap)) - 2)
+        yield from (value for value in (gap // step * step, gap // step * step + step))
 
 
 def _creates(item: Item) -> object:
