@@ -1,4 +1,4 @@
-"""The walk of `docs/simulation-whatif.md`: its program runs, its commands answer as they do there."""
+"""The walk of `docs/simulation-whatif.md`: its program runs, its commands answer as there."""
 
 from __future__ import annotations
 
