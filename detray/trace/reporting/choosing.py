@@ -2,7 +2,7 @@
 
 Kept are, in this order and as far as there is room: tasks on the critical path, tasks that failed
 or were run again, the longest, those that launched others, and of all others every n-th. The rest
-is in all sums; where it ran, runs of one function in close succession are one `RunBlock`.
+is in all sums; where it ran, runs in close succession are one `RunBlock`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHARE = 4
 
 
 class RunBlock(NamedTuple):
-    """Runs of a function on a worker, one after another, that are told together."""
+    """Runs on a worker, one after another, told together; `name` is "" if of several functions."""
 
     seat: Seat
     name: str
@@ -87,6 +87,7 @@ def _joined(
             fits = now.name == name or run.ended_ns - now.started_ns <= gap_ns
         if now is not None and fits:
             now = now._replace(
+                name=now.name if now.name == name else "",
                 ended_ns=max(now.ended_ns, one.ended_ns),
                 busy_ns=now.busy_ns + one.busy_ns,
                 runs=now.runs + 1,

@@ -75,7 +75,7 @@ function read(c) {
   }
   for (let i = 0; i < X.prefix.length; i++) O.task[O.returned + i] = X.producer[i];
   N = {n: get("n.prefix").length, prefix: whole(get("n.prefix")), count: get("n.count"), fn: known(get("n.function"))};
-  B = {n: get("b.seat").length, seat: whole(get("b.seat")), fn: whole(get("b.function")), started: known(get("b.started")), took: get("b.took"),
+  B = {n: get("b.seat").length, seat: whole(get("b.seat")), fn: place(get("b.function")), started: known(get("b.started")), took: get("b.took"),
     busy: get("b.busy"), count: whole(get("b.count")), failed: whole(get("b.failed"))};
   G = lists(c, "g.members");
   P = {kinds: lists(c, "p.kind"), took: get("p.took")};
@@ -167,6 +167,7 @@ function programName(job) {
 }
 const nodeOf = core => D.nodeOfCore.get(core);
 const onNode = core => D.isOne || !nodeOf(core) ? "" : " on " + nodeName(core);
+const blockName = b => B.fn[b] < 0 ? count(B.count[b]) + " runs" : count(B.count[b]) + " × " + D.functions[B.fn[b]];
 const nodeNamed = number => { const row = D.nodes.find(row => row.node === number); return row ? nodeName(row.core) : "node " + number; };
 const nodeName = core => nodeOf(core) ? nodeOf(core).name || "this node" : "a node";
 function seatName(s) { return (S.client[s] > 0 ? "worker " + S.client[s] : "driver " + -S.client[s]) + onNode(S.core[s]); }

@@ -30,7 +30,7 @@ function tipFor(thing) {
       A.error[key] ? el("div", "bad", cut(D.texts[A.error[key]], 160)) : "",
       thing.others > 1 ? el("div", "soft", count(thing.others) + " runs lie within this pixel") : ""];
   }
-  if (kind === "block") return [el("b", "", count(B.count[key]) + " × " + D.functions[B.fn[key]]), el("br"), "told together: busy for " + duration(B.busy[key]) + " of " + duration(B.took[key])];
+  if (kind === "block") return [el("b", "", blockName(key)), el("br"), "told together: busy for " + duration(B.busy[key]) + " of " + duration(B.took[key])];
   if (kind === "wait") return [el("b", "", seatName(W.seat[key])), " " + waitWords(key), el("br"), "for " + duration(W.took[key]) + ", from " + moment(W.started[key])];
   if (kind === "worker") return [el("b", "", seatName(key)), S.pid[key] ? " pid " + S.pid[key] : "", S.reason[key] ? el("div", "bad", D.texts[S.reason[key]]) : ""];
   if (kind === "node") return [el("b", "", nodeName(key)), " " + nodeOf(key).machine];

@@ -216,7 +216,7 @@ def _write_blocks(contents: ReportContents, gathered: Gathered, kept: set[TaskID
     rows: list[RunBlock] = blocks(gathered.history, kept, gathered.ended_ns - gathered.began_ns)
     add, numbers = contents.columns.add, contents.numbers
     add("b.seat", [numbers.seat(*row.seat) for row in rows])
-    add("b.function", [numbers.function(row.name) for row in rows])
+    add("b.function", [numbers.function(row.name) + 1 if row.name else 0 for row in rows])
     add("b.started", [code(contents.since(row.started_ns)) for row in rows], delta=True)
     add("b.took", [round((row.ended_ns - row.started_ns) / 1000) for row in rows])
     add("b.busy", [round(row.busy_ns / 1000) for row in rows])

@@ -153,7 +153,7 @@ Say.worker = s => {
   return {kind: isDriver ? "driver" : "worker", title: seatName(s), name: isDriver ? D.texts[S.entrypoint[s]].split("/").pop() : "pid " + S.pid[s], ask: '"' + seatName(s) + '"', parts: [
     facts([!D.isOne && ["Node", nodeLink(S.core[s])], ["pid", String(S.pid[s] || "not known")], isDriver ? ["Job", S.job[s] ? count(S.job[s]) : "not known"] : ["Ran", plural(ranOn(s), "task") + ", busy for " + duration(busyOf(s)) + ", " + percent(busyOf(s), D.summary.makespan) + " of the makespan"], waits.length && ["Waits", plural(waits.length, "get") + ", " + duration(stood) + " together"]]),
     lines(rows), ...listed("Runs", runs, a => [el("span", "soft", moment(begin(a)) + "  "), taskLink(A.task[a]), el("span", isBad(A.state[a]) ? "bad" : "soft", " " + runWords(a))]),
-    ...listed("Told together", blocks, b => link("block", b, count(B.count[b]) + " × " + D.functions[B.fn[b]])), ...(root >= 0 ? children(root) : [])]};
+    ...listed("Told together", blocks, b => link("block", b, blockName(b))), ...(root >= 0 ? children(root) : [])]};
 };
 
 Say.node = core => {
@@ -196,8 +196,8 @@ Say.group = g => {
     ...listed("Tasks", tasks, taskLine), ...listed("Objects", objects, argument)]};
 };
 
-Say.block = b => ({kind: "runs told together", title: count(B.count[b]) + " × " + D.functions[B.fn[b]], name: seatName(B.seat[b]), ask: '"' + seatName(B.seat[b]) + '"', parts: [
-  el("p", "", "There are too many tasks to tell each of them here. These ran one after another on the same worker; those shorter than a pixel may be of other functions as well."),
+Say.block = b => ({kind: "runs told together", title: blockName(b), name: seatName(B.seat[b]), ask: '"' + seatName(B.seat[b]) + '"', parts: [
+  el("p", "", "There are too many tasks to tell each of them here. These ran one after another on the same worker" + (B.fn[b] < 0 ? "; they are of several functions." : ".")),
   facts([["Worker", seatLink(B.seat[b])], ["Runs", count(B.count[b]), B.failed[b] ? [", ", el("span", "bad", count(B.failed[b]) + " did not finish")] : ""], ["From", moment(B.started[b]) + ", for " + duration(B.took[b])], ["Busy", duration(B.busy[b])]])]});
 
 /* ------------------------------------------------- the panel */

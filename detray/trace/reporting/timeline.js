@@ -305,6 +305,12 @@ function drawWaits(g, s, top, high) {
   }
 }
 const waitWords = w => "waits for " + (W.needed[w] && W.needed[w] < W.count[w] ? count(W.needed[w]) + " of " : "") + plural(W.count[w], "object");
+/* Where the next run begins that is told for itself: what is under it cannot be read. */
+function nextRunAt(s, us) {
+  const items = listOf(runsOfSeat(), s);
+  for (let i = firstSeen(items, begin, us); i < items.length; i++) if (finish(items[i]) > us) return xOf(begin(items[i]));
+  return Infinity;
+}
 /* Runs that are told together: as strong as they were busy. */
 function drawBlocks(g, s, top, high) {
   const items = listOf(blocksOfSeat(), s), scale = plotWidth() / (View.to - View.from);
@@ -312,12 +318,13 @@ function drawBlocks(g, s, top, high) {
     const b = items[i], x = xOf(B.started[b]), wide = Math.max(1, B.took[b] * scale);
     if (x > widthOf()) break;
     if (x + wide < GUTTER) continue;
-    g.fillStyle = colourOf(B.fn[b]);
+    g.fillStyle = B.fn[b] < 0 ? Ink.other : colourOf(B.fn[b]);
     g.globalAlpha = 0.2 + 0.5 * Math.min(1, B.busy[b] / Math.max(1, B.took[b]));
     g.fillRect(x, top + 2, wide, high - 4);
     g.globalAlpha = 1;
     if (B.failed[b]) { g.fillStyle = Ink.bad; g.fillRect(x, top, Math.min(2, wide), high); }
-    if (wide > 60) { g.font = SMALL; g.fillStyle = Ink.text; g.textAlign = "left"; g.fillText(clipped(g, count(B.count[b]) + " × " + D.functions[B.fn[b]], wide - 10), Math.max(x, GUTTER) + 5, top + high / 2 + 0.5); }
+    const left = Math.max(x, GUTTER), next = Math.min(x + wide, i + 1 < items.length ? xOf(B.started[items[i + 1]]) : Infinity, nextRunAt(s, timeAt(left)));
+    if (next - left > 70) { g.font = SMALL; g.fillStyle = Ink.text; g.textAlign = "left"; g.fillText(clipped(g, blockName(b), next - left - 10), left + 5, top + high / 2 + 0.5); }
   }
 }
 
