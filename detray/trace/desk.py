@@ -76,7 +76,6 @@ class Desk:
         self._streams: dict[tuple[TaskID, int], Stream] = {}
         self._depths: dict[TaskID, int] = {}
         self._drivers = 0
-        self.is_joined = False
 
     # -------------------------------------------------------------- saying
 

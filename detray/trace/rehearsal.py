@@ -139,6 +139,8 @@ class _Run:
         self._joining: list[tuple[int, NodeID]] = []
         """Who asked the head for a number: the core, or -1, and the number on the tape."""
         self._head = next((n for n in players.played if isinstance(infos[n], HeadCore)), -1)
+        self._began: set[int] = set()
+        """Cores that took a step."""
         self._kept: list[int] = []
         self._steps: list[RehearsedStep] = []
 
@@ -202,6 +204,9 @@ class _Run:
             self._steps.append(step)
         watcher = self._watcher
         watcher.step = first.step
+        if number not in self._began:
+            self._began.add(number)
+            watcher.begin(number, core.tables)
         watcher.before(number, now_ns)
         try:
             effects = core.handle(*said, now_ns=now_ns)
@@ -216,7 +221,6 @@ class _Run:
         info = self._tape.infos[number]
         has_store = number in self._tape.states and isinstance(info, HeadCore)
         core = self._cores[number] = new_core(info, has_store)
-        self._watcher.begin(number, core.tables)
         if isinstance(info, LocalCore):
             desk = self._desks[number] = Desk(self._naming, core.tables)
             self._outsides[number] = Outside(desk)

@@ -64,6 +64,7 @@ class ToldCore(SceneBooks):
         self.log: list[tuple[int, list[Stimulus], list[Effect]]] = []
         self.seqs: Counter[NodeID] = Counter()
         """By who sends, messages of other cores that it was told."""
+        self.has_begun = False
         self.has_raised = False
 
     def see(self, effect: Effect) -> None:
@@ -207,8 +208,11 @@ class Telling(Scene):
         had_violation = self._violation() is not None
         if self.watcher is not None:
             self.watcher.step = self._steps
+            if not seat.has_begun:
+                self.watcher.begin(seat.place, seat.core.tables)
             self.watcher.before(seat.place, self.now_ns)
         self._steps += 1
+        seat.has_begun = True
         self._name_nodes(seat, stimuli)
         state = seat.core.snapshot()
         try:
@@ -294,8 +298,6 @@ class Telling(Scene):
             raise ScriptError("one expectation, before the first step")
         sentence = " ".join(words.names)
         self.watcher = Watcher(lambda core, now_ns: now_ns, [expect(sentence)])
-        for core in self.cores.values():
-            self.watcher.begin(core.place, core.core.tables)
         return []
 
     def end_directive(self, words: Words) -> list[str]:

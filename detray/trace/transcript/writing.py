@@ -29,7 +29,7 @@ from detray.ids import (
 )
 from detray.trace.format import HeadCore, LocalCore
 from detray.trace.rehearsal import STEP_NS, RehearsedStep
-from detray.trace.shrinking import Shrunk
+from detray.trace.shrinking import NothingToShrink, Shrunk
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.fields import LINKED, told
 from detray.trace.transcript.script import Passage, render
@@ -42,16 +42,21 @@ _MAPPED = {TASK_ID_BYTES, OBJECT_ID_BYTES}
 
 
 def shrunk_transcript(shrunk: Shrunk, name: str) -> str:
-    """What is left of the trace called `name`."""
+    """What is left of the trace called `name`. Raises NothingToShrink if it says another thing."""
     heading = [
         f"{SHRUNK.removeprefix('# ')}{name}, {shrunk.told_before:,} stimuli to {shrunk.told:,}. "
         "It violates",
         f'"{shrunk.sentence}":',
         "{}.",
     ]
-    return write_transcript(
-        heading, list(zip(shrunk.cores, shrunk.stores, strict=True)), shrunk.sentence, shrunk.steps
-    )
+    cores = list(zip(shrunk.cores, shrunk.stores, strict=True))
+    text = write_transcript(heading, cores, shrunk.sentence, shrunk.steps)
+    if "\nviolated: " not in text:
+        raise NothingToShrink(
+            f"{name}: {shrunk.told} stimuli violate {shrunk.sentence!r}, and their transcript does "
+            "not: this is a mistake in detray; please report it with the trace"
+        )
+    return text
 
 
 def write_transcript(
