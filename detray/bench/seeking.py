@@ -3,6 +3,9 @@
 The trace is of a real session, with a file as its record: rounds of small tasks whose results are
 kept for a while, submitted faster than they run, so that tens of thousands of tasks and objects
 are alive at a time. Then two short sessions tell how a replay compares with the run it replays.
+
+Times are elapsed time, and in brackets CPU time of this process: on a machine that does nothing
+else they are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from detray.trace.seeking import Replay
 
 ROUND = 20_000
 """Tasks submitted at once."""
@@ -72,15 +78,15 @@ def measure_seeking(path: Path) -> None:
     from detray.trace.reading import open_trace
 
     before = _resident_bytes()
-    began = time.perf_counter()
+    taken = Taken.by(lambda: open_trace(path))
     trace = open_trace(path)
     _say("trace", f"{trace.step_count:,} steps, {path.stat().st_size / 1e6:.0f} MB")
-    _say("reading and checking the file", f"{time.perf_counter() - began:.2f} s")
-    began = time.perf_counter()
-    replay = trace.replay()
-    opening_s = time.perf_counter() - began
+    _say("reading and checking the file", str(taken))
+    opened: list[Replay] = []
+    taken = Taken.by(lambda: opened.append(trace.replay()))
+    (replay,) = opened
     stimuli = sum(len(steps) for steps in replay.contents.stimuli.values())
-    _say("opening", f"{opening_s:.1f} s for {stimuli:,} stimuli")
+    _say("opening", f"{taken} for {stimuli:,} stimuli")
     _say("marks", f"{replay.mark_count:,}, about {replay.weight / 1e6:.0f} MB")
     _say("memory", f"{(_resident_bytes() - before) / 1e6:.0f} MB more than before")
     chance = random.Random(1)
@@ -94,11 +100,14 @@ def measure_seeking(path: Path) -> None:
     )
     _say("seek", _quantiles(_timed(partial(replay.goto, target) for target in targets)))
     _say("step", _quantiles(_timed(replay.step for _ in range(SEEKS))))
-    backs = []
-    for target in targets[:20]:
+    backs: list[Taken] = []
+    firsts: list[Taken] = []
+    for target in targets[:40]:
         replay.goto(max(target, replay.first + 20))
-        backs += _timed(replay.back for _ in range(10))
-    _say("back", _quantiles(backs))
+        firsts += _timed([replay.back])
+        backs += _timed([replay.back] * 5)
+    _say("first step back", _quantiles(firsts))
+    _say("further steps back", _quantiles(backs))
 
 
 def sleep_for(duration_s: float) -> None:
@@ -121,28 +130,40 @@ def measure_ratio(path: Path, duration_s: float, tasks: int) -> None:
         detray.get([sleep.remote(duration_s) for _ in range(1_000)])
     run_s = time.perf_counter() - began
     detray.shutdown()
-    began = time.perf_counter()
-    report = replay(open_trace(path))
-    replay_s = time.perf_counter() - began
-    assert report.is_same, report.difference
+    reports = []
+    taken = Taken.by(lambda: reports.append(replay(open_trace(path))))
+    assert reports[0].is_same, reports[0].difference
     what = f"tasks of {duration_s * 1000:.0f} ms"
-    _say(what, f"run {run_s:.2f} s, replay {replay_s:.2f} s: {run_s / replay_s:.1f} times faster")
+    _say(what, f"run {run_s:.2f} s, replay {taken}: {run_s / taken.elapsed:.1f} times faster")
 
 
-def _timed(actions: Iterable[Callable[[], object]]) -> list[float]:
-    taken = []
-    for action in actions:
-        began = time.perf_counter()
+class Taken(NamedTuple):
+    """How long something took, in seconds."""
+
+    elapsed: float
+    cpu: float
+
+    @classmethod
+    def by(cls, action: Callable[[], object]) -> Taken:
+        """Do it once."""
+        elapsed, cpu = time.perf_counter(), time.process_time()
         action()
-        taken.append(time.perf_counter() - began)
-    return taken
+        return cls(time.perf_counter() - elapsed, time.process_time() - cpu)
+
+    def __str__(self) -> str:
+        return f"{self.elapsed:.2f} s ({self.cpu:.2f} s)"
 
 
-def _quantiles(taken: list[float]) -> str:
-    ordered = sorted(taken)
-    parts = [("p50", 50), ("p99", 99)]
-    shown = [f"{n} {ordered[len(ordered) * p // 100] * 1e3:.1f} ms" for n, p in parts]
-    return ", ".join([*shown, f"at most {ordered[-1] * 1e3:.1f} ms"])
+def _timed(actions: Iterable[Callable[[], object]]) -> list[Taken]:
+    return [Taken.by(action) for action in actions]
+
+
+def _quantiles(taken: list[Taken]) -> str:
+    elapsed, cpu = (sorted(times) for times in zip(*taken, strict=True))
+    parts = []
+    for name, place in (("p50", len(taken) // 2), ("p99", len(taken) * 99 // 100), ("most", -1)):
+        parts.append(f"{name} {elapsed[place] * 1e3:.1f} ms ({cpu[place] * 1e3:.1f} ms)")
+    return ", ".join(parts)
 
 
 def _resident_bytes() -> int:

@@ -35,6 +35,8 @@ Type help in the session for the commands, help until for what can be waited for
 PROMPT = "(detray) "
 LIST_LINES = 20
 LINE_WIDTH = 400
+SHOWN_MAX = 3
+"""Things that are shown when nothing was named."""
 
 
 def add_debug(commands: Any) -> None:  # Any: argparse has no public name for it
@@ -333,8 +335,26 @@ class Debugger(cmd.Cmd):
             self._show(arg, [self._chosen()])
 
     def do_show(self, arg: str) -> None:
-        """show ID: its rows in every core; a task, an object, "worker 3", "node 2" """
-        self._show(arg, list(self.replay.cores))
+        """show [ID]: its rows in every core; without one, of what the last step was told of"""
+        if arg.strip():
+            self._show(arg, list(self.replay.cores))
+            return
+        from detray.trace.names import ids_in, short
+
+        found = {item for stimulus in self._last().stimuli for item in ids_in(stimulus)}
+        known = [name for name in map(short, sorted(found)) if self._is_known(name)]
+        if not known:
+            raise _Unclear("the last step was told of no task or object that a core knows of here")
+        for name in known[:SHOWN_MAX]:
+            self._show(name, list(self.replay.cores))
+
+    def _is_known(self, name: str) -> bool:
+        from detray.trace.format import TraceError
+
+        try:
+            return bool(self.replay.rows_about(name))
+        except TraceError:
+            return False
 
     def _show(self, arg: str, cores: Iterable[int]) -> None:
         found = self.replay.rows_about(self._subject(arg))

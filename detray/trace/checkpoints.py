@@ -14,7 +14,7 @@ as its snapshot. Whatever way: what is restored has the same snapshot, to the by
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args, get_origin
@@ -94,7 +94,7 @@ class FrozenCore:
             _freeze(tables, field, part) for field, part in zip(layout.fields, parts, strict=True)
         )
         self._placement = deepcopy(getattr(core, "placement", None))
-        self.weight = weigh((self,), set(map(id, parts)))
+        self.weight = weigh((self,), {place for part in parts for place in _places(part)})
         """About how many bytes it takes that `before` does not."""
 
     def thaw(self, maker: Maker) -> Core:
@@ -147,6 +147,14 @@ def weigh(cores: Iterable[FrozenCore], seen: set[int] | None = None) -> int:
                 seen.add(id(part))
                 total += _weight(part, seen)
     return total
+
+
+def _places(part: object) -> Iterator[int]:
+    """The ids of a part and of its pages."""
+    yield id(part)
+    if isinstance(part, tuple):
+        for page in part:
+            yield from _places(page)
 
 
 def _weight(part: Part, seen: set[int]) -> int:

@@ -35,9 +35,9 @@ _drop = dict.__delitem__
 _MISSING = object()
 DISTANCE_MIN = 256
 """So many changes are nothing to go through; a full version is made when there are more."""
-ENTRY_BYTES = 50
+ENTRY_BYTES = 43
 """What an entry of a dict takes, without what it holds."""
-ROW_BYTES = 180
+ROW_BYTES = 130
 """What a row of a version takes beside its bytes: entry, key, bytes object, Raw."""
 
 

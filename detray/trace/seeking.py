@@ -8,8 +8,8 @@ one (`checkpoints.py`). Going to a step starts from the nearest mark before it a
 between, which has been compared already. Cores are made of their checkpoints when they are needed:
 those that take steps on the way, and those that somebody looks at.
 
-Finer marks are left on the way to the target, so that steps back from it are short. They go when
-the position has moved away.
+Whoever goes back will go back again: then finer marks are left on the way to the target, so that
+further steps back are short. They go when the position has moved away.
 
 Memory is bounded: when the marks have taken their share, every other one is given up and the rest
 is compressed; seeking takes longer then.
@@ -35,11 +35,11 @@ from detray.trace.story import StorySubject
 
 SPACING = 20_000
 """Stimuli between two marks, at most."""
-MARK_S = 0.05
+MARK_S = 0.04
 """A mark is set when playing since the last one took so much CPU time: some steps take long."""
 FINE = 3
-"""So many finer marks are left between two of them."""
-MEMORY_BYTES = 3 << 29
+"""So many parts finer marks make of the way between two, when going back."""
+MEMORY_BYTES = 1 << 30
 """What marks may take."""
 PROGRESS_STEPS = 1_000
 
@@ -107,6 +107,7 @@ class Replay:
         """Stimuli since the last mark."""
         self._since = thread_time()
         """When that was, by this thread's clock."""
+        self._leaves_marks = False
         self._play_all(progress)
         self.weight = self._live.weight
         """About how many bytes the marks take."""
@@ -283,6 +284,7 @@ class Replay:
 
     def _move(self, step: int) -> None:
         mark = self._nearest(step)
+        self._leaves_marks = step < self._at
         if not mark.step <= self._at <= step:
             self._load(mark)
         self._play_to(step)
@@ -297,6 +299,7 @@ class Replay:
     def _look_back(self) -> None:
         """Find `last` where it was not played: take its step again."""
         here = self._at
+        self._leaves_marks = True
         self._load(self._nearest(here - 1))
         self._play_to(here)
 
@@ -308,7 +311,7 @@ class Replay:
 
     def _pass(self, step: RecordedStep) -> None:
         """Take a step on the way to where somebody wants to look."""
-        if self._is_due(FINE):
+        if self._leaves_marks and self._is_due(FINE):
             self._mark(self._fine)
         for _ in self._stage.open(step):
             pass

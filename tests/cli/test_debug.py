@@ -57,6 +57,13 @@ def test_a_script_walks_to_the_failure_and_looks_around(trace, capsys):
     assert "local scheduler: workers[1]  Worker" in lines[at:]
 
 
+def test_show_alone_shows_what_the_last_step_was_about(trace, capsys):
+    """No id has to be typed to see what happened to it."""
+    lines = said(trace, "until task dot submitted; show", capsys)
+    assert "local scheduler: tasks[1.0c10a9.2]  Task" in lines
+    assert "local scheduler: objects[1.0c10a9.0/0]  Object" in lines
+
+
 def test_moving(trace, capsys):
     """By numbers, by steps, to both ends, to a time."""
     words = "goto 9; goto +3; goto -1; step; step 4; back; back 2; goto end; goto start; goto 10ms"
