@@ -238,21 +238,22 @@ def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, A
 
 
 def graph(filename: str | os.PathLike[str] | None = None) -> networkx.MultiDiGraph:
-    """The tasks and objects of this job as a networkx graph (`detray.trace.graph` says how).
+    """The tasks and objects of this job as a networkx graph (`detray.trace.graphs.graph` says how).
 
     In a cluster it shows what this program's node knows: all that the program submitted, and what
     its tasks submitted on that node (`detray trace collect` brings together what all nodes know).
     With `filename` it is drawn there as well: .svg, .dot or another suffix that
-    `detray.trace.drawing` knows. Raises ImportError without networkx, RuntimeError in a task.
+    `detray.trace.drawings.drawing` knows. Raises ImportError without networkx, RuntimeError in a
+    task.
     """
-    from detray.trace.graph import build
+    from detray.trace.graphs.graph import build
 
     found = build(_trace())
     # Ids begin with the job's number: a node of a cluster tells of all jobs that it has seen.
     job = f"{require_started().job:08x}"
     found.remove_nodes_from([name for name in found if not name.startswith(job)])
     if filename is not None:
-        from detray.trace.drawing import draw
+        from detray.trace.drawings.drawing import draw
 
         draw(found, filename)
     return found

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from detray.trace.seeking import Replay
+    from detray.trace.travel.seeking import Replay
 
 ROUND = 20_000
 """Tasks submitted at once."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import msgspec
 
     from detray.trace.play import Played
-    from detray.trace.seeking import Replay
-    from detray.trace.story import StorySubject
+    from detray.trace.telling.story import StorySubject
+    from detray.trace.travel.seeking import Replay
 
 _EXAMPLES = """\
 examples:
@@ -168,7 +168,7 @@ class Debugger(cmd.Cmd):
             raise _Unclear(f"no command {arg!r}: help lists them")
         self._say(self._doc(arg))
         if arg in ("until", "rewind"):
-            from detray.trace import conditions
+            from detray.trace.travel import conditions
 
             self._say((conditions.__doc__ or "").strip())
 
@@ -233,7 +233,7 @@ class Debugger(cmd.Cmd):
 
     def do_watch(self, arg: str) -> None:
         """watch ID: go on to the next step that changes what a core knows of it, and show that"""
-        from detray.trace.watching import RowWatch
+        from detray.trace.travel.watching import RowWatch
 
         watch = RowWatch(self.replay, self._subject(arg))
         if not self.replay.until(watch):
@@ -316,7 +316,7 @@ class Debugger(cmd.Cmd):
 
     def do_state(self, arg: str) -> None:
         """state [TABLE [N] | ID]: the core's tables in short, N rows of one, or an id's rows"""
-        from detray.trace.shown import rows_in, summary
+        from detray.trace.travel.shown import rows_in, summary
 
         name = self.replay.names[self._chosen()]
         tables: msgspec.Struct = self.replay.state(self._chosen())
@@ -369,7 +369,7 @@ class Debugger(cmd.Cmd):
 
     def do_story(self, arg: str) -> None:
         """story ID: its life; > marks what the last step did, the future is shown as well"""
-        from detray.trace.story import story
+        from detray.trace.telling.story import story
 
         lines = list(story(self.replay.trace, self._subject(arg)))
         if not lines:
@@ -380,7 +380,7 @@ class Debugger(cmd.Cmd):
     def do_why(self, arg: str) -> None:
         """why ID: why it took so long, failed, or never ended"""
         from detray.cli.why import as_text
-        from detray.trace.causes import why
+        from detray.trace.explaining.causes import why
 
         self._say(as_text(why(self.replay.trace, self._subject(arg))))
 
@@ -448,7 +448,7 @@ class Debugger(cmd.Cmd):
 
 
 def _brief(value: Any) -> str:  # Any: a message or an id
-    from detray.trace.shown import brief
+    from detray.trace.travel.shown import brief
 
     return brief(value)
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detray.trace.diffing import Departure, RunDiff, RunFacts
-    from detray.trace.diffing_times import TaskTimes, Times
+    from detray.trace.comparing.diffing import Departure, RunDiff, RunFacts
+    from detray.trace.comparing.times import TaskTimes, Times
 
 _EXAMPLES = """\
 examples:
@@ -50,7 +50,7 @@ def run_diff(options: argparse.Namespace) -> int:
     """`detray diff`: 0 the same, 1 not; errors of traces are raised."""
     import msgspec
 
-    from detray.trace.diffing import diff
+    from detray.trace.comparing.diffing import diff
     from detray.trace.reading import open_trace
 
     if options.top < 1:
@@ -238,6 +238,6 @@ def _change(a_ns: int, b_ns: int) -> str:
 
 
 def _length(ns: int) -> str:
-    from detray.trace.cause_words import length_text
+    from detray.trace.explaining.words import length_text
 
     return length_text(ns) if ns >= 0 else "?"

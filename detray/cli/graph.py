@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from detray.cli.tables import counts_text, table
 
 if TYPE_CHECKING:
-    from detray.trace.critical import CriticalPath
-    from detray.trace.summary import RunSummary
+    from detray.trace.graphs.critical import CriticalPath
+    from detray.trace.graphs.summary import RunSummary
 
 PARTS_MAX = 25
 """Longer paths are shown by their longest parts."""
@@ -67,11 +67,11 @@ def add_graph(commands: Any) -> None:  # Any: argparse's subparsers have no publ
 
 def run(options: Options) -> int:
     """`detray graph`: 0, or an error if the trace or the file makes no sense."""
-    from detray.trace.computation import computation
-    from detray.trace.drawing import draw, format_of, text_of
-    from detray.trace.graph import build
+    from detray.trace.drawings.drawing import draw, format_of, text_of
+    from detray.trace.graphs.computation import computation
+    from detray.trace.graphs.graph import build
+    from detray.trace.graphs.summary import summary_of
     from detray.trace.reading import open_trace
-    from detray.trace.summary import summary_of
 
     trace = open_trace(options.trace, salvage=options.salvage)
     if not trace.complete:
@@ -132,7 +132,7 @@ def _as_data(summary: RunSummary) -> dict[str, Any]:  # Any: JSON
 
 
 def _summary_text(summary: RunSummary) -> str:
-    from detray.trace.graph import size_text, time_text
+    from detray.trace.graphs.graph import size_text, time_text
 
     states = counts_text(summary.states)
     retries = f"; {summary.retries:,} retried" if summary.retries else ""
@@ -161,7 +161,7 @@ def _summary_text(summary: RunSummary) -> str:
 
 
 def _functions_text(summary: RunSummary) -> str:
-    from detray.trace.graph import size_text, time_text
+    from detray.trace.graphs.graph import size_text, time_text
 
     columns = (
         "function", "calls", "failed", "retries", "total", "mean", "median", "p95", "max",
@@ -194,7 +194,7 @@ def _functions_text(summary: RunSummary) -> str:
 
 def _path_text(path: CriticalPath) -> str:
     """The parts, or the longest of them, in order."""
-    from detray.trace.graph import time_text
+    from detray.trace.graphs.graph import time_text
     from detray.trace.names import short
 
     if not path.parts:

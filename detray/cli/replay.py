@@ -63,7 +63,7 @@ def run_replay(options: argparse.Namespace) -> int:
     from detray.trace.format import TraceError
     from detray.trace.reading import open_trace
     from detray.trace.replaying import check_invariants, replay
-    from detray.trace.seeking import why_not
+    from detray.trace.travel.seeking import why_not
 
     if "help" in options.expect:
         print(all_sentences())

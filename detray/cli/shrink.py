@@ -61,14 +61,14 @@ def add_expect(parser: argparse.ArgumentParser) -> None:
 
 def read_expectations(sentences: list[str], default: str = "") -> list[Any]:
     """Expectations of sentences, or of the default one. Raises ValueError. (Any: Expectation.)"""
-    from detray.trace.expecting import expect
+    from detray.trace.reducing.expecting import expect
 
     return [expect(sentence) for sentence in sentences or ([default] if default else [])]
 
 
 def all_sentences() -> str:
     """What can be expected, a line each."""
-    from detray.trace.expecting import RULES
+    from detray.trace.reducing.expecting import RULES
 
     width = max(len(rule.form) for rule in RULES)
     return "\n".join(f"{rule.form:{width}}  {rule.meaning}" for rule in RULES)
@@ -83,9 +83,9 @@ def _positive(text: str) -> int:
 
 def run_shrink(options: argparse.Namespace) -> int:
     """Shrink and write; 0 if something was violated, 1 if nothing was."""
-    from detray.trace.expecting import DEFAULT
     from detray.trace.reading import open_trace
-    from detray.trace.shrinking import NothingViolated, shrink
+    from detray.trace.reducing.expecting import DEFAULT
+    from detray.trace.reducing.shrinking import NothingViolated, shrink
     from detray.trace.transcript.writing import shrunk_transcript
 
     if "help" in options.expect:
@@ -128,7 +128,7 @@ def run_shrink(options: argparse.Namespace) -> int:
 
 def violation_of(trace: Any, expectations: list[Any]) -> Any:  # Any: a Trace, a Violation
     """What of it a trace violates first, None if nothing. Raises TraceError."""
-    from detray.trace.expecting import find_violation
+    from detray.trace.reducing.expecting import find_violation
 
     return find_violation(trace, expectations) if expectations else None
 
@@ -138,7 +138,7 @@ def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
     from detray.ids import ClientID
     from detray.trace.links import nodes_of
     from detray.trace.names import core_names, describe
-    from detray.trace.story import StorySubject, story
+    from detray.trace.telling.story import StorySubject, story
 
     names = core_names(trace.header, nodes_of(trace))
     where = f"in step {violation.step}" if violation.step >= 0 else "at the end"

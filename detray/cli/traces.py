@@ -12,11 +12,11 @@ import msgspec
 from detray.cli.heads import HeadAt, find_head
 from detray.trace.collecting import Collected, collect
 from detray.trace.format import TraceError
-from detray.trace.payload_collecting import collect_payloads
-from detray.trace.payload_format import payloads_path
-from detray.trace.payload_reading import open_payloads
+from detray.trace.payloads.collecting import collect_payloads
+from detray.trace.payloads.format import payloads_path
+from detray.trace.payloads.reading import open_payloads
 from detray.trace.reading import Trace, open_trace
-from detray.trace.story import find_subject, story
+from detray.trace.telling.story import find_subject, story
 from detray.trace.timeline import chrome_events
 
 Options = argparse.Namespace

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detray.trace.cause_tree import Cause, Why
+    from detray.trace.explaining.tree import Cause, Why
 
 _EXAMPLES = """\
 examples:
@@ -58,8 +58,8 @@ def run_why(options: argparse.Namespace) -> int:
     """`detray why`: 0; errors of traces and unknown ids are raised."""
     import msgspec
 
-    from detray.trace.cause_tree import DEPTH
-    from detray.trace.causes import why
+    from detray.trace.explaining.causes import why
+    from detray.trace.explaining.tree import DEPTH
     from detray.trace.reading import open_trace
 
     depth = DEPTH if options.depth is None else options.depth
@@ -85,7 +85,7 @@ def as_text(answer: Why) -> str:
 
 
 def _lines(cause: Cause, level: int) -> list[str]:
-    from detray.trace.cause_words import length_text
+    from detray.trace.explaining.words import length_text
 
     if cause.length_ns >= 0:
         head = length_text(cause.length_ns)

@@ -49,9 +49,9 @@ from detray.ids import (
     task_of,
 )
 from detray.trace.format import LocalCore, TraceError
-from detray.trace.history import History, follow, new_history
+from detray.trace.gathering.history import History, follow, new_history
 from detray.trace.links import nodes_of
-from detray.trace.payload_reading import KeptMessage, Payloads
+from detray.trace.payloads.reading import KeptMessage, Payloads
 from detray.trace.play import Told, tell
 from detray.trace.reading import Trace
 
@@ -222,8 +222,8 @@ class Recorded:
         return self._attempts.get(task, [])
 
     def ending(self, task: TaskID, attempt: int) -> tuple[str, str]:
-        """How an attempt ended, in the words of `detray.trace.lives`, and why; ("", "") if nobody
-        knows."""
+        """How an attempt ended, in the words of `detray.trace.gathering.lives`, and why; ("", "")
+        if nobody knows."""
         if (task, attempt) in self.results:
             return "finished", ""
         raised = self.errors.get((task, attempt))

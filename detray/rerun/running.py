@@ -26,8 +26,8 @@ from detray.rerun.recorded import Recorded
 from detray.serialization.search_paths import travel_with
 from detray.trace.format import TraceError
 from detray.trace.names import short
-from detray.trace.payload_format import payloads_path
-from detray.trace.payload_reading import open_payloads
+from detray.trace.payloads.format import payloads_path
+from detray.trace.payloads.reading import open_payloads
 from detray.trace.reading import open_trace
 
 Tell = Callable[[str], None]

@@ -26,7 +26,7 @@ from detray.trace.recorder import Recorder, new_header
 if TYPE_CHECKING:
     # Loaded only where payloads are recorded.
     from detray.runtime.connections import Tap
-    from detray.trace.payload_recorder import PayloadFlight, PayloadRecorder
+    from detray.trace.payloads.recorder import PayloadFlight, PayloadRecorder
 
 _FLUSH_NS = 1_000_000_000
 _WRITING_S = 2.0
@@ -200,8 +200,8 @@ class Recording:
 
     def _open_payloads(self) -> PayloadRecorder:
         """The recorder of payloads: to a file beside the trace, or in memory."""
-        from detray.trace.payload_format import PayloadHeader, PayloadProcess, payloads_path
-        from detray.trace.payload_recorder import PayloadRecorder
+        from detray.trace.payloads.format import PayloadHeader, PayloadProcess, payloads_path
+        from detray.trace.payloads.recorder import PayloadRecorder
 
         boot = self._boot
         process = PayloadProcess(

@@ -5,32 +5,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from detray.trace.causes import why as why
-    from detray.trace.diffing import diff as diff
-    from detray.trace.drawing import draw as draw
-    from detray.trace.expecting import expect as expect
+    from detray.trace.comparing.diffing import diff as diff
+    from detray.trace.drawings.drawing import draw as draw
+    from detray.trace.explaining.causes import why as why
     from detray.trace.format import TraceError as TraceError
     from detray.trace.reading import Trace as Trace
     from detray.trace.reading import open_trace as open
+    from detray.trace.reducing.expecting import expect as expect
+    from detray.trace.reducing.shrinking import shrink as shrink
     from detray.trace.replaying import ReplayReport as ReplayReport
     from detray.trace.replaying import replay as replay
     from detray.trace.reporting.making import report as report
-    from detray.trace.seeking import Replay as Replay
-    from detray.trace.shrinking import shrink as shrink
+    from detray.trace.travel.seeking import Replay as Replay
 
 _HOMES = {
-    "diff": ("diffing", "diff"),
-    "draw": ("drawing", "draw"),
-    "expect": ("expecting", "expect"),
+    "diff": ("comparing.diffing", "diff"),
+    "draw": ("drawings.drawing", "draw"),
+    "expect": ("reducing.expecting", "expect"),
     "open": ("reading", "open_trace"),
     "replay": ("replaying", "replay"),
     "report": ("reporting.making", "report"),
-    "shrink": ("shrinking", "shrink"),
-    "Replay": ("seeking", "Replay"),
+    "shrink": ("reducing.shrinking", "shrink"),
+    "Replay": ("travel.seeking", "Replay"),
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
     "TraceError": ("format", "TraceError"),
-    "why": ("causes", "why"),
+    "why": ("explaining.causes", "why"),
 }
 __all__ = [
     "Replay",

@@ -19,8 +19,8 @@ from detray.trace.names import core_names, describe, ids_in
 from detray.trace.play import Core, Makers, Opening, play, schedulers
 from detray.trace.reading import Trace
 from detray.trace.replaying import Difference
-from detray.trace.shown import ShownRow, rows_about
-from detray.trace.story import StoryLine, StorySubject, story
+from detray.trace.telling.story import StoryLine, StorySubject, story
+from detray.trace.travel.shown import ShownRow, rows_about
 
 SUBJECTS_MAX = 3
 STORY_LINES = 12

@@ -50,7 +50,7 @@ from detray.trace.format import (
 if TYPE_CHECKING:
     import networkx
 
-    from detray.trace.seeking import Replay
+    from detray.trace.travel.seeking import Replay
 
 T = TypeVar("T")
 
@@ -123,11 +123,11 @@ class Trace:
         return sum(chunk.steps for chunk in self._chunks)
 
     def graph(self) -> networkx.MultiDiGraph:
-        """The tasks and objects in it, as `detray.graph()` gives them (`detray.trace.graph`).
+        """Its tasks and objects, as `detray.graph()` gives them (`detray.trace.graphs.graph`).
 
         Raises TraceError, ImportError without networkx.
         """
-        from detray.trace.graph import build
+        from detray.trace.graphs.graph import build
 
         return build(self)
 
@@ -177,7 +177,7 @@ class Trace:
         The trace is played once for it; `progress` is told how many steps were, of how many.
         Raises TraceError.
         """
-        from detray.trace.seeking import Replay
+        from detray.trace.travel.seeking import Replay
 
         return Replay(self, progress=progress)
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from detray.ids import ClientID
-from detray.trace.history import Seat, history_of
-from detray.trace.lives import Attempt, TaskLife
+from detray.trace.gathering.history import Seat, history_of
+from detray.trace.gathering.lives import Attempt, TaskLife
 from detray.trace.names import short
 from detray.trace.play import Makers, schedulers
 
 if TYPE_CHECKING:
-    from detray.trace.history import History
+    from detray.trace.gathering.history import History
     from detray.trace.reading import Trace
 
 NODE = 0

@@ -31,9 +31,9 @@ import msgspec
 from detray.core.config import LocalConfig, Policy
 from detray.core.strategy import Strategy
 from detray.ids import NodeID, ObjectID, TaskID, is_put, return_object, task_of
-from detray.trace.history import BEFORE
+from detray.trace.gathering.history import BEFORE
+from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, TaskLife
 from detray.trace.links import nodes_of
-from detray.trace.lives import CANCELLED, FAILED, FINISHED, TaskLife
 from detray.trace.reading import Trace
 from detray_sim.report.text import format_count, format_time
 from detray_sim.result import NodeShape

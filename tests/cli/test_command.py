@@ -34,7 +34,7 @@ def test_help_teaches(capsys):
 
 def test_the_help_of_graph_names_every_format(capsys):
     """Those that can be drawn."""
-    from detray.trace.drawing import FORMATS
+    from detray.trace.drawings.drawing import FORMATS
 
     with pytest.raises(SystemExit):
         main(["graph", "--help"])

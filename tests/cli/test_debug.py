@@ -13,7 +13,7 @@ from detray.cli import main
 from detray.cli.debug import Debugger
 from detray.cli.replay import Progress
 from detray.trace.reading import Trace, open_trace
-from detray.trace.seeking import Replay
+from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, recorded, troubles

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from detray.cli import main
-from detray.trace.payload_format import payloads_path
+from detray.trace.payloads.format import payloads_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """

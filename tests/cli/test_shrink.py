@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from detray.cli.command import main
-from detray.trace.expecting import RULES
+from detray.trace.reducing.expecting import RULES
 from tests.golden import test_transcripts as golden
 from tests.trace.test_expecting import busy_camera
 from tests.trace.test_shrinking import DIFFICULT, troubled

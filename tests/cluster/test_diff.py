@@ -7,7 +7,7 @@ from pathlib import Path
 import detray
 from detray.cluster_utils import Cluster
 from detray.trace.collecting import collect
-from detray.trace.diffing import diff
+from detray.trace.comparing.diffing import diff
 from detray.trace.reading import open_trace
 
 

@@ -9,7 +9,7 @@ import pytest
 import detray
 from detray import rerun
 from detray.cluster_utils import Cluster
-from detray.trace.payload_format import payloads_path
+from detray.trace.payloads.format import payloads_path
 from tests.cluster.conftest import STORE_BYTES, detray_command
 
 np = pytest.importorskip("numpy")

@@ -9,7 +9,7 @@ import detray
 from detray.cli.traces import fetch_recordings
 from detray.cluster_utils import Cluster
 from detray.trace.collecting import collect
-from detray.trace.graph import build
+from detray.trace.graphs.graph import build
 from detray.trace.reading import Trace, open_trace
 from detray.trace.replaying import replay
 from tests.cluster.conftest import detray_command

@@ -10,8 +10,8 @@ import pytest
 import detray
 from detray.cli.traces import fetch_recordings
 from detray.cluster_utils import Cluster
-from detray.trace.causes import why
 from detray.trace.collecting import collect
+from detray.trace.explaining.causes import why
 from detray.trace.reading import Trace, open_trace
 from tests.cluster.conftest import detray_command
 from tests.trace.test_parts import assert_whole, timeline_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.collapse import NODES_MAX, WIDTH_MAX
+from detray.trace.drawings.collapse import NODES_MAX, WIDTH_MAX
 from tests.docs.programs import (
     DOCS,
     ROOT,

@@ -1,11 +1,11 @@
-"""`docs/replay.md`: its commands print what stands there, its program runs, its lists are complete."""
+"""`docs/replay.md`: commands print what stands there, the program runs, lists are complete."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from detray.cli.debug import Debugger
-from detray.trace.conditions import LISTING
+from detray.trace.travel.conditions import LISTING
 from tests.docs.consoles import run_all
 from tests.docs.programs import DOCS, assert_keeps_promises, python_blocks, run_program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from detray.trace.expecting import RULES
+from detray.trace.reducing.expecting import RULES
 from detray.trace.transcript.script import render
 from detray.trace.transcript.telling import _SETTINGS, play_telling
 from tests.docs.consoles import run_all

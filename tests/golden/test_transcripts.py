@@ -12,7 +12,7 @@ from detray.core.effects import Effect
 from detray.core.global_scheduler import GlobalScheduler
 from detray.core.local import LocalScheduler
 from detray.core.stimuli import GlobalStimulus, LocalStimulus
-from detray.trace.rehearsal import new_core
+from detray.trace.reducing.rehearsal import new_core
 from detray.trace.transcript.script import render
 from detray.trace.transcript.telling import Telling
 from tests.golden.play import play, transcripts

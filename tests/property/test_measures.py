@@ -8,9 +8,9 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detray.trace.critical import critical_path
-from detray.trace.measures import width
-from detray.trace.span import chain, slack_ns, span_ns, work_ns
+from detray.trace.graphs.critical import critical_path
+from detray.trace.graphs.measures import width
+from detray.trace.graphs.span import chain, slack_ns, span_ns, work_ns
 from tests.trace.graphs import MS, ROOT, Sketch
 
 

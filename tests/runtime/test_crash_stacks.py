@@ -16,7 +16,7 @@ import detray
 from detray.core.stimuli import RunFailed, WorkerLost
 from detray.runtime.deaths import STACK_CHARS_MAX, crash_stack
 from detray.trace.reading import open_trace
-from detray.trace.story import find_subject, story
+from detray.trace.telling.story import find_subject, story
 
 PATIENCE_S = 20.0
 CURRENT = """Current thread 0x00007f (most recent call first):

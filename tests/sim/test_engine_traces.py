@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detray.core.placement import Hybrid
-from detray.trace.graph import build
+from detray.trace.graphs.graph import build
 from detray.trace.reading import open_trace
 from detray.trace.replaying import replay as replay_trace
 from detray_sim import behaviour as do

@@ -17,9 +17,9 @@ import detray
 from detray import rerun
 from detray.rerun.recorded import Recorded
 from detray.trace.format import FrameWriter, TraceError
-from detray.trace.payload_format import CHUNK_HEAD, SAID_FRAME, payloads_path
-from detray.trace.payload_reading import Payloads, open_payloads
-from detray.trace.payload_recorder import opening
+from detray.trace.payloads.format import CHUNK_HEAD, SAID_FRAME, payloads_path
+from detray.trace.payloads.reading import Payloads, open_payloads
+from detray.trace.payloads.recorder import opening
 from detray.trace.reading import open_trace
 
 ROOT = Path(__file__).resolve().parents[2]

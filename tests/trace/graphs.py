@@ -11,7 +11,7 @@ ROOT = "root"
 
 
 class Sketch:
-    """A graph as `detray.trace.graph` makes them, in the order in which tasks are named."""
+    """A graph as `detray.trace.graphs.graph` makes them, in the order in which tasks are named."""
 
     def __init__(self) -> None:
         self.graph = networkx.MultiDiGraph(entrypoint="/home/ada/program.py")

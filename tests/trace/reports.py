@@ -15,8 +15,8 @@ from detray.ids import (
     return_object,
     root_task,
 )
-from detray.trace.history import History
-from detray.trace.lives import FAILED, FINISHED, Attempt, ObjectLife, TaskLife, WorkerLife
+from detray.trace.gathering.history import History
+from detray.trace.gathering.lives import FAILED, FINISHED, Attempt, ObjectLife, TaskLife, WorkerLife
 from detray.trace.reading import Trace, open_trace
 from detray.trace.reporting.gathering import Gathered
 from tests.trace.machine import MS, Machine

@@ -14,11 +14,11 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.head_tables import GlobalTables
 from detray.core.states import PENDING, READY
 from detray.core.tables import Tables
-from detray.trace import checkpoints
-from detray.trace.checkpoints import FrozenCore, weigh
 from detray.trace.play import Maker, Opening, play, schedulers
 from detray.trace.reading import Trace, open_trace
-from detray.trace.rows import Rows
+from detray.trace.travel import checkpoints
+from detray.trace.travel.checkpoints import FrozenCore, weigh
+from detray.trace.travel.rows import Rows
 from detray_sim.traces import write_trace
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, many, recorded, troubles

@@ -15,10 +15,10 @@ from detray.ids import NodeID
 from detray.trace import collecting, writing
 from detray.trace.collecting import collect
 from detray.trace.format import TraceError
-from detray.trace.graph import build
+from detray.trace.graphs.graph import build
 from detray.trace.reading import Trace, open_trace
 from detray.trace.replaying import replay
-from detray.trace.story import find_subject, story
+from detray.trace.telling.story import find_subject, story
 from detray.trace.timeline import chrome_events
 from detray_sim.cluster import SimCluster
 from detray_sim.tape import Tape

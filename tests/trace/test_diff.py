@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.diffing import CHANCE, CODE, Departure, diff
+from detray.trace.comparing.diffing import CHANCE, CODE, Departure, diff
 
 PROGRAM = """
 import os, sys, threading, time

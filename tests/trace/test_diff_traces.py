@@ -17,7 +17,7 @@ from hypothesis import strategies as some
 from detray.cli import main
 from detray.core.stimuli import Return, RunFinished, TaskSubmitted
 from detray.trace.collecting import collect
-from detray.trace.diffing import diff
+from detray.trace.comparing.diffing import diff
 from detray.trace.format import PREAMBLE, FrameWriter, TraceError
 from detray.trace.reading import Trace, open_trace
 from tests.trace.machine import MS, Machine

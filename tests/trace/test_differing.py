@@ -20,8 +20,8 @@ from detray.trace.format import HEADER_FRAME, PREAMBLE, FrameWriter
 from detray.trace.play import Maker, schedulers
 from detray.trace.reading import Trace, open_trace
 from detray.trace.replaying import replay
-from detray.trace.shown import brief, rows_about, rows_in, summary
-from detray.trace.story import StorySubject
+from detray.trace.telling.story import StorySubject
+from detray.trace.travel.shown import brief, rows_about, rows_in, summary
 from detray_sim.traces import write_trace
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, many, recorded, ten_sleeps, troubles

@@ -8,11 +8,11 @@ from collections import Counter
 
 import pytest
 
-from detray.trace.collapse import DEPTH_MAX, NODES_MAX, WIDTH_MAX, collapse
-from detray.trace.critical import critical_path
-from detray.trace.dot import to_dot
-from detray.trace.graph import build, size_text, time_text
-from detray.trace.svg import to_svg
+from detray.trace.drawings.collapse import DEPTH_MAX, NODES_MAX, WIDTH_MAX, collapse
+from detray.trace.drawings.dot import to_dot
+from detray.trace.drawings.svg import to_svg
+from detray.trace.graphs.critical import critical_path
+from detray.trace.graphs.graph import build, size_text, time_text
 from tests.trace.graphs import MS, Sketch
 from tests.trace.programs import many, recorded, troubles
 

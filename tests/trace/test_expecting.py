@@ -19,7 +19,7 @@ from detray.core.stimuli import (
 from detray.errors import Failure
 from detray.ids import put_object, return_object
 from detray.trace import Replay, expect
-from detray.trace.expecting import RULES, SentenceError, find_violation
+from detray.trace.reducing.expecting import RULES, SentenceError, find_violation
 from tests.trace.told import DRIVER, PREFIX, ToldNode
 
 

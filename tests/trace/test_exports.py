@@ -16,9 +16,9 @@ import networkx
 import pytest
 
 from detray.trace import draw
-from detray.trace.critical import critical_path
-from detray.trace.drawing import FORMATS, text_of
-from detray.trace.graph import build
+from detray.trace.drawings.drawing import FORMATS, text_of
+from detray.trace.graphs.critical import critical_path
+from detray.trace.graphs.graph import build
 from detray.trace.reading import Trace
 from detray_sim.workloads.wfformat import load_wfformat
 from tests.trace.graphs import Sketch
@@ -215,9 +215,9 @@ def test_the_same_trace_gives_the_same_bytes(tmp_path):
     """Whatever the hash seed: sets order nothing."""
     trace = recorded(tmp_path / "run.trace", troubles, experiments, many)
     code = (
-        "import sys; from detray.trace.graph import build;"
-        "from detray.trace.drawing import text_of;"
-        "from detray.trace.critical import critical_path; import detray.trace;"
+        "import sys; from detray.trace.graphs.graph import build;"
+        "from detray.trace.drawings.drawing import text_of;"
+        "from detray.trace.graphs.critical import critical_path; import detray.trace;"
         "graph = build(detray.trace.open(sys.argv[1])); path = critical_path(graph);"
         "sys.stdout.write(chr(0).join(text_of(graph, form, path) for form in sys.argv[2:]))"
     )

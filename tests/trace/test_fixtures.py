@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.graph import build
+from detray.trace.graphs.graph import build
 from detray.trace.reading import open_trace
 from detray.trace.replaying import replay
 from detray.trace.timeline import chrome_events

@@ -12,12 +12,12 @@ import networkx
 import pytest
 
 from detray.trace import draw
-from detray.trace.collapse import NODES_MAX, collapse
-from detray.trace.dot import to_dot
-from detray.trace.graph import build, program_name
-from detray.trace.layout import lay_out, levels
+from detray.trace.drawings.collapse import NODES_MAX, collapse
+from detray.trace.drawings.dot import to_dot
+from detray.trace.drawings.layout import lay_out, levels
+from detray.trace.drawings.svg import to_svg
+from detray.trace.graphs.graph import build, program_name
 from detray.trace.reading import Trace
-from detray.trace.svg import to_svg
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, experiments, many, recorded, ten_sleeps, troubles
 
@@ -234,7 +234,8 @@ def test_reading_a_trace_does_not_load_networkx():
     """Only who asks for a graph pays for it."""
     import subprocess
 
-    code = "import sys, detray.trace.graph, detray.trace.svg; sys.exit('networkx' in sys.modules)"
+    modules = "detray.trace.graphs.graph, detray.trace.drawings.svg"
+    code = f"import sys, {modules}; sys.exit('networkx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

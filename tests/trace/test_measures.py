@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 
-from detray.trace.computation import computation
-from detray.trace.critical import PathPart, critical_path
-from detray.trace.graph import build
-from detray.trace.measures import (
+from detray.trace.graphs.computation import computation
+from detray.trace.graphs.critical import PathPart, critical_path
+from detray.trace.graphs.graph import build
+from detray.trace.graphs.measures import (
     functions,
     levels,
     mean_width,
@@ -17,7 +17,7 @@ from detray.trace.measures import (
     quantile,
     width,
 )
-from detray.trace.span import chain, slack_ns, span_ns, work_ns
+from detray.trace.graphs.span import chain, slack_ns, span_ns, work_ns
 from tests.trace.graphs import MS, ROOT, Sketch
 from tests.trace.programs import dots, experiments, many, recorded, ten_sleeps, troubles
 

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.cause_tree import TIME
-from detray.trace.causes import Explainer
-from detray.trace.history import History, history_of
-from detray.trace.lives import LOST, OBJECT_MOVES, TASK_MOVES
-from detray.trace.parts import (
+from detray.trace.explaining.causes import Explainer
+from detray.trace.explaining.parts import (
     ARGUMENT,
     GET,
     KEPT,
@@ -24,6 +21,9 @@ from detray.trace.parts import (
     Timeline,
     clip,
 )
+from detray.trace.explaining.tree import TIME
+from detray.trace.gathering.history import History, history_of
+from detray.trace.gathering.lives import LOST, OBJECT_MOVES, TASK_MOVES
 from detray.trace.reading import Trace, open_trace
 from detray_sim.tape import Tape
 from detray_sim.traces import write_trace
@@ -228,8 +228,8 @@ def test_parts_are_clipped_to_windows():
 
 def test_every_kind_of_part_is_told_in_words():
     """And by a sentence of its own."""
-    from detray.trace.cause_words import part_text
-    from detray.trace.lives import TaskLife
+    from detray.trace.explaining.words import part_text
+    from detray.trace.gathering.lives import TaskLife
     from detray.trace.names import short
 
     life = TaskLife(ROOT, "work", ROOT, 0)

@@ -32,7 +32,7 @@ from detray.ids import (
     return_object,
 )
 from detray.trace.format import FRAME_HEAD, FrameWriter, TraceError
-from detray.trace.payload_format import (
+from detray.trace.payloads.format import (
     END_FRAME,
     PAYLOAD_VERSION,
     PIECE_BYTES,
@@ -40,8 +40,8 @@ from detray.trace.payload_format import (
     PayloadHeader,
     PayloadProcess,
 )
-from detray.trace.payload_reading import KeptMessage, Payloads, open_payloads
-from detray.trace.payload_recorder import (
+from detray.trace.payloads.reading import KeptMessage, Payloads, open_payloads
+from detray.trace.payloads.recorder import (
     TASK_BLOCK_BYTES_MAX,
     PayloadRecorder,
     PayloadRing,

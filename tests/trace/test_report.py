@@ -17,7 +17,7 @@ import detray.trace
 from detray.cli import main
 from detray.core.config import LocalConfig
 from detray.core.local import LocalScheduler
-from detray.trace.history import history_of
+from detray.trace.gathering.history import history_of
 from detray.trace.play import Maker, schedulers
 from detray.trace.reporting.choosing import blocks, choose
 from detray.trace.reporting.columns import Columns

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from detray.trace.history import history_of
-from detray.trace.lives import FAILED
+from detray.trace.gathering.history import history_of
+from detray.trace.gathering.lives import FAILED
 from detray.trace.names import short
 from detray.trace.reporting.making import page_of, report
 from tests.head.browser import browser

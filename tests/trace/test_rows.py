@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from msgspec import Raw
 
-from detray.trace.rows import Rows, Version
+from detray.trace.travel.rows import Rows, Version
 
 
 class Row(msgspec.Struct):

@@ -12,11 +12,11 @@ from detray.core.effects import RunTask
 from detray.core.local import LocalScheduler
 from detray.core.stimuli import ObjectPut
 from detray.ids import child_prefix, put_object
-from detray.trace import checkpoints, seeking
 from detray.trace.format import TraceError
 from detray.trace.play import Maker, Opening, play, schedulers
 from detray.trace.reading import Trace, open_trace
-from detray.trace.seeking import Replay
+from detray.trace.travel import checkpoints, seeking
+from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace
 from tests.trace.machine import DRIVER, ROOT, Machine
 from tests.trace.programs import dots, experiments, many, recorded, ten_sleeps, troubles

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from detray.trace.format import PREAMBLE, FrameWriter, TraceError
 from detray.trace.reading import Trace
-from detray.trace.seeking import Replay
+from detray.trace.travel.seeking import Replay
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, many, recorded, troubles
 from tests.trace.test_fuzz import FIXTURES, split

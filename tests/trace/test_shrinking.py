@@ -19,8 +19,8 @@ from detray.ids import ClientID, put_object, return_object
 from detray.trace import expect
 from detray.trace.format import HeadCore, LocalCore, TraceError
 from detray.trace.reading import Trace, open_trace
-from detray.trace.rehearsal import RehearsedStep
-from detray.trace.shrinking import NothingToShrink, NothingViolated, Shrunk, shrink
+from detray.trace.reducing.rehearsal import RehearsedStep
+from detray.trace.reducing.shrinking import NothingToShrink, NothingViolated, Shrunk, shrink
 from detray.trace.transcript.script import render
 from detray.trace.transcript.telling import is_telling, play_telling
 from detray.trace.transcript.writing import shrunk_transcript, write_transcript

@@ -16,13 +16,13 @@ from detray.core import stimuli as st
 from detray.core.config import Policy
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
 from detray.trace.format import TraceError
-from detray.trace.history import History, history_of
-from detray.trace.link_sentences import MESSAGES
+from detray.trace.gathering.history import History, history_of
 from detray.trace.names import describe, short
-from detray.trace.node_stories import FROM_HEAD, OF_NODE, TO_HEAD
 from detray.trace.reading import Trace, open_trace
-from detray.trace.sentences import SENTENCES, SILENT, sentence
-from detray.trace.story import StorySubject, find_subject, story
+from detray.trace.telling.link_sentences import MESSAGES
+from detray.trace.telling.nodes import FROM_HEAD, OF_NODE, TO_HEAD
+from detray.trace.telling.sentences import SENTENCES, SILENT, sentence
+from detray.trace.telling.story import StorySubject, find_subject, story
 from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.result import NodeShape
 from detray_sim.traces import write_trace

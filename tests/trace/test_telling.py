@@ -12,12 +12,12 @@ from detray.core.effects import Effect
 from detray.core.stimuli import Stimulus
 from detray.ids import ClientID
 from detray.trace.format import TraceError
-from detray.trace.history import history_of
-from detray.trace.lives import LOST
+from detray.trace.gathering.history import history_of
+from detray.trace.gathering.lives import LOST
 from detray.trace.names import describe, matches, short
 from detray.trace.reading import Trace
-from detray.trace.sentences import SENTENCES
-from detray.trace.story import StorySubject, find_subject, story
+from detray.trace.telling.sentences import SENTENCES
+from detray.trace.telling.story import StorySubject, find_subject, story
 from detray.trace.timeline import chrome_events
 from tests.trace.machine import ROOT, Machine
 from tests.trace.programs import dots, recorded, ten_sleeps, troubles

@@ -18,7 +18,7 @@ from detray.errors import Failure
 from detray.ids import return_object
 from detray.trace.format import TraceError
 from detray.trace.reading import Trace, open_trace
-from detray.trace.seeking import Replay
+from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace
 from tests.trace.machine import DRIVER, Machine
 from tests.trace.programs import dots, many, recorded, troubles

@@ -15,16 +15,16 @@ from detray.cli.why import as_text
 from detray.core.config import Policy
 from detray.core.stimuli import CancelRequested
 from detray.ids import child_prefix, child_task, return_object
-from detray.trace.cause_things import explain_client, explain_object
-from detray.trace.cause_tree import FAILURE, MEANWHILE, STUCK, Cause, Why
-from detray.trace.causes import Explainer, why
+from detray.trace.explaining.causes import Explainer, why
+from detray.trace.explaining.parts import Timeline
+from detray.trace.explaining.things import explain_client, explain_object
+from detray.trace.explaining.tree import FAILURE, MEANWHILE, STUCK, Cause, Why
 from detray.trace.format import TraceError
-from detray.trace.history import History, history_of
-from detray.trace.lives import TaskLife
+from detray.trace.gathering.history import History, history_of
+from detray.trace.gathering.lives import TaskLife
 from detray.trace.names import short
-from detray.trace.parts import Timeline
 from detray.trace.reading import Trace, open_trace
-from detray.trace.story import StorySubject
+from detray.trace.telling.story import StorySubject
 from detray_sim.cluster import ClusterConfig, SimCluster
 from detray_sim.result import NodeShape
 from detray_sim.traces import write_trace

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from detray.ids import ClientID
-from detray.trace.cause_things import explain_client, explain_node, explain_object
-from detray.trace.causes import Explainer
+from detray.trace.explaining.causes import Explainer
+from detray.trace.explaining.things import explain_client, explain_node, explain_object
 from detray.trace.format import TraceError
-from detray.trace.story import StorySubject, story
+from detray.trace.telling.story import StorySubject, story
 from tests.trace.lies import LyingTrace
 from tests.trace.programs import dots, recorded, troubles
 from tests.trace.test_parts import assert_whole, seed_trace, timeline_of

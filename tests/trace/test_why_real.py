@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.cause_tree import EVENT, FAILURE, Cause
-from detray.trace.causes import why
-from detray.trace.history import history_of
+from detray.trace.explaining.causes import why
+from detray.trace.explaining.tree import EVENT, FAILURE, Cause
+from detray.trace.gathering.history import history_of
 from detray.trace.names import short
 from detray.trace.reading import Trace, open_trace
 from tests.trace.test_parts import assert_sane, assert_whole, timeline_of

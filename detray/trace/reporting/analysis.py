@@ -1,6 +1,6 @@
 """What a report says of a whole run: critical path, sums, statistics, the drawing of its graph.
 
-The measures are those of `detray.trace.measures` and `critical`; here they only become JSON.
+The measures are those of `detray.trace.graphs.measures` and `critical`; here they only become JSON.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from detray.ids import TaskID
-from detray.trace.collapse import collapse_with_members
-from detray.trace.computation import Computation
-from detray.trace.critical import (
+from detray.trace.drawings.collapse import collapse_with_members
+from detray.trace.drawings.layout import lay_out
+from detray.trace.graphs.computation import Computation
+from detray.trace.graphs.critical import (
     ARGUMENTS,
     GET,
     LOST_RUN,
@@ -28,11 +29,10 @@ from detray.trace.critical import (
     CriticalPath,
     critical_path,
 )
-from detray.trace.graph import graph_of, state_of
-from detray.trace.layout import lay_out
-from detray.trace.measures import functions, mean_width, width
+from detray.trace.graphs.graph import graph_of, state_of
+from detray.trace.graphs.measures import functions, mean_width, width
+from detray.trace.graphs.span import span_ns, work_ns
 from detray.trace.reporting.gathering import Gathered, Progress
-from detray.trace.span import span_ns, work_ns
 
 if TYPE_CHECKING:
     import networkx

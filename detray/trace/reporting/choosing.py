@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from detray.ids import ClientID, TaskID
-from detray.trace.history import History, Seat
-from detray.trace.lives import FINISHED, Attempt, TaskLife
+from detray.trace.gathering.history import History, Seat
+from detray.trace.gathering.lives import FINISHED, Attempt, TaskLife
 
 TASKS_MAX = 120_000
 """More are not told one by one: the page stays below 5 MB."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from detray.errors import Failure
 from detray.ids import TaskID
-from detray.trace.lives import (
+from detray.trace.gathering.lives import (
     CANCELLED,
     FAILED,
     FINISHED,

@@ -18,7 +18,7 @@ from detray.core.stimuli import WorkerStartFailed
 from detray.core.tables import Tables
 from detray.ids import NodeID
 from detray.trace.format import LocalCore, TraceError
-from detray.trace.history import History, follow, new_history
+from detray.trace.gathering.history import History, follow, new_history
 from detray.trace.play import Makers, Opening, Played, Told, play, schedulers
 from detray.trace.reading import Trace
 from detray.trace.usage import Usage, UsageSampler

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from detray.ids import ObjectID
-from detray.trace.lives import (
+from detray.trace.explaining.parts import ARGUMENT, FETCH, GET, KEPT, PARTS, RUN, Part, Timeline
+from detray.trace.gathering.lives import (
     ARRIVED,
     CANCEL_ASKED,
     CORRUPT,
@@ -21,7 +22,6 @@ from detray.trace.lives import (
     TAKEN_BACK,
     LifeMove,
 )
-from detray.trace.parts import ARGUMENT, FETCH, GET, KEPT, PARTS, RUN, Part, Timeline
 
 if TYPE_CHECKING:
     from detray.trace.reporting.contents import ReportContents

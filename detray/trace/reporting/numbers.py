@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, ObjectID, TaskID, return_object
-from detray.trace.history import History, Seat
-from detray.trace.lives import TaskLife
+from detray.trace.gathering.history import History, Seat
+from detray.trace.gathering.lives import TaskLife
 
 PREFIX_BYTES = 12
 RETURNS_MAX = 64

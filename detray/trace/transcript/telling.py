@@ -35,10 +35,10 @@ from detray.core.resources import format_demand
 from detray.core.stimuli import HeadRestarted, Stimulus
 from detray.core.tables import Tables
 from detray.ids import NodeID
-from detray.trace.expecting import Watcher, expect
 from detray.trace.format import HeadCore, LocalCore
 from detray.trace.links import FROM_HEAD, FROM_PEER, LINK_MESSAGES
-from detray.trace.rehearsal import START_NS, STEP_NS, new_core
+from detray.trace.reducing.expecting import Watcher, expect
+from detray.trace.reducing.rehearsal import START_NS, STEP_NS, new_core
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.directives import DIRECTIVES
 from detray.trace.transcript.scene import Scene, SceneBooks

@@ -28,8 +28,8 @@ from detray.ids import (
     job_of,
 )
 from detray.trace.format import HeadCore, LocalCore
-from detray.trace.rehearsal import STEP_NS, RehearsedStep
-from detray.trace.shrinking import NothingToShrink, Shrunk
+from detray.trace.reducing.rehearsal import STEP_NS, RehearsedStep
+from detray.trace.reducing.shrinking import NothingToShrink, Shrunk
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.fields import LINKED, told
 from detray.trace.transcript.script import Passage, render

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from detray.ids import ObjectID, TaskID, return_object
 from detray.trace.format import TraceError
-from detray.trace.lives import FINISHED, TaskLife
+from detray.trace.gathering.lives import FINISHED, TaskLife
 from detray.trace.reading import Trace, open_trace
 from detray_sim.workload import UNIT, Workload, WorkloadError
 from detray_sim.workloads.assembly import Draft, assemble

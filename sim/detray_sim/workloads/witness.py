@@ -25,8 +25,8 @@ from detray.core.stimuli import (
 )
 from detray.core.strategy import Strategy
 from detray.ids import ClientID, FunctionID, JobNumber, ObjectID, TaskID, TemplateID, root_task
-from detray.trace.history import follow, new_history
-from detray.trace.lives import TaskLife
+from detray.trace.gathering.history import follow, new_history
+from detray.trace.gathering.lives import TaskLife
 from detray.trace.play import Opening, tell
 from detray.trace.reading import Trace
 from detray_sim.workload import UNIT

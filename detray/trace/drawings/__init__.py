@@ -1,0 +1,1 @@
+"""Graphs written to files: pictures, and formats that other programs read."""

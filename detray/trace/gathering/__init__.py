@@ -1,0 +1,1 @@
+"""What a trace says of tasks, objects, workers, nodes and heads, gathered into lives."""

@@ -1,0 +1,1 @@
+"""The computation graph, and what can be measured on it: path, span, slack, width."""

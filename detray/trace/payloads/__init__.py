@@ -1,0 +1,1 @@
+"""What stands beside a trace so that its tasks can run again."""

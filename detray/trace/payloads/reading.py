@@ -1,0 +1,299 @@
+"""Reading payload files: check the frames, then hand out what was said, and where values lie.
+
+Rules
+-----
+- Opening checks every frame: what is damaged is refused before anything is used, what was cut off
+  by a crash is readable up to the cut.
+- Nothing here unpickles, and no input makes it raise anything but `TraceError` (or OSError).
+- The file is mapped, not read: what is not asked for costs no memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeVar
+from zlib import crc32
+
+import msgspec
+
+from detray.core.payloads import INCOMING
+from detray.core.stimuli import Stimulus
+from detray.ids import ObjectID
+from detray.trace.format import FRAME_HEAD, OPTIONAL_FRAMES, TraceError, head_check
+from detray.trace.payloads.format import (
+    BLOCK_FRAME,
+    BLOCK_HEAD,
+    CHUNK_HEAD,
+    END_FRAME,
+    ENTRY_HEAD,
+    HEADER_FRAME,
+    PAYLOAD_MAGIC,
+    PAYLOAD_VERSION,
+    PREAMBLE,
+    PROCESSES_MAX,
+    SAID_FRAME,
+    PayloadEnd,
+    PayloadHeader,
+)
+
+T = TypeVar("T")
+BlockKey = tuple[ObjectID, int]
+"""A large value: its object, and the attempt that made it (a put's is 0)."""
+
+
+class KeptMessage(NamedTuple):
+    """A message, the process that heard it, and its payload by key, in order."""
+
+    process: int
+    message: Any  # Any: a stimulus that a client or another node sent
+    payload: list[tuple[bytes, memoryview]]
+
+
+class SaidChunk(NamedTuple):
+    """A frame of messages that one process heard, not yet taken apart."""
+
+    process: int
+    entries: int
+    data: memoryview
+
+
+class Piece(NamedTuple):
+    """A part of a large value of `size` bytes, which begins at `start`."""
+
+    object: ObjectID
+    attempt: int
+    size: int
+    start: int
+    data: memoryview
+
+
+class _Block:
+    """A large value that was found so far: its pieces, in order, without gaps."""
+
+    __slots__ = ("end", "pieces", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.end = 0
+        self.pieces: list[memoryview] = []
+
+
+class Payloads:
+    """An open payload file. `complete` is False if it was cut off, `note` then says where.
+
+    `reason` tells why it ended, `lacks` what its recorder could not keep.
+    """
+
+    def __init__(
+        self, data: bytes | memoryview, name: str = "payloads", salvage: bool = False
+    ) -> None:
+        """Raises TraceError; with `salvage`, damage only ends the file instead."""
+        self.name = name
+        self.complete = False
+        self.note = ""
+        self.reason = ""
+        self.lacks = ""
+        self.chunks: list[SaidChunk] = []
+        self._blocks: dict[BlockKey, _Block] = {}
+        self.header: PayloadHeader
+        self.header = self._read(memoryview(data), salvage)
+
+    def said(self) -> Iterator[KeptMessage]:
+        """Every message that was kept, in order of arrival at its process. Raises TraceError."""
+        for process, count, chunk in self.chunks:
+            try:
+                yield from self._messages(process, count, chunk)
+            except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise TraceError(f"{self.name}: messages make no sense: {error}") from None
+
+    @property
+    def blocks(self) -> dict[BlockKey, int]:
+        """The large values that were kept in full, and their sizes."""
+        return {key: b.size for key, b in self._blocks.items() if b.end == b.size}
+
+    def block(self, item: ObjectID, attempt: int) -> bytes:
+        """A large value's bytes. Raises KeyError."""
+        found = self._blocks[item, attempt]
+        if found.end != found.size:
+            raise KeyError(item)
+        return b"".join(found.pieces)
+
+    def pieces(self) -> Iterator[Piece]:
+        """The large values as they lie in the file, in order."""
+        for (item, attempt), block in self._blocks.items():
+            start = 0
+            for piece in block.pieces:
+                yield Piece(item, attempt, block.size, start, piece)
+                start += len(piece)
+
+    def _messages(self, process: int, count: int, chunk: memoryview) -> Iterator[KeptMessage]:
+        at = 0
+        for _ in range(count):
+            meta_size, size = ENTRY_HEAD.unpack_from(chunk, at)
+            at += ENTRY_HEAD.size
+            end = at + meta_size + size
+            if end > len(chunk):
+                raise ValueError("they end early")
+            payload = chunk[at + meta_size : end]
+            yield from _slices(process, _DECODER.decode(chunk[at : at + meta_size]), payload)
+            at = end
+        if at != len(chunk):
+            raise ValueError("bytes follow the last one")
+
+    # -------------------------------------------------------------- opening
+
+    def _read(self, data: memoryview, salvage: bool) -> PayloadHeader:
+        _check_preamble(data, self.name)
+        header: PayloadHeader | None = None
+        try:
+            for kind, payload in _frames(data):
+                if header is None:
+                    header = self.header = _header(kind, payload)
+                elif self.complete:
+                    raise _Damage("frames follow the end of the file")
+                else:
+                    self._take(kind, payload)
+        except _Cut as cut:
+            self.note = f"cut off: {cut}"
+        except _Damage as damage:
+            if not salvage or header is None:
+                hint = "" if header is None else "; --salvage reads what precedes it"
+                raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
+            self.complete = False
+            self.note = f"damaged: {damage}"
+        if header is None:
+            raise TraceError(f"{self.name} holds no header: {self.note or 'it is empty'}")
+        if not self.complete and not self.note:
+            self.note = "cut off: no end frame, so the recording process died or still runs"
+        return header
+
+    def _take(self, kind: int, payload: memoryview) -> None:
+        if kind == SAID_FRAME:
+            if len(payload) < CHUNK_HEAD.size:
+                raise _Damage("a frame of messages is too short")
+            process, count = CHUNK_HEAD.unpack_from(payload)
+            self._check_process(process)
+            self.chunks.append(SaidChunk(process, count, payload[CHUNK_HEAD.size :]))
+        elif kind == BLOCK_FRAME:
+            self._take_block(payload)
+        elif kind == END_FRAME:
+            end = _convert(payload, PayloadEnd)
+            self.complete, self.reason, self.lacks = True, end.reason, end.note
+        elif kind < OPTIONAL_FRAMES:
+            raise _Damage(f"unknown frame kind {kind}")
+
+    def _take_block(self, payload: memoryview) -> None:
+        if len(payload) < BLOCK_HEAD.size:
+            raise _Damage("a frame of a large value is too short")
+        process, item, attempt, size, start = BLOCK_HEAD.unpack_from(payload)
+        self._check_process(process)
+        piece = payload[BLOCK_HEAD.size :]
+        key = ObjectID(item), attempt
+        block = self._blocks.get(key)
+        if start == 0:
+            # Once more: the value was made again after it was lost; or a ring lost a beginning.
+            block = self._blocks[key] = _Block(size)
+        if block is None or start != block.end or size != block.size or start + len(piece) > size:
+            if start == 0 or block is not None:
+                raise _Damage("the pieces of a large value do not fit together")
+            return  # A ring let the first pieces go.
+        block.pieces.append(piece)
+        block.end += len(piece)
+
+    def _check_process(self, process: int) -> None:
+        if process >= len(self.header.processes):
+            raise _Damage("a frame is of a process that the header does not list")
+
+
+def open_payloads(path: str | os.PathLike[str], salvage: bool = False) -> Payloads:
+    """Map a payload file and check it. Raises OSError, TraceError."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    return Payloads(memoryview(data), str(path), salvage)
+
+
+class _Cut(Exception):
+    """The bytes end within a frame."""
+
+
+class _Damage(Exception):
+    """A frame is there and wrong."""
+
+
+def _check_preamble(data: memoryview, name: str) -> None:
+    start = bytes(data[: len(PAYLOAD_MAGIC)])
+    if start != PAYLOAD_MAGIC and not (
+        len(data) < PREAMBLE.size and PAYLOAD_MAGIC.startswith(start)
+    ):
+        raise TraceError(
+            f"{name} is not a detray payload file: it does not begin with {PAYLOAD_MAGIC!r}"
+        )
+    if len(data) < PREAMBLE.size:
+        raise TraceError(f"{name} is empty or was cut off before its first frame")
+    version = int(PREAMBLE.unpack_from(data)[1])
+    if version != PAYLOAD_VERSION:
+        raise TraceError(
+            f"{name} has payload format {version}; this detray reads {PAYLOAD_VERSION}. Read it "
+            "with the detray that wrote it, or a later one"
+        )
+
+
+def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    at, check, index = PREAMBLE.size, 0, 0
+    while at < len(data):
+        rest = len(data) - at
+        if rest < FRAME_HEAD.size or (data[at] == 0 and not any(data[at:])):
+            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
+        kind, size, number, before, after = FRAME_HEAD.unpack_from(data, at)
+        if number != index or before != head_check(check, kind, size, index):
+            raise _Damage(f"the head of frame {index} at byte {at} is wrong")
+        start = at + FRAME_HEAD.size
+        if start + size > len(data):
+            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
+        payload = data[start : start + size]
+        check = crc32(payload, before)
+        if check != after:
+            raise _Damage(f"frame {index} at byte {at} is not what was written")
+        yield kind, payload
+        at, index = start + size, index + 1
+
+
+def _header(kind: int, payload: memoryview) -> PayloadHeader:
+    if kind != HEADER_FRAME:
+        raise _Damage("the first frame is no header")
+    header = _convert(payload, PayloadHeader)
+    if header.format_version != PAYLOAD_VERSION:
+        raise _Damage(f"the header is of format {header.format_version}")
+    if not 0 < len(header.processes) <= PROCESSES_MAX:
+        raise _Damage(f"the header lists {len(header.processes)} processes")
+    return header
+
+
+def _convert(payload: memoryview, kind: type[T]) -> T:
+    try:
+        return msgspec.msgpack.decode(payload, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise _Damage(f"a {kind.__name__} frame makes no sense: {error}") from None
+
+
+_DECODER = msgspec.msgpack.Decoder(list[Stimulus])
+
+
+def _slices(process: int, messages: list[Stimulus], payload: memoryview) -> Iterator[KeptMessage]:
+    """Each message with its part of the payload. Raises ValueError if the sizes are wrong."""
+    start = 0
+    for message in messages:
+        keys_of = INCOMING.get(type(message))
+        parts: list[tuple[bytes, memoryview]] = []
+        for key, size in keys_of(message) if keys_of else ():
+            if size < 0 or start + size > len(payload):
+                raise ValueError("they announce more payload than there is")
+            parts.append((key, payload[start : start + size]))
+            start += size
+        yield KeptMessage(process, message, parts)
+    if start != len(payload):
+        raise ValueError("there is more payload than they announce")

@@ -1,0 +1,1 @@
+"""What should have been, and the smallest part of a trace in which it was not."""

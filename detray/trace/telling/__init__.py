@@ -1,0 +1,1 @@
+"""Lives in plain sentences, in the order of the trace: `detray story`."""
