@@ -25,7 +25,7 @@ def shape_of(output: str) -> list[str]:
     """The output without what differs from machine to machine: numbers, widths, their order."""
     lines = []
     for line in output.splitlines():
-        if line.startswith("the rest is no better"):  # a busy machine
+        if line.startswith(("the rest is no better", "(driver)")):  # a busy machine
             continue
         if " would take " in line:  # the table says what stops it; how much else there is, varies
             line = line.partition(";")[0]

@@ -110,7 +110,6 @@ class Witness:
         """The core to which each driver belongs, and its client there."""
         self.connected_ns: dict[tuple[int, ClientID], int] = {}
         """The date at which each driver connected."""
-        self._trace = trace
         self._templates: dict[tuple[int, ClientID, TemplateID], TemplateDefined] = {}
         self._closures: dict[FunctionID, tuple[ObjectID, ...]] = {}
         self._functions: dict[TaskID, FunctionID] = {}
