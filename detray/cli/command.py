@@ -19,12 +19,14 @@ from detray.cli.debug import add_debug
 from detray.cli.graph import add_graph
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
+from detray.cli.plain_output import plain_output
 from detray.cli.replay import add_replay
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
 from detray.cli.shrink import add_shrink
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
+from detray.trace.plain_text import plain
 
 _ABOUT = "detray: distributed execution for Python, recorded and replayable."
 _LEARN = """\
@@ -74,6 +76,12 @@ examples:
 """
 
 
+_TELL_OF_TRACES = frozenset(
+    ("replay", "debug", "report", "graph", "timeline", "story", "why", "diff", "trace", "shrink")
+)
+"""Commands that print what a file says. (`rerun` lets the user's code print.)"""
+
+
 class _Refused(Exception):
     """Arguments that make no sense."""
 
@@ -96,7 +104,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command is None:
             _parser().print_help()
             return 0
-        return int(options.run(options))
+        if options.command not in _TELL_OF_TRACES:
+            return int(options.run(options))
+        is_for_people = not getattr(options, "json", False)
+        with plain_output(cut=is_for_people and getattr(options, "output", None) != "-"):
+            return int(options.run(options))
     except (TraceError, _Refused, ValueError) as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -123,7 +135,7 @@ def _with_traces(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _refuse(text: str, status: int = 2) -> int:
-    print(f"detray: {text}", file=sys.stderr)
+    print(f"detray: {plain(text)}", file=sys.stderr)
     return status
 
 

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from detray.trace.plain_text import one_line
+
 if TYPE_CHECKING:
     from detray.trace.comparing.diffing import Departure, RunDiff, RunFacts
     from detray.trace.comparing.times import TaskTimes, Times
@@ -79,7 +81,7 @@ def as_text(found: RunDiff, top: int) -> str:
         lines += _grouped(followers, top, brief=True)
     lines += _placement(found, top)
     lines += ["", *_times(found.times, top)]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 # ------------------------------------------------------------------ above

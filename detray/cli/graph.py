@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.tables import counts_text, table
+from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
     from detray.trace.graphs.critical import CriticalPath
@@ -169,7 +170,7 @@ def _functions_text(summary: RunSummary) -> str:
     )  # fmt: skip
     rows = [
         [
-            stats.name,
+            one_line(stats.name),
             f"{stats.calls:,}",
             f"{stats.failed + stats.cancelled:,}",
             f"{stats.retries:,}",
@@ -206,7 +207,7 @@ def _path_text(path: CriticalPath) -> str:
             time_text(part.started_ns - begin_ns),
             time_text(part.length_ns),
             part.kind,
-            part.name,
+            one_line(part.name),
             short(bytes.fromhex(part.task)),
             f"{part.node}, worker {part.worker}" if part.worker else part.node,
             part.after,

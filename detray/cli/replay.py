@@ -17,6 +17,7 @@ from detray.cli.shrink import (
     violation_of,
     violation_text,
 )
+from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
     from detray.trace.reading import Trace
@@ -190,10 +191,10 @@ def _notes(trace: Trace, report: ReplayReport) -> list[str]:
             f"{trace.name} was recorded by core revision {report.revision}, this is "
             f"{CORE_REVISION}: decisions may differ, and equality is not promised"
         )
-    lines += [f"collected: {note}" for note in trace.header.notes]
+    lines += [f"collected: {one_line(note)}" for note in trace.header.notes]
     for info, name in zip(trace.header.cores, report.names, strict=True):
         if info.unplayable:
-            lines.append(f"{name}: {info.unplayable}: told, not replayed")
+            lines.append(f"{name}: {one_line(info.unplayable)}: told, not replayed")
     if report.skipped:
         lines.append(
             f"{report.skipped:,} steps precede the first state of their core in the trace: not "

@@ -10,6 +10,9 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.plain_output import plain_output
+from detray.trace.plain_text import one_line
+
 if TYPE_CHECKING:
     from detray.rerun import ListedTask, Report, Summary
     from detray.rerun.recorded import Recorded
@@ -81,7 +84,8 @@ def run_rerun(options: argparse.Namespace) -> int:
         raise ValueError("--pdb is for people, --json for programs")
     recorded = rerun.open_recorded(options.trace, options.payloads, options.salvage)
     if options.list:
-        return _list(rerun.list_tasks(recorded), options.json)
+        with plain_output(cut=not options.json):
+            return _list(rerun.list_tasks(recorded), options.json)
     if options.all:
         return _run_all(recorded, options)
     with _Output(options.json):
@@ -102,7 +106,7 @@ def run_rerun(options: argparse.Namespace) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"rerun: {line}", file=sys.stderr, flush=True)
+    print(f"rerun: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 class _Teller:
@@ -249,7 +253,7 @@ def _list(rows: list[ListedTask], as_json: bool) -> int:
             row.error,
             row.why_not and f"cannot run again: {row.why_not}",
         ]
-        print("  ".join(filter(None, parts)))
+        print(one_line("  ".join(filter(None, parts))))
     if len(rows) > _ROWS_MAX:
         print(f"... and {len(rows) - _ROWS_MAX:,} more (--json shows all)")
     return 0

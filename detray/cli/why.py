@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from detray.trace.plain_text import one_line
+
 if TYPE_CHECKING:
     from detray.trace.explaining.tree import Cause, Why
 
@@ -63,8 +65,6 @@ def run_why(options: argparse.Namespace) -> int:
     from detray.trace.reading import open_trace
 
     depth = DEPTH if options.depth is None else options.depth
-    if depth < 1:
-        raise ValueError(f"--depth {depth}: causes have at least one level")
     trace = open_trace(options.trace, salvage=options.salvage)
     if not trace.complete:
         print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
@@ -78,7 +78,7 @@ def run_why(options: argparse.Namespace) -> int:
 
 def as_text(answer: Why) -> str:
     """An answer for people: the conclusion, then the tree of causes."""
-    lines = [f"{answer.subject} {answer.conclusion}"]
+    lines = [one_line(f"{answer.subject} {answer.conclusion}")]
     for cause in answer.causes:
         lines += _lines(cause, 1)
     return "\n".join(lines)
@@ -94,7 +94,7 @@ def _lines(cause: Cause, level: int) -> list[str]:
     else:
         head = ""
     lead = "meanwhile: " if cause.kind == "meanwhile" else ""
-    lines = [f"{'    ' * level}{head:>9}  {lead}{cause.text}"]
+    lines = [f"{'    ' * level}{head:>9}  {lead}{one_line(cause.text)}"]
     lines += [f"{'    ' * level}{'':>9}    {line}" for line in cause.detail.splitlines()]
     for inner in cause.causes:
         lines += _lines(inner, level + 1)

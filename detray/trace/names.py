@@ -13,6 +13,7 @@ import msgspec
 
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, NodeID, ObjectID, is_put
 from detray.trace.format import Header, LocalCore
+from detray.trace.plain_text import one_line
 
 HASH_HEX = 6
 """Hexadecimal digits of a parent's hash that are shown."""
@@ -104,7 +105,9 @@ def core_names(header: Header, nodes: Sequence[NodeID]) -> list[str]:
     names = []
     for core, node in zip(header.cores, nodes, strict=True):
         if isinstance(core, LocalCore):
-            names.append(f"node {node}" if node >= 0 else f"node without a number ({core.name})")
+            names.append(
+                f"node {node}" if node >= 0 else f"node without a number ({one_line(core.name)})"
+            )
         else:
             names.append(f"head of epoch {core.epoch}" if len(heads) > 1 else "head")
     return names

@@ -46,6 +46,7 @@ from detray.trace.format import (
     TraceError,
     head_check,
 )
+from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
     import networkx
@@ -323,7 +324,7 @@ def _convert(payload: memoryview, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _Damage(f"a {kind.__name__} frame makes no sense: {error}") from None
+        raise _Damage(f"a {kind.__name__} frame makes no sense: {one_line(str(error))}") from None
 
 
 _STIMULI = msgspec.msgpack.Decoder(list[Stimulus])
@@ -334,7 +335,9 @@ def _decode(decoder: msgspec.msgpack.Decoder[list[T]], blob: bytes, number: int)
     try:
         return decoder.decode(blob)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TraceError(f"step {number} holds a message that makes no sense: {error}") from None
+        raise TraceError(
+            f"step {number} holds a message that makes no sense: {one_line(str(error))}"
+        ) from None
 
 
 def _effects(blob: bytes, number: int) -> list[Effect]:

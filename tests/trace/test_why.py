@@ -319,7 +319,7 @@ def test_what_is_not_known_is_said_in_one_line(tmp_path, capsys):
         found = capsys.readouterr()
         assert words in found.err and not found.out and found.err.count("\n") == 1
     assert main(["why", path, "dot", "--depth", "0"]) == 2
-    assert "at least one level" in capsys.readouterr().err
+    assert "over 1 to" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------ less is said, never another

@@ -39,6 +39,7 @@ from detray.trace.explaining.tree import (
     CAUSES_MAX,
     CHAIN_MAX,
     DEPTH,
+    DEPTH_MAX,
     EVENT,
     FAILURE,
     FOLLOWED,
@@ -95,8 +96,14 @@ def why(
     Without one: why the first task failed that failed by itself; if none did, why a task never
     ended; if all ended well, why the last to end did not end earlier.
 
-    Raises TraceError if the trace does not know it, or cannot be read.
+    Raises TraceError if the trace does not know it, or cannot be read; ValueError for a depth below
+    1 or above `tree.DEPTH_MAX`.
     """
+    if not 1 <= depth <= DEPTH_MAX:
+        raise ValueError(
+            f"a depth of {depth:,}: causes are followed over 1 to {DEPTH_MAX} levels. Ask about "
+            "what the last level names to go further back"
+        )
     from detray.trace.explaining.things import explain_client, explain_node, explain_object
 
     history = history_of(trace, makers)

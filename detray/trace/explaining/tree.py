@@ -9,6 +9,8 @@ from detray.trace.explaining.words import ENDED, length_text
 
 DEPTH = 5
 """How far causes are followed, unless told otherwise."""
+DEPTH_MAX = 100
+"""How far they are followed at all: further back one asks about what is there."""
 CAUSES_MAX = 6
 """Causes of one thing that are told; the rest is summed up."""
 CHAIN_MAX = 30

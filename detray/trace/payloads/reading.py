@@ -38,6 +38,7 @@ from detray.trace.payloads.format import (
     PayloadEnd,
     PayloadHeader,
 )
+from detray.trace.plain_text import one_line
 
 T = TypeVar("T")
 BlockKey = tuple[ObjectID, int]
@@ -107,7 +108,9 @@ class Payloads:
             try:
                 yield from self._messages(process, count, chunk)
             except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise TraceError(f"{self.name}: messages make no sense: {error}") from None
+                raise TraceError(
+                    f"{self.name}: messages make no sense: {one_line(str(error))}"
+                ) from None
 
     @property
     def blocks(self) -> dict[BlockKey, int]:
@@ -277,7 +280,7 @@ def _convert(payload: memoryview, kind: type[T]) -> T:
     try:
         return msgspec.msgpack.decode(payload, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _Damage(f"a {kind.__name__} frame makes no sense: {error}") from None
+        raise _Damage(f"a {kind.__name__} frame makes no sense: {one_line(str(error))}") from None
 
 
 _DECODER = msgspec.msgpack.Decoder(list[Stimulus])

@@ -15,6 +15,7 @@ from detray.trace.gathering.history import History, follow, history_of, new_hist
 from detray.trace.gathering.lives import ARRIVED, FAILED, LOST, MADE_AGAIN, Attempt, ObjectLife
 from detray.trace.links import AT_HEAD
 from detray.trace.names import first_line, matches, short
+from detray.trace.plain_text import one_line
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
 from detray.trace.telling.nodes import is_of_node
@@ -39,7 +40,7 @@ class StoryLine(NamedTuple):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.since_ns / 1e9:12.6f} s  step {self.step:<7} {self.text}"
+        return f"{self.since_ns / 1e9:12.6f} s  step {self.step:<7} {one_line(self.text)}"
 
 
 class StorySubject(NamedTuple):
