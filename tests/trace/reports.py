@@ -83,7 +83,6 @@ def synthetic(path: Path, tasks: int) -> Gathered:
     draw = random.Random(tasks)
     began = 1_700_000_000_000_000_000
     history = History(nodes=[NodeID(0), NodeID(-1)])
-    history.is_dated = True
     job = JobNumber(1)
     free = [began + draw.randrange(10 * MS) for _ in range(64)]
     for client in range(1, 65):

@@ -1,8 +1,8 @@
 """Two runs side by side: what was submitted, where it ran, what came of it, how long it took.
 
-Tasks are matched by the names that they have in common (`diffing_runs.py`), in program order: a
+Tasks are matched by the names that they have in common (`runs.py`), in program order: a
 task, then all that it submitted, then its next sibling, as a program without parallelism would go.
-What follows from what is found in `diffing_causes.py`, times are compared in `diffing_times.py`.
+What follows from what is found in `causes.py`, times are compared in `times.py`.
 """
 
 from __future__ import annotations
@@ -121,10 +121,6 @@ class RunDiff(msgspec.Struct, frozen=True, kw_only=True):
     departures: list[Departure]
     times: Times
     notes: list[str]
-
-    def first_of(self, kind: str) -> Departure | None:
-        """The first difference of a kind in program order."""
-        return next((item for item in self.departures if item.kind == kind), None)
 
 
 def diff(

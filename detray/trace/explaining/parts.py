@@ -53,7 +53,6 @@ from detray.trace.gathering.lives import (
     TaskLife,
     Transfer,
     Wait,
-    WorkerLife,
 )
 from detray.trace.names import is_a_put
 
@@ -242,10 +241,6 @@ class Timeline:
         rows = self._by_worker.get((run.core, run.worker), [])
         ends = [row[1] for row in rows if row[3] is not run and row[1] <= limit_ns]
         return max(ends, default=-1)
-
-    def worker_of(self, run: Attempt) -> WorkerLife | None:
-        """The worker that it was sent to."""
-        return self.history.workers.get((run.core, run.worker))
 
     def waits_of(self, life: TaskLife, run: Attempt) -> list[Wait]:
         """The gets in which a run stood still."""

@@ -107,17 +107,17 @@ def _how_it_is(x: Explainer, life: ObjectLife) -> str:
 def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
     """Where its bytes lay, in the order in which the copies came."""
     history = x.history
-    open_copies: dict[NodeID, tuple[int, int, bool]] = {}
+    open_copies: dict[NodeID, tuple[int, int]] = {}
     done: list[Copy] = []
 
     def begin(core: int, node: NodeID, ns: int) -> None:
-        open_copies.setdefault(node, (core, ns, False))
+        open_copies.setdefault(node, (core, ns))
 
     def end(node: NodeID, ns: int, why: str) -> None:
         found = open_copies.pop(node, None)
         if found is not None:
-            core, since_ns, on_disk = found
-            done.append(Copy(core, node, since_ns, max(ns, since_ns), on_disk, why))
+            core, since_ns = found
+            done.append(Copy(core, node, since_ns, max(ns, since_ns), why))
 
     if life.created_ns >= 0 and not _is_hearsay(x, life):
         begin(life.core, history.node_of(life.core), life.created_ns)
@@ -128,9 +128,9 @@ def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
         if move.kind in (ARRIVED, MADE_AGAIN):
             begin(move.core, node, move.at_ns)
         elif move.kind == SPILLED and node in open_copies:
-            core, since_ns, _ = open_copies[node]
-            done.append(Copy(core, node, since_ns, max(since_ns, move.at_ns), False, SPILLED))
-            open_copies[node] = (core, move.at_ns, True)
+            core, _ = open_copies[node]
+            end(node, move.at_ns, SPILLED)
+            begin(core, node, move.at_ns)  # on disk
         elif move.kind in (EVICTED, MISSING):
             dead_ns = _death_ns(x, move.node)
             is_dead = 0 <= dead_ns <= move.at_ns
@@ -142,7 +142,7 @@ def copies_of(x: Explainer, life: ObjectLife) -> list[Copy]:
     for node in list(open_copies):
         if _death_ns(x, node) >= 0:
             end(node, _death_ns(x, node), DIED)
-    done += [Copy(core, node, ns, -1, disk) for node, (core, ns, disk) in open_copies.items()]
+    done += [Copy(core, node, ns) for node, (core, ns) in open_copies.items()]
     return sorted(done, key=lambda copy: copy.since_ns)
 
 

@@ -12,16 +12,13 @@ from detray.trace.explaining.parts import (
     ARGUMENT,
     FETCH,
     GET,
-    KEPT,
     PLACE,
     QUEUE,
-    REPORT,
     RESOURCE,
     RESUME,
     ROOM,
     RUN,
     START,
-    TRAVEL,
     Part,
 )
 from detray.trace.gathering.lives import LOST, TaskLife, Transfer
@@ -113,8 +110,6 @@ _THEN = {
     RESUME: "waited to go on",
     ROOM: "waited for room in the store",
 }
-_SILENT = (TRAVEL, REPORT, KEPT)
-"""Said in the past, open or not."""
 
 
 def _open_text(x: Explainer, life: TaskLife, part: Part) -> str:

@@ -112,7 +112,6 @@ class History:
         """Of blocks that were asked for and not sealed yet."""
         self.room_asked: dict[tuple[int, ObjectID], RoomWait] = {}
         self.under_way: dict[tuple[int, ObjectID], Transfer] = {}
-        self.is_dated = False
         self._unowned_puts: list[tuple[Seat, ObjectLife]] = []
 
     def where(self, core: int) -> str:
@@ -291,7 +290,6 @@ class History:
         As well as their clocks agree on the date, that is. To be called once, after `close`.
         """
         shifts = [header.date_ns(core, 0) for core in range(len(header.cores))]
-        self.is_dated = True
 
         def dated(core: int, ns: int) -> int:
             return ns + shifts[core] if ns >= 0 and core >= 0 else ns

@@ -227,7 +227,6 @@ class Copy(msgspec.Struct, frozen=True):
     node: NodeID
     since_ns: int
     until_ns: int = -1
-    is_on_disk: bool = False
     why: str = ""
     """Why it ended: a kind of move, or "the node died"."""
 

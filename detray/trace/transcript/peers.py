@@ -9,6 +9,7 @@ from detray.core import peer_messages as pm
 from detray.core.resources import format_demand
 from detray.errors import Failure
 from detray.ids import FunctionID, NodeID, ObjectID
+from detray.trace.names import attempt_text
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.strategies import say_strategy
 
@@ -27,20 +28,16 @@ def _refs(refs: tuple[pm.Ref, ...], cast: Cast) -> str:
     )
 
 
-def _attempt(number: int) -> str:
-    return f", attempt {number}" if number else ""
-
-
 def _nodes(nodes: tuple[NodeID, ...], cast: Cast) -> str:
     return ", ".join(map(cast.node_name, nodes)) or "nowhere"
 
 
 def _run(m: pm.RunDone | pm.RunErred | pm.RunLost | pm.RunReturned, cast: Cast) -> str:
-    return f"{cast.name(m.task)}{_attempt(m.attempt)}"
+    return f"{cast.name(m.task)}{attempt_text(m.attempt)}"
 
 
 def _object(m: Any, cast: Cast) -> str:  # Any: those that name an object and its attempt
-    return f"{cast.name(m.object)}{_attempt(m.attempt)}"
+    return f"{cast.name(m.object)}{attempt_text(m.attempt)}"
 
 
 def _argument(arg: pm.Argument, cast: Cast) -> str:
@@ -48,12 +45,12 @@ def _argument(arg: pm.Argument, cast: Cast) -> str:
     if arg.is_inline:
         text += f" inline {arg.size_bytes}"
     elif arg.nodes:
-        text += f" {arg.size_bytes} at {_nodes(arg.nodes, cast)}{_attempt(arg.attempt)}"
+        text += f" {arg.size_bytes} at {_nodes(arg.nodes, cast)}{attempt_text(arg.attempt)}"
     return text + _refs(arg.refs, cast)
 
 
 def _delivered(m: pm.RunDelivered, cast: Cast) -> str:
-    text = f"{cast.name(m.task)}{_attempt(m.attempt)}"
+    text = f"{cast.name(m.task)}{attempt_text(m.attempt)}"
     text += f" with {'; '.join(_argument(arg, cast) for arg in m.args)}" if m.args else ""
     text += " (packed)" if m.packed else ""
     text += f", wanted {', '.join(map(str, m.wanted))}" if m.wanted else ""
@@ -85,7 +82,7 @@ def _function(function: FunctionID, cast: Cast) -> str:
 
 def _cancelled(m: pm.RunCancelled, cast: Cast) -> str:
     words = [word for word in ("force", "recursive") if getattr(m, word)]
-    return " ".join([f"{cast.name(m.task)}{_attempt(m.attempt)}", *words])
+    return " ".join([f"{cast.name(m.task)}{attempt_text(m.attempt)}", *words])
 
 
 def _counted(objects: tuple[ObjectID, ...], counts: tuple[int, ...], cast: Cast) -> str:

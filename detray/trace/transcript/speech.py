@@ -12,6 +12,7 @@ from detray.core.effects import ARENA, INLINE, Effect, Place
 from detray.core.head_messages import WaitsReported
 from detray.core.resources import format_demand
 from detray.errors import Failure
+from detray.trace.names import attempt_text
 from detray.trace.transcript import peers
 from detray.trace.transcript.cast import Cast
 from detray.trace.transcript.strategies import say_strategy
@@ -49,12 +50,8 @@ def _names(items: tuple[bytes, ...], cast: Cast) -> str:
     return ", ".join(cast.name(item) for item in items)
 
 
-def _attempt(number: int) -> str:
-    return f", attempt {number}" if number else ""
-
-
 def _run(e: ef.RunTask, cast: Cast) -> str:
-    text = f"run {cast.name(e.task)}{_attempt(e.attempt)}"
+    text = f"run {cast.name(e.task)}{attempt_text(e.attempt)}"
     if e.args:
         text += f" with {', '.join(place_text(place, cast) for place in e.args)}"
         text += " (packed)" if e.packed else ""
@@ -123,12 +120,12 @@ def _to_peer(e: ef.SendToPeer, cast: Cast) -> str:
 
 
 def _send_object(e: ef.SendObject, cast: Cast) -> str:
-    source = f"{cast.name(e.object)}{_attempt(e.attempt)}, {e.size_bytes} bytes"
+    source = f"{cast.name(e.object)}{attempt_text(e.attempt)}, {e.size_bytes} bytes"
     return f"send {source} at {spot(e.segment, e.offset)} to {cast.node_name(e.node)}"
 
 
 def _receive_object(e: ef.ReceiveObject, cast: Cast) -> str:
-    source = f"{cast.name(e.object)}{_attempt(e.attempt)}, {e.size_bytes} bytes"
+    source = f"{cast.name(e.object)}{attempt_text(e.attempt)}, {e.size_bytes} bytes"
     return f"receive {source} from {cast.node_name(e.node)} at {spot(e.segment, e.offset)}"
 
 
@@ -171,7 +168,7 @@ _MESSAGES: dict[type, Callable[[Any, Cast], str]] = {
     ),
     ef.DefineTemplate: _template,
     ef.RunTask: _run,
-    ef.InterruptRun: lambda e, c: f"interrupt {c.name(e.task)}{_attempt(e.attempt)}",
+    ef.InterruptRun: lambda e, c: f"interrupt {c.name(e.task)}{attempt_text(e.attempt)}",
     ef.GetAnswered: _answer,
     ef.GrantBlock: lambda e, c: f"block for {c.name(e.object)} at {spot(e.segment, e.offset)}",
     ef.RefuseBlock: lambda e, c: (
@@ -205,7 +202,7 @@ _ORDERS: dict[type, Callable[[Any, Cast], str]] = {
     ef.SendToPeer: _to_peer,
     ef.SendObject: _send_object,
     ef.ReceiveObject: _receive_object,
-    ef.AbortReceive: lambda e, c: f"stop receiving {c.name(e.object)}{_attempt(e.attempt)}",
+    ef.AbortReceive: lambda e, c: f"stop receiving {c.name(e.object)}{attempt_text(e.attempt)}",
     ef.LeaveCluster: lambda e, c: f"leave the cluster: {e.reason}",
     ef.Persist: _persist,
 }

@@ -113,18 +113,6 @@ class FrozenCore:
         core.adopt(self._kind(**values))
         return core  # type: ignore[no-any-return]  # the maker's
 
-    def find_row(self, table: str, key: object) -> bytes | None:
-        """The bytes of a row of a table; None if there is none."""
-        layout = _layout(self._kind)
-        for field, part in zip(layout.fields, self._parts, strict=True):
-            if field.name == table:
-                if isinstance(part, Version):
-                    raw = part.find(key)
-                    return None if raw is None else bytes(raw)
-                row = _thaw(field, part).get(key)
-                return None if row is None else _encode(row)
-        raise KeyError(table)
-
     def pack(self) -> None:
         """Take little room, and longer to thaw."""
         if self._snapshot:

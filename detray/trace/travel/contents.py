@@ -187,11 +187,6 @@ class Contents:
                 raise error from None
         return StorySubject(_only(tasks, wanted), NO_CLIENT)
 
-    def name_of(self, item: bytes) -> str:
-        """A task by its function and short name, anything else by its short name."""
-        name = self.tasks.get(TaskID(item))
-        return f"{name} ({short(item)})" if name else short(item)
-
     # ---------------------------------------------------------------- what messages tell
 
     def _on_template(self, core: int, m: TemplateDefined) -> None:
