@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detray.cli.tables import counts_text, table
-from detray.trace.graphs.graph import size_text
+from detray.trace.quantities import size_text
 
 FAILURES_SHOWN = 8
 UNPLACED_SHOWN = 5

@@ -240,6 +240,6 @@ def _change(a_ns: int, b_ns: int) -> str:
 
 
 def _length(ns: int) -> str:
-    from detray.trace.explaining.words import length_text
+    from detray.trace.quantities import time_text
 
-    return length_text(ns) if ns >= 0 else "?"
+    return time_text(ns) if ns >= 0 else "?"

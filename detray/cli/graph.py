@@ -133,7 +133,7 @@ def _as_data(summary: RunSummary) -> dict[str, Any]:  # Any: JSON
 
 
 def _summary_text(summary: RunSummary) -> str:
-    from detray.trace.graphs.graph import size_text, time_text
+    from detray.trace.quantities import size_text, time_text
 
     states = counts_text(summary.states)
     retries = f"; {summary.retries:,} retried" if summary.retries else ""
@@ -162,7 +162,7 @@ def _summary_text(summary: RunSummary) -> str:
 
 
 def _functions_text(summary: RunSummary) -> str:
-    from detray.trace.graphs.graph import size_text, time_text
+    from detray.trace.quantities import size_text, time_text
 
     columns = (
         "function", "calls", "failed", "retries", "total", "mean", "median", "p95", "max",
@@ -195,8 +195,8 @@ def _functions_text(summary: RunSummary) -> str:
 
 def _path_text(path: CriticalPath) -> str:
     """The parts, or the longest of them, in order."""
-    from detray.trace.graphs.graph import time_text
     from detray.trace.names import short
+    from detray.trace.quantities import time_text
 
     if not path.parts:
         return "no task ended: there is no critical path"

@@ -20,7 +20,7 @@ from detray.runtime.net.address import parse_address
 from detray.runtime.session import TOKEN_NAME
 from detray.runtime.spawn import SpawnedService
 from detray.settings import Settings, read_settings
-from detray.trace.graphs.graph import size_text
+from detray.trace.quantities import size_text
 
 _STOP_S = 15.0
 _BLOCK_POLL_S = 0.2

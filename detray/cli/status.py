@@ -16,7 +16,7 @@ from detray.cli.observer import NoAnswer, Observer
 from detray.cli.tables import counts_text, table
 from detray.errors import EngineError
 from detray.runtime.session import INFO_NAME, LiveSession, live_sessions
-from detray.trace.graphs.graph import size_text
+from detray.trace.quantities import size_text
 
 UNITS = 10_000
 WATCH_S = 1.0

@@ -85,10 +85,10 @@ def as_text(answer: Why) -> str:
 
 
 def _lines(cause: Cause, level: int) -> list[str]:
-    from detray.trace.explaining.words import length_text
+    from detray.trace.quantities import time_text
 
     if cause.length_ns >= 0:
-        head = length_text(cause.length_ns)
+        head = time_text(cause.length_ns)
     elif cause.started_ns >= 0 or cause.ended_ns >= 0:
         head = f"@{max(cause.started_ns, cause.ended_ns) / 1e9:.6f}"
     else:

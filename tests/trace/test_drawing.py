@@ -12,7 +12,8 @@ from detray.trace.drawings.collapse import DEPTH_MAX, NODES_MAX, WIDTH_MAX, coll
 from detray.trace.drawings.dot import to_dot
 from detray.trace.drawings.svg import to_svg
 from detray.trace.graphs.critical import critical_path
-from detray.trace.graphs.graph import build, size_text, time_text
+from detray.trace.graphs.graph import build
+from detray.trace.quantities import size_text, time_text
 from tests.trace.graphs import MS, Sketch
 from tests.trace.programs import many, recorded, troubles
 

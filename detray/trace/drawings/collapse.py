@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detray.trace.drawings.layout import levels
-from detray.trace.graphs.graph import size_text, time_text
+from detray.trace.quantities import size_text, time_text
 
 if TYPE_CHECKING:
     import networkx

@@ -17,7 +17,8 @@ from detray.trace.drawings.layout import Layout, Point, lay_out
 from detray.trace.drawings.legend import legend
 from detray.trace.drawings.marking import NO_MARKS, Marks, mark
 from detray.trace.drawings.xml_text import clean
-from detray.trace.graphs.graph import size_text, state_of, time_text
+from detray.trace.graphs.graph import state_of
+from detray.trace.quantities import size_text, time_text
 
 if TYPE_CHECKING:
     import networkx

@@ -18,7 +18,6 @@ from detray.ids import (
     NodeID,
     ObjectID,
     TaskID,
-    job_of,
     task_of,
 )
 from detray.trace.explaining.parts import (
@@ -56,13 +55,7 @@ from detray.trace.explaining.tree import (
     summed,
     without_subject,
 )
-from detray.trace.explaining.words import (
-    away_text,
-    length_text,
-    meanwhile_text,
-    part_text,
-    reason_text,
-)
+from detray.trace.explaining.words import away_text, meanwhile_text, part_text, reason_text
 from detray.trace.format import TraceError
 from detray.trace.gathering.endings import FAILED_ARGUMENT, ORPHANED
 from detray.trace.gathering.history import History, history_of
@@ -80,6 +73,7 @@ from detray.trace.gathering.lives import (
 )
 from detray.trace.names import first_line, is_a_put, short
 from detray.trace.play import Makers, schedulers
+from detray.trace.quantities import time_text
 from detray.trace.reading import Trace
 from detray.trace.telling.story import StorySubject, find_subject
 
@@ -196,7 +190,7 @@ class Explainer:
             causes = (failure, *times)
         elif not timeline.has_ended(life):
             stuck = self.stuck(life)
-            conclusion = f"had not ended when the trace ended, {length_text(length_ns)} after "
+            conclusion = f"had not ended when the trace ended, {time_text(length_ns)} after "
             conclusion += (
                 "its submission: " if life.submitted_ns >= 0 else "it was first heard of: "
             )
@@ -241,7 +235,7 @@ class Explainer:
         begin, end = parts[0].started_ns, parts[-1].ended_ns
         length_ns = sum(part.length_ns for part in parts)
         if parts[0].is_lost and run is not None:
-            text = f"attempt {number} was lost: {self.loss(life, run)}"
+            text = f"attempt {number} was lost: {self.loss(run)}"
             if run.state != LOST:
                 text = f"attempt {number} failed and was tried again: {first_line(run.error)}"
             kind = "lost"
@@ -252,7 +246,7 @@ class Explainer:
             TIME, text, length_ns, self.since(begin), self.since(end), kind, causes=summed(inner)
         )
 
-    def loss(self, life: TaskLife, run: Attempt) -> str:
+    def loss(self, run: Attempt) -> str:
         """Why an attempt was lost, in words."""
         if run.error.startswith("node ") or not run.worker:
             return first_line(run.error)
@@ -379,7 +373,7 @@ class Explainer:
         if life.state == CANCELLED:
             return self._cancelled(life, name, ended_ns), None
         if last is not None and last.state == LOST:
-            text = f"{name} failed: {self.loss(life, last)}{_budget(life, last)}"
+            text = f"{name} failed: {self.loss(last)}{_budget(life, last)}"
             detail = _detail(last)
             return Cause(
                 FAILURE, text, ended_ns=ended_ns, detail=detail, causes=self.death(last)
@@ -523,11 +517,6 @@ class Explainer:
             if run.worker and (not client or run.sent_ns <= part.started_ns):
                 return other
         return None
-
-    def job_text(self, item: bytes) -> str:
-        """ "; its job was over at 3.2 s: …" if it was."""
-        closed = self.history.closed_jobs.get(job_of(item))
-        return f"; its job was over{self.at(closed[1])}: {closed[2]}" if closed else ""
 
     def worker_named(self, core: int, client: ClientID) -> str:
         """A worker in words."""

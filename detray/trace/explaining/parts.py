@@ -274,8 +274,8 @@ class Timeline:
             ):
                 yield move.at_ns
 
-    def lost_ns(self, item: ObjectID, core: int, after_ns: int, until_ns: int) -> tuple[int, str]:
-        """When, in that time, the owner at `core` learned that the last copy was lost, and why.
+    def lost_ns(self, item: ObjectID, after_ns: int, until_ns: int) -> tuple[int, str]:
+        """When, in that time, its owner learned that the last copy was lost, and why.
 
         (-1, "") if the trace does not tell. A death is the reason, if there was one: others may
         only have looked there in vain.
@@ -370,7 +370,7 @@ class _Line:
         found = (-1, "")
         for index in range(min(life.num_returns, RETURNS_MAX)):
             item = ObjectID(life.id + index.to_bytes(4, "big"))
-            found = max(found, self._t.lost_ns(item, self._home, self._at_ns, until_ns))
+            found = max(found, self._t.lost_ns(item, self._at_ns, until_ns))
         self._text = found[1]
         self._add(KEPT, found[0] if found[0] >= 0 else until_ns)
         self._stage, self._text = RESOURCE, AGAIN

@@ -8,7 +8,7 @@ from detray.ids import NodeID, ObjectID, TaskID, return_object
 from detray.trace.explaining.causes import Explainer
 from detray.trace.explaining.parts import KEPT, RETURNS_MAX
 from detray.trace.explaining.tree import CAUSES_MAX, EVENT, TIME, Cause, Why
-from detray.trace.explaining.words import length_text, reason_text
+from detray.trace.explaining.words import reason_text
 from detray.trace.format import TraceError
 from detray.trace.gathering.lives import (
     ARRIVED,
@@ -31,8 +31,8 @@ from detray.trace.gathering.lives import (
     ObjectLife,
     TaskLife,
 )
-from detray.trace.graphs.graph import size_text
 from detray.trace.names import first_line, short
+from detray.trace.quantities import size_text, time_text
 from detray.trace.telling.story import StorySubject
 
 DIED = "the node died"
@@ -45,7 +45,7 @@ def explain_object(x: Explainer, item: ObjectID) -> Why:
     """When it came and from what; or why it is lost, failed, freed, or not there yet."""
     life = x.history.objects.get(item)
     producer = x.producer(item)
-    events = tuple(_events(x, item, life))
+    events = tuple(_events(x, life))
     name = x.value_named(item)
     if producer is not None and producer.state in (FAILED, CANCELLED):
         inner = x.explain_task(producer)
@@ -174,7 +174,7 @@ _WORDS = {
 }
 
 
-def _events(x: Explainer, item: ObjectID, life: ObjectLife | None) -> Iterator[Cause]:
+def _events(x: Explainer, life: ObjectLife | None) -> Iterator[Cause]:
     """What happened to an object, in order; losses with what came of them."""
     if life is None:
         return
@@ -307,7 +307,7 @@ def explain_node(x: Explainer, subject: StorySubject) -> Why:
     elif member.last_ns >= 0:
         silent_ns = member.buried_ns - member.last_ns
         if silent_ns > 0:
-            text += f"; its last step in the trace was {length_text(silent_ns)} before"
+            text += f"; its last step in the trace was {time_text(silent_ns)} before"
         else:
             text += "; it went on meanwhile, as its recording shows"
     lost = sum("was lost" in cause.text for cause in causes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from detray.trace.explaining.parts import ARGUMENT, GET, RUN
-from detray.trace.explaining.words import ENDED, length_text
+from detray.trace.explaining.words import ENDED
+from detray.trace.quantities import time_text
 
 DEPTH = 5
 """How far causes are followed, unless told otherwise."""
@@ -102,20 +103,20 @@ def conclude(times: tuple[Cause, ...], length_ns: int) -> str:
     """Where most of the time of a task that finished went, and why."""
     again = next((cause for cause in times if cause.part == "rebuilt"), None)
     if again is not None:
-        total = length_text(length_ns)
+        total = time_text(length_ns)
         return f"finished, and {again.text}; the last end was {total} after its submission"
     ran_ns = sum(cause.length_ns for cause in times if cause.part == RUN)
     waits = [cause for cause in times if cause.part != RUN]
-    total = length_text(length_ns)
+    total = time_text(length_ns)
     if not length_ns:
         return "took no time that its clock could tell"
     if not waits:
         return f"took {total}, all of it running"
     waited_ns = length_ns - ran_ns
-    biggest = f"{length_text(waits[0].length_ns)} {_as_share(phrase(waits[0]))}"
+    biggest = f"{time_text(waits[0].length_ns)} {_as_share(phrase(waits[0]))}"
     if waited_ns * 10 < length_ns:
-        return f"ran {length_text(ran_ns)} of {total}; the longest wait: {biggest}"
-    return f"waited {length_text(waited_ns)} of {total}: {biggest}"
+        return f"ran {time_text(ran_ns)} of {total}; the longest wait: {biggest}"
+    return f"waited {time_text(waited_ns)} of {total}: {biggest}"
 
 
 def _as_share(text: str) -> str:
@@ -147,7 +148,7 @@ def phrase(cause: Cause, hops: int = 3) -> str:
         return cause.text
     first = inner[0]
     if first.part == RUN:
-        return f"{cause.text}, which took {length_text(first.length_ns)} to run"
+        return f"{cause.text}, which took {time_text(first.length_ns)} to run"
     if first.part == "lost":
         return f"{cause.text}, of which {first.text}"
     return f"{cause.text}, which {phrase(first, hops - 1)}"

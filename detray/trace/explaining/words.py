@@ -22,8 +22,8 @@ from detray.trace.explaining.parts import (
     Part,
 )
 from detray.trace.gathering.lives import LOST, TaskLife, Transfer
-from detray.trace.graphs.graph import size_text
 from detray.trace.names import short
+from detray.trace.quantities import size_text
 
 if TYPE_CHECKING:
     from detray.trace.explaining.causes import Explainer
@@ -31,14 +31,6 @@ if TYPE_CHECKING:
 
 
 ENDED = "had ended, and its owner had not heard of it"
-
-
-def length_text(ns: int) -> str:
-    """A length of time for people, to three digits."""
-    for unit, size in (("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)):
-        if ns >= size:
-            return f"{ns / size:.3g} {unit}" if ns < 1000 * size else f"{ns / size:.0f} {unit}"
-    return f"{ns} ns"
 
 
 def part_text(x: Explainer, life: TaskLife, part: Part, *, is_open: bool = False) -> str:
@@ -56,7 +48,7 @@ def _text(x: Explainer, life: TaskLife, part: Part) -> str:
         case "place":
             return f"waited at the head for a place{_infeasible(life, part)}"
         case "travel":
-            return _travel(x, life, part, node)
+            return _travel(life, part, node)
         case "fetch":
             return f"waited for the bytes of its argument {_value(x, part)} to reach {node}"
         case "resource":
@@ -135,7 +127,7 @@ def _infeasible(life: TaskLife, part: Part) -> str:
     )
 
 
-def _travel(x: Explainer, life: TaskLife, part: Part, node: str) -> str:
+def _travel(life: TaskLife, part: Part, node: str) -> str:
     if part.core >= 0:
         lost = " and never reached it" if part.is_lost else ""
         return f"was on its way to {node}{lost}"

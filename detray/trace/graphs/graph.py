@@ -62,6 +62,7 @@ from detray.trace.gathering.history import history_of
 from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
 from detray.trace.graphs.stops import Standstill, stretches, waits_of
 from detray.trace.play import Makers, schedulers
+from detray.trace.quantities import size_text
 
 if TYPE_CHECKING:
     import networkx
@@ -283,28 +284,6 @@ def program_name(entrypoint: str) -> str:
     """The name of a program's file, of what its process was started with (words and spaces)."""
     found = re.match(r".*?\.py(?= |$)|\S+", entrypoint)
     return (os.path.basename(found.group()) if found else "") or "program"
-
-
-def size_text(size_bytes: int) -> str:
-    """A number of bytes for people."""
-    if size_bytes < 1000:
-        return f"{size_bytes} B"
-    size = float(size_bytes)
-    for unit in ("kB", "MB", "GB"):
-        size /= 1000
-        if size < 999.5:  # more would be rounded to 1e+03
-            return f"{size:.3g} {unit}"
-    return f"{size / 1000:.3g} TB"
-
-
-def time_text(length_ns: int) -> str:
-    """A length of time for people, in three digits."""
-    if length_ns >= 99_950_000_000:
-        return f"{length_ns / 1e9:,.0f} s"
-    for unit, name in ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")):
-        if length_ns >= 0.9995 * unit:
-            return f"{length_ns / unit:.3g} {name}"
-    return f"{length_ns} ns"
 
 
 def state_of(graph: networkx.MultiDiGraph, node: str) -> str:

@@ -20,6 +20,7 @@ from detray.core.resources import CPU, UNIT
 from detray.core.strategy import AFFINITY, Strategy, is_labelled, is_named
 from detray.core.tables import Tables
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
+from detray.trace.quantities import time_text
 from detray.trace.reducing.ledger import (
     ENDS,
     ENTERS,
@@ -67,13 +68,6 @@ class Watch:
         return None
 
 
-def duration(ns: int) -> str:
-    """A duration in words, three digits of it: 1.2 s, 15 ms."""
-    if ns >= 1_000_000_000:
-        return f"{ns / 1e9:.3g} s"
-    return f"{ns / 1e6:.3g} ms"
-
-
 class WaitsTooLong(Watch):
     """No task waits more than so long; with `while_idle` only while it could use a free CPU."""
 
@@ -103,7 +97,7 @@ class WaitsTooLong(Watch):
     def _finding(self, ledger: Ledger, row: LedgerRow, waited_ns: int) -> Finding:
         why = state_in_words(ledger.tables[row.at], row)
         idle = "a CPU is idle, " if self._while_idle else ""
-        parts = row.id, f" ({row.name}) waits for {duration(waited_ns)}: {idle}{why}"
+        parts = row.id, f" ({row.name}) waits for {time_text(waited_ns)}: {idle}{why}"
         return Finding(f"waits: {why}", parts, row.at, (row.id,))
 
     def after(
@@ -165,7 +159,7 @@ class RunsTooLong(Watch):
         if heap and date_ns - heap[0][0] > self._limit_ns:
             since, _, row = heap[0]
             state = state_in_words(ledger.tables.get(row.at), row)
-            parts = row.id, f" ({row.name}) runs for {duration(date_ns - since)}: {state}"
+            parts = row.id, f" ({row.name}) runs for {time_text(date_ns - since)}: {state}"
             return Finding(f"runs: {state}", parts, row.at, (row.id,))
         return None
 
@@ -198,7 +192,7 @@ class TakesTooLong(Watch):
             row = heap[0][2]
             state = state_in_words(ledger.tables.get(row.at), row)
             verb = "finished" if self._end == ENDS else "begun"
-            late = duration(date_ns - heap[0][0])
+            late = time_text(date_ns - heap[0][0])
             parts = row.id, f" ({row.name}) has not {verb} after {late}: {state}"
             return Finding(f"takes: {state}", parts, row.at, (row.id,))
         return None

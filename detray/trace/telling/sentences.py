@@ -12,9 +12,9 @@ from detray.core.head_messages import JobAdmitted
 from detray.errors import Failure
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, TaskID, task_of
 from detray.trace.gathering.history import History
-from detray.trace.graphs.graph import size_text
 from detray.trace.links import FROM_HEAD, FROM_PEER, TO_HEAD
 from detray.trace.names import attempt_text, describe, first_line, items_text, short
+from detray.trace.quantities import size_text
 from detray.trace.telling.link_sentences import message_text
 
 Say = Callable[[Any, History], str]  # Any: each takes the message type that is its key
