@@ -63,11 +63,16 @@ def run_all(text: str, folder: Path, environment: Mapping[str, str] | None = Non
     """
     for path in EXAMPLES.glob("*.py"):
         (folder / path.name).write_bytes(path.read_bytes())
-    variables = {**os.environ, "COLUMNS": "100", **(environment or {})}
-    variables["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'sim'}"
+    variables = surroundings(environment)
     for command in commands(text):
         output = run_one(command, folder, variables)
         assert_printed(command, output)
+
+
+def surroundings(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment in which commands find this tree, and lines of 100 columns."""
+    path = f"{ROOT}{os.pathsep}{ROOT / 'sim'}"
+    return {**os.environ, "COLUMNS": "100", **(more or {}), "PYTHONPATH": path}
 
 
 def run_one(command: Command, folder: Path, variables: Mapping[str, str]) -> str:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import pytest
 
 from detray.trace.drawings.collapse import NODES_MAX, WIDTH_MAX
-from tests.docs.programs import (
-    DOCS,
-    ROOT,
-    assert_keeps_promises,
-    console_lines,
-    python_blocks,
-    run_program,
-)
+from tests.docs.consoles import Command, commands, run_one, surroundings
+from tests.docs.programs import DOCS, assert_keeps_promises, python_blocks, run_program
 
 PAGE = DOCS / "graph.md"
 KINDS = {"run", "program", "place", "queue", "start", "arguments", "get", "lost", "unknown"}
@@ -37,26 +28,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def said(folder: Path, command: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "detray.cli", *command.split()[1:]],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), command
-    return done.stdout.splitlines()
+    """What it prints now."""
+    return run_one(Command(command, ()), folder, surroundings()).splitlines()
 
 
 def shown(command: str) -> list[str]:
     """What the page says that a command prints."""
-    found = re.search(
-        rf"^\$ {re.escape(command)}\n((?!\$ |```).*\n)*", PAGE.read_text(), re.MULTILINE
-    )
-    assert found is not None, command
-    return found.group(0).splitlines()[1:]
+    [found] = [known for known in commands(PAGE.read_text()) if known.line == command]
+    return list(found.printed)
 
 
 def test_the_summary_is_as_the_page_shows_it(ran: Path) -> None:
@@ -93,8 +72,8 @@ def test_the_table_of_functions_has_the_columns_of_the_page(ran: Path) -> None:
 
 def test_the_other_commands_write_what_they_say(ran: Path) -> None:
     """Each of the page's commands runs; --json is JSON."""
-    for command in console_lines(PAGE):
-        said(ran, command)
+    for command in commands(PAGE.read_text()):
+        run_one(command, ran, surroundings())
     assert json.loads((ran / "run.wf.json").read_text())["schemaVersion"] == "1.5"
     assert (ran / "run.graphml").read_text().startswith("<?xml")
     numbers = json.loads("\n".join(said(ran, "detray graph run.trace --json")))

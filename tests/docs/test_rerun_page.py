@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.programs import DOCS, ROOT, assert_keeps_promises, python_blocks
+from tests.docs.consoles import commands, surroundings
+from tests.docs.programs import DOCS, assert_keeps_promises, python_blocks
 
 PAGE = DOCS / "rerun.md"
 HOME = "/home/ada"
@@ -32,13 +33,7 @@ _VARIES = [
 def walk(directory: Path) -> list[tuple[str, str]]:
     """Run the commands of the page there, after its program was saved; each with its output."""
     (directory / "meters.py").write_text(python_blocks(PAGE)[0])
-    commands = [
-        line[2:]
-        for block in _CONSOLE.findall(PAGE.read_text())
-        for line in block.splitlines()
-        if line.startswith("$ ")
-    ]
-    return [(command, _run(command, directory)) for command in commands]
+    return [(line, _run(line, directory)) for line, *_ in commands(PAGE.read_text())]
 
 
 def _run(command: str, directory: Path) -> str:
@@ -51,7 +46,7 @@ def _run(command: str, directory: Path) -> str:
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=directory,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{tools}:{os.environ['PATH']}"},
+        env=surroundings({"PATH": f"{tools}:{os.environ['PATH']}"}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -60,19 +55,6 @@ def _run(command: str, directory: Path) -> str:
     )
     lines = done.stdout.replace(str(directory), HOME).splitlines()
     return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def shown() -> list[tuple[str, str]]:
-    """The commands of the page, each with the output that stands there."""
-    found: list[tuple[str, str]] = []
-    for block in _CONSOLE.findall(PAGE.read_text()):
-        for line in block.splitlines():
-            if line.startswith("$ "):
-                found.append((line[2:], ""))
-            else:
-                command, output = found[-1]
-                found[-1] = command, f"{output}{line}\n"
-    return found
 
 
 def plain(text: str) -> str:
@@ -86,10 +68,9 @@ def plain(text: str) -> str:
 def test_the_walk_goes_as_the_page_says(tmp_path: Path) -> None:
     """From a program that dies to the line and the input at fault, and to the task of chance."""
     pytest.importorskip("numpy")
-    real, page = walk(tmp_path), shown()
-    assert [command for command, _ in real] == [command for command, _ in page]
-    for (command, output), (_, expected) in zip(real, page, strict=True):
-        assert plain(output) == plain(expected), command
+    for (line, output), command in zip(walk(tmp_path), commands(PAGE.read_text()), strict=True):
+        expected = "".join(f"{line}\n" for line in command.printed)
+        assert plain(output) == plain(expected), line
     source = python_blocks(PAGE)[1]
     script = tmp_path / "again.py"
     script.write_text(source)

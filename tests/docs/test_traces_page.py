@@ -3,15 +3,21 @@ command, on a failure that really happens."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.docs.consoles import assert_printed, commands, line_pattern, run_all, run_one
-from tests.docs.programs import DOCS, EXAMPLES, ROOT
+from tests.docs.consoles import (
+    assert_printed,
+    commands,
+    line_pattern,
+    run_all,
+    run_one,
+    surroundings,
+)
+from tests.docs.programs import DOCS, EXAMPLES
 
 PAGE = DOCS / "traces.md"
 
@@ -27,7 +33,7 @@ def test_the_walk_leads_from_the_flight_recorder_to_the_line_at_fault(tmp_path: 
     shutil.copy(EXAMPLES / "night_job.py", tmp_path)
     home = tmp_path / "tmp"
     home.mkdir()
-    places = {**os.environ, "TMPDIR": str(home), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'sim'}"}
+    places = surroundings({"TMPDIR": str(home)})
     fine, bad, *_ = commands(walk())
     assert (fine.line, bad.line) == ("python night_job.py 1", "python night_job.py 102")
     assert_printed(fine, run_one(fine, tmp_path, places))
@@ -54,9 +60,8 @@ def test_the_line_that_the_walk_names_is_the_line_at_fault(tmp_path: Path) -> No
         "    if values:\n        ctypes.memmove(packed, least, 4)",
     )
     (tmp_path / "mended.py").write_text(mended)
-    places = {**os.environ, "PYTHONPATH": str(ROOT)}
     [command] = commands("```console\n$ python mended.py 102\nnight 102: 159024 mV\n```")
-    assert_printed(command, run_one(command, tmp_path, places))
+    assert_printed(command, run_one(command, tmp_path, surroundings()))
 
 
 def test_dots_numbers_and_words_of_a_console_block() -> None:

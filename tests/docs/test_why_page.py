@@ -7,29 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from detray.cli.command import main
-from tests.docs.programs import DOCS, ROOT, python_blocks
+from tests.docs.consoles import commands, run_one, surroundings
+from tests.docs.programs import DOCS, python_blocks
 from tests.trace.test_parts import seed_trace
 
 PAGE = DOCS / "why.md"
-
-
-def blocks() -> list[tuple[str, list[str]]]:
-    """Commands with the lines that they print."""
-    found = []
-    for block in re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL):
-        for part in block.split("$ ")[1:]:
-            command, *lines = part.splitlines()
-            found.append((command, lines))
-    return found
-
-
-def printed(command: str, folder: Path, capsys) -> list[str]:
-    """What a command of the page prints."""
-    words = [first or second for first, second in re.findall(r'"([^"]+)"|(\S+)', command)]
-    assert words[0] == "detray"
-    assert main([word if word != words[2] else str(folder / word) for word in words[1:]]) == 0
-    return capsys.readouterr().out.splitlines()
 
 
 def masked(line: str) -> str:
@@ -39,7 +21,7 @@ def masked(line: str) -> str:
     return re.sub(r"(worker) \d+", r"\1 N", line).strip()
 
 
-def test_the_commands_of_the_page_print_what_stands_there(tmp_path, capsys):
+def test_the_commands_of_the_page_print_what_stands_there(tmp_path: Path) -> None:
     """The conclusions, and the way to them; small parts come and go with the machine's load."""
     *programs, _ = python_blocks(PAGE)
     for name, program in zip(("slow", "fails", "stuck"), programs, strict=True):
@@ -47,18 +29,19 @@ def test_the_commands_of_the_page_print_what_stands_there(tmp_path, capsys):
         script.write_text(program)
         command = [sys.executable, str(script)]
         done = subprocess.run(
-            command, cwd=tmp_path, env=environment(), capture_output=True, text=True,
+            command, cwd=tmp_path, env=surroundings(), capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
         assert (done.returncode == 0) == (name != "fails"), done.stderr
     seed_trace(28, tmp_path / "seed.trace")
     chosen = {"slow.trace": 4, "fails.trace": 10, "stuck.trace": 4, "seed.trace": 99}
-    commands = blocks()
-    assert len(commands) == 5
-    for command, lines in commands:
-        found = [masked(line) for line in printed(command, tmp_path, capsys)]
-        count = chosen[command.split()[2]]
-        assert found[:count] == [masked(line) for line in lines][:count], command
+    walk = commands(PAGE.read_text())
+    assert len(walk) == 5
+    for command in walk:
+        found = run_one(command, tmp_path, surroundings()).splitlines()
+        count = chosen[command.line.split()[2]]
+        shown = [masked(line) for line in command.printed[:count]]
+        assert [masked(line) for line in found[:count]] == shown, command.line
 
 
 def test_the_program_of_the_page_asks_from_python(tmp_path, monkeypatch, capsys):
@@ -66,15 +49,8 @@ def test_the_program_of_the_page_asks_from_python(tmp_path, monkeypatch, capsys)
     first, *_, last = python_blocks(PAGE)
     (tmp_path / "slow.py").write_text(first)
     command = [sys.executable, "slow.py"]
-    subprocess.run(command, cwd=tmp_path, env=environment(), timeout=60, check=True)
+    subprocess.run(command, cwd=tmp_path, env=surroundings(), timeout=60, check=True)
     monkeypatch.chdir(tmp_path)
     exec(last, {})
     conclusion, cause = capsys.readouterr().out.splitlines()
     assert conclusion.startswith("waited ") and "of merge" in cause
-
-
-def environment() -> dict[str, str]:
-    """For programs that are run beside the test."""
-    import os
-
-    return os.environ | {"PYTHONPATH": str(ROOT)}
