@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detray.core import effects as ef
@@ -103,7 +103,15 @@ def _key(key: bytes) -> str:
         return f"the error of {short(key[:TASK_ID_BYTES])}"
     if len(key) == OBJECT_ID_BYTES + 4:
         return f"{short(key[:OBJECT_ID_BYTES])}, made again"
+    if len(key) == TASK_ID_BYTES:
+        return f"the arguments of {short(key)}"
     return short(key)
+
+
+def _keys(keys: Sequence[bytes]) -> str:
+    """The first few of many."""
+    shown = ", ".join(map(_key, keys[:4]))
+    return f"{shown} and {len(keys) - 4} more" if len(keys) > 4 else shown
 
 
 def _event(event: DurableEvent) -> str:
@@ -222,12 +230,10 @@ SENTENCES: dict[type, Say] = {
     ef.RetractRuns: lambda e, h: (
         f"up to {e.count} runs are to be taken back from {who(e.client, h)}"
     ),
-    ef.DropPayloads: lambda e, h: (
-        f"the bytes of {items_text(e.keys)} are forgotten{h.where(h.core)}"
-    ),
+    ef.DropPayloads: lambda e, h: f"freed{h.where(h.core)}: {_keys(e.keys)}",
     ef.MoveObject: lambda e, h: f"{short(e.object)} is moved to segment {e.to_segment}",
     ef.Notify: lambda e, h: f"{who(e.client, h)} is told: {e.text}",
-    ef.CopyPayload: lambda e, h: f"what {_key(e.target)} is, is what {_key(e.source)} was",
+    ef.CopyPayload: lambda e, h: f"{_key(e.source)} is kept as {_key(e.target)}, too",
     ef.FailRequest: lambda e, h: (
         f"{who(e.client, h)} is told that {e.what} made no sense: {e.text}"
     ),
