@@ -51,6 +51,15 @@ def pipeline(machine: Machine) -> None:
     machine.drop(results[2])
 
 
+def spread(machine: Machine) -> None:
+    """A failure, after 10 ms, and what would have taken its value."""
+    read = machine.define("read", lambda machine, run: "ValueError: no numbers")
+    total = machine.submit(machine.define("total"), machine.submit(read))
+    machine.now_ns += 10 * MS
+    machine.work()
+    machine.get(total)
+
+
 def hostile(path: Path) -> Trace:
     """Markup wherever a stranger can write: names, errors, programs, reasons."""
     machine = Machine(path, entrypoint=f"/home/eve/{HOSTILE} {HOSTILE}")

@@ -15,7 +15,7 @@ from detray.trace.names import short
 from detray.trace.reporting.making import page_of, report
 from tests.head.browser import browser
 from tests.trace.programs import many, recorded
-from tests.trace.reports import HOSTILE, hostile, pipeline, synthetic
+from tests.trace.reports import HOSTILE, hostile, pipeline, spread, synthetic
 from tests.trace.simulated import run_cluster
 
 pytest.importorskip("networkx")
@@ -251,6 +251,16 @@ def test_tables_sort_by_any_column(window: Any, small: Path) -> None:
     assert column(1) == sorted(names, reverse=True)
     heads["Calls"].click()
     assert [int(n) for n in column(2)] == [4, 4, 3, 1, 1]
+
+
+def test_what_failed_with_its_argument_is_listed_after_its_cause(window: Any, folder: Path) -> None:
+    """It failed when its argument did, not when it was submitted."""
+    show(window, report(recorded(folder / "spread.trace", spread), folder / "spread.html"))
+    lines = text(window, "#failure-list").splitlines()
+    cause, after = lines.index("ValueError: no numbers"), lines.index("an argument failed")
+    assert cause < after
+    times = [float(line.split()[0]) for line in lines if line.endswith(" s")]
+    assert len(times) == 2 and times[0] > 0.009
 
 
 def test_what_went_wrong_is_listed_and_leads_to_it(window: Any, small: Path) -> None:

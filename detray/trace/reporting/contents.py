@@ -97,10 +97,15 @@ class ReportContents:
         add("t.state", [_STATE[life.state] for life in lives])
         add("t.error", [numbers.text(life.error) for life in lives])
         add("t.flags", [int(life.cancel_asked) for life in lives])
+        # Who never ran ended when what it would have taken did; the other ends are those of runs.
+        add("t.over", [0 if life.attempts else self._over(life) for life in lives])
         add("t.returns", [life.num_returns for life in lives])
         add("t.places", numbers.returns)
         self.columns.add_lists("t.args", [numbers.items(life.args) for life in lives], delta=True)
         self.columns.add_lists("t.refs", [numbers.items(life.refs) for life in lives], delta=True)
+
+    def _over(self, life: TaskLife) -> int:
+        return self.coded(life.over_ns, life.over_core)
 
     def _attempts(self) -> None:
         """Each run: `number` as it differs from its place, times relative to the one before."""

@@ -50,7 +50,7 @@ let T, A, W, S, O, X, N, B, G, P, M, V;
 function read(c) {
   const get = name => c.get(name) || new Float64Array(0);
   T = {n: get("t.prefix").length, prefix: whole(get("t.prefix")), count: get("t.count"), fn: whole(get("t.function")),
-    parent: place(get("t.parent")), core: place(get("t.core")), submitted: known(get("t.submitted")), state: whole(get("t.state")),
+    parent: place(get("t.parent")), core: place(get("t.core")), submitted: known(get("t.submitted")), over: known(get("t.over")), state: whole(get("t.state")),
     error: whole(get("t.error")), flags: whole(get("t.flags")), returns: whole(get("t.returns")), object: offsets(get("t.places")),
     ready: get("t.ready"), args: lists(c, "t.args"), refs: lists(c, "t.refs"), attempt: offsets(get("t.attempts"))};
   A = {n: get("a.seat").length, seat: place(get("a.seat")), node: place(get("a.node")), sent: known(get("a.sent")),

@@ -62,7 +62,7 @@ function showFailures() {
   $("failure-list").append(rows.length ? list : el("p", "empty", "Nothing: every attempt of every task finished, no worker was lost, no node died."));
   if (rows.length) list.after(growing(rows, row => row.make(), 40, list));
 }
-const endOf = t => { const a = lastRun(t); return a >= 0 ? finish(a) : T.submitted[t]; };
+const endOf = t => { const a = lastRun(t); return a >= 0 ? finish(a) : isNaN(T.over[t]) ? T.submitted[t] : T.over[t]; };
 function row(at, cls, head, text, more) {
   const when = isNaN(at) || at === null ? el("span", "when soft", "—") : button(moment(at), "when", () => { setRange(at - D.span / 40, at + D.span / 40, true); $("timeline").scrollIntoView({behavior: "smooth", block: "nearest"}); });
   return el("li", cls, when, el("div", "", el("div", "head", ...[head].flat()), text ? el("div", "text", text) : "", more || ""));
