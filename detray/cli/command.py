@@ -76,6 +76,26 @@ examples:
 """
 
 
+_TIMELINE = """\
+examples:
+  detray timeline run.trace                    writes run.timeline.json
+  detray timeline run.trace -o - | gzip > run.json.gz
+
+`detray report run.trace` is a page that shows a timeline, too, and needs no other program.
+"""
+
+
+_COLLECT = """\
+examples:
+  detray trace collect -o night.trace          of the cluster that runs: what it recorded so far
+  detray trace collect node0.trace node0.trace.head node1.trace
+                                               files that were copied together; writes cluster.trace
+  detray why cluster.trace                     all that reads traces reads it
+
+Nodes record if they were started so: detray start --head --record node0.trace
+"""
+
+
 _TELL_OF_TRACES = frozenset(
     ("replay", "debug", "report", "graph", "timeline", "story", "why", "diff", "trace", "shrink")
 )
@@ -193,10 +213,15 @@ def _add_timeline(commands: _Commands[_Parser]) -> None:
         "timeline",
         help="who ran what when, for Perfetto",
         description="Write Chrome trace events; open them at https://ui.perfetto.dev.",
+        epilog=_TIMELINE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_trace(parser)
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE.timeline.json)'
+        "-o",
+        "--output",
+        metavar="FILE",
+        help='"-" for stdout (default: TRACE\'s name with .timeline.json)',
     )
     parser.set_defaults(run=_with_traces("run_timeline"))
 
@@ -214,7 +239,8 @@ def _add_story(commands: _Commands[_Parser]) -> None:
         "about",
         metavar="ID",
         help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
-        '"worker 3", "driver 1", "node 2", "head", or a function that was called once',
+        '"worker 3", "driver 1", "node 2", "head", or a function that was called once, '
+        "or failed once",
     )
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_story"))
@@ -231,11 +257,15 @@ def _add_trace_commands(commands: _Commands[_Parser]) -> None:
         description="Bring the recordings of the processes of one cluster together into one trace "
         "that replays as a whole, and check that what one says it sent is what the other received. "
         "Exit code 1 if some message is not.",
+        epilog=_COLLECT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="*", help="recordings (default: those of a running cluster)"
     )
-    parser.add_argument("-o", "--output", metavar="FILE", default="cluster.trace")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", default="cluster.trace", help="(default: %(default)s)"
+    )
     add_cluster(parser)
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_collect"))

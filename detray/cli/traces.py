@@ -103,7 +103,7 @@ def _collected_text(collected: Collected) -> str:
 def run_timeline(options: Options) -> int:
     """`detray timeline`: write Chrome trace events."""
     events = chrome_events(_open(options))
-    output = options.output or f"{options.trace}.timeline.json"
+    output = options.output or f"{os.path.splitext(options.trace)[0]}.timeline.json"
     if output == "-":
         json.dump(events, sys.stdout)
         return 0

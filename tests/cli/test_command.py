@@ -220,7 +220,7 @@ def test_a_graph_is_drawn_beside_its_trace(trace, capsys):
 def test_a_timeline_is_written_or_printed(trace, capsys):
     """Beside the trace, or to stdout for a pipe."""
     assert main(["timeline", trace]) == 0
-    written = json.loads(Path(f"{trace}.timeline.json").read_text())
+    written = json.loads(Path(trace).with_suffix(".timeline.json").read_text())
     capsys.readouterr()
     assert main(["timeline", trace, "-o", "-"]) == 0
     assert json.loads(capsys.readouterr().out) == written
