@@ -20,6 +20,7 @@ from detray.core.resources import CPU, UNIT
 from detray.core.strategy import AFFINITY, Strategy, is_labelled, is_named
 from detray.core.tables import Tables
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
+from detray.trace.names import first_line
 from detray.trace.quantities import time_text
 from detray.trace.reducing.ledger import (
     ENDS,
@@ -277,7 +278,7 @@ class Counted(Watch):
             parts = (*parts, ": ", subject)
         reason = getattr(kinds.get(kind), "summary", "") or getattr(kinds.get(kind), "reason", "")
         if reason:
-            parts = (*parts, f" ({str(reason)[:80]})")
+            parts = (*parts, f" ({first_line(str(reason))[:80]})")
         return Finding(f"{self._total}: {kind}", parts, core, (subject,) if subject else ())
 
 
