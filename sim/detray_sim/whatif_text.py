@@ -24,13 +24,16 @@ def answer(rows: Sequence[Row], recorded_s: float) -> str:
     most = last[-1]
     what = f"{format_count(most.nodes, 'node')} of {format_count(most.cpus, 'CPU')}"
     text = f"{what} would take {_s(most.makespan_s)} instead of {_s(recorded_s)}"
+    best = min(last, key=lambda row: (row.makespan_s, row.nodes))
+    if best.makespan_s < most.makespan_s:
+        text += f" ({format_count(best.nodes, 'node')} would take less, {_s(best.makespan_s)})"
     if most.makespan_s > GAP * most.bound.s:
         return (
             f"{text}; the largest limit is {most.bound.text}, the rest is waiting: for cores while"
             " others idle, for workers that start, for messages"
         )
     if most.bound.kind == WORK:
-        return f"{text}; {most.bound.text}: more cores would help"
+        return f"{text}; {most.bound.text}, is what stops it: more cores would help"
     since = next(
         at for at in range(len(last)) if all(row.bound.kind == most.bound.kind for row in last[at:])
     )
