@@ -19,6 +19,7 @@ from detray.cli.debug import add_debug
 from detray.cli.graph import add_graph
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
+from detray.cli.opening import add_trace
 from detray.cli.plain_output import plain_output
 from detray.cli.replay import add_replay
 from detray.cli.report import add_report
@@ -216,7 +217,7 @@ def _add_timeline(commands: _Commands[_Parser]) -> None:
         epilog=_TIMELINE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_trace(parser)
+    add_trace(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -234,7 +235,7 @@ def _add_story(commands: _Commands[_Parser]) -> None:
         epilog=_STORY,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_trace(parser)
+    add_trace(parser)
     parser.add_argument(
         "about",
         metavar="ID",
@@ -269,13 +270,6 @@ def _add_trace_commands(commands: _Commands[_Parser]) -> None:
     add_cluster(parser)
     _add_json(parser)
     parser.set_defaults(run=_with_traces("run_collect"))
-
-
-def _add_trace(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
+from detray.cli.opening import add_trace, open_named
 from detray.cli.replay import Progress
 
 if TYPE_CHECKING:
@@ -50,10 +51,7 @@ def add_debug(commands: Any) -> None:  # Any: argparse has no public name for it
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
+    add_trace(parser)
     parser.add_argument(
         "-c", dest="script", metavar="COMMANDS", help="do this, separated by ;, and end"
     )
@@ -62,11 +60,7 @@ def add_debug(commands: Any) -> None:  # Any: argparse has no public name for it
 
 def run_debug(options: argparse.Namespace) -> int:
     """`detray debug`: 0; of a script 1 if a command failed."""
-    from detray.trace.reading import open_trace
-
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     with Progress("opening") as progress:
         replay = trace.replay(progress=progress)
     session = Debugger(replay)

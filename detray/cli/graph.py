@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.opening import add_trace, open_named
 from detray.cli.tables import counts_text, table
 from detray.trace.plain_text import one_line
 
@@ -42,10 +43,7 @@ def add_graph(commands: Any) -> None:  # Any: argparse's subparsers have no publ
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
+    add_trace(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -72,11 +70,8 @@ def run(options: Options) -> int:
     from detray.trace.graphs.computation import computation
     from detray.trace.graphs.graph import build
     from detray.trace.graphs.summary import summary_of
-    from detray.trace.reading import open_trace
 
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     output = options.output
     if output is None and not (options.json or options.functions):
         ending = {"wfformat": "wf.json", None: "svg"}.get(options.format, options.format)

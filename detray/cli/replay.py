@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.opening import add_trace, open_named
 from detray.cli.shrink import (
     add_expect,
     all_sentences,
@@ -49,10 +50,7 @@ def add_replay(commands: Any) -> None:  # Any: argparse has no public name for i
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
+    add_trace(parser)
     parser.add_argument("--check", action="store_true", help="also check invariants, each step")
     add_expect(parser)
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -62,7 +60,6 @@ def add_replay(commands: Any) -> None:  # Any: argparse has no public name for i
 def run_replay(options: argparse.Namespace) -> int:
     """`detray replay`: 0 if all effects are identical, 1 if not."""
     from detray.trace.format import TraceError
-    from detray.trace.reading import open_trace
     from detray.trace.replaying import check_invariants, replay
     from detray.trace.travel.seeking import why_not
 
@@ -70,9 +67,7 @@ def run_replay(options: argparse.Namespace) -> int:
         print(all_sentences())
         return 0
     expectations = read_expectations(options.expect)
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     check = check_invariants if options.check else None
     with Progress("replaying") as progress:
         report = replay(trace, check=check, progress=progress)

@@ -9,6 +9,8 @@ import sys
 import time
 from typing import Any
 
+from detray.cli.opening import add_trace, open_named
+
 _ABOUT = """\
 Write one HTML file that shows a run: a timeline of workers that zooms, the critical path, the
 graph, statistics by function, memory over time, what went wrong, and the story of whatever you
@@ -33,25 +35,19 @@ def add_report(commands: Any) -> None:  # Any: argparse's class for it is privat
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    add_trace(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="(default: TRACE's name with .html)")
     parser.add_argument("--title", default="", help="(default: the program's name)")
     parser.add_argument("--open", action="store_true", help="show it in a browser")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run_report)
 
 
 def run_report(options: argparse.Namespace) -> int:
     """`detray report`: write the page."""
-    from detray.trace.reading import open_trace
     from detray.trace.reporting.making import report
 
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     output = options.output or f"{os.path.splitext(options.trace)[0]}.html"
     if os.path.exists(output) and os.path.samefile(output, options.trace):
         raise ValueError(f"{output} is the trace itself: name another file with -o")

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from detray.cli.opening import add_trace, open_named
 from detray.trace.format import TraceError
 
 _EXAMPLES = """\
@@ -30,10 +31,7 @@ def add_shrink(commands: Any) -> None:  # Any: argparse has no public name for i
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
+    add_trace(parser)
     add_expect(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE\'s name with .txt)'
@@ -83,7 +81,6 @@ def _positive(text: str) -> int:
 
 def run_shrink(options: argparse.Namespace) -> int:
     """Shrink and write; 0 if something was violated, 1 if nothing was."""
-    from detray.trace.reading import open_trace
     from detray.trace.reducing.expecting import DEFAULT
     from detray.trace.reducing.shrinking import NothingViolated, shrink
     from detray.trace.transcript.writing import shrunk_transcript
@@ -92,9 +89,7 @@ def run_shrink(options: argparse.Namespace) -> int:
         print(all_sentences())
         return 0
     expectations = read_expectations(options.expect, DEFAULT)
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     progress = _Progress(options.json)
     try:
         shrunk = shrink(

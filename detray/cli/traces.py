@@ -10,6 +10,7 @@ import sys
 import msgspec
 
 from detray.cli.heads import HeadAt, find_head
+from detray.cli.opening import open_named
 from detray.trace.collecting import Collected, collect
 from detray.trace.format import TraceError
 from detray.trace.payloads.collecting import collect_payloads
@@ -21,13 +22,6 @@ from detray.trace.timeline import chrome_events
 
 Options = argparse.Namespace
 _PIECE_BYTES = 1 << 18
-
-
-def _open(options: Options) -> Trace:
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
-    return trace
 
 
 # ------------------------------------------------------------------ collecting
@@ -102,7 +96,7 @@ def _collected_text(collected: Collected) -> str:
 
 def run_timeline(options: Options) -> int:
     """`detray timeline`: write Chrome trace events."""
-    events = chrome_events(_open(options))
+    events = chrome_events(open_named(options))
     output = options.output or f"{os.path.splitext(options.trace)[0]}.timeline.json"
     if output == "-":
         json.dump(events, sys.stdout)
@@ -115,7 +109,7 @@ def run_timeline(options: Options) -> int:
 
 def run_story(options: Options) -> int:
     """`detray story`: tell the life of one thing."""
-    trace = _open(options)
+    trace = open_named(options)
     subject = find_subject(trace, options.about)
     lines = story(trace, subject)
     if options.json:

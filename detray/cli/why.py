@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.opening import add_trace, open_named
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trace", metavar="TRACE", help="a trace file")
+    add_trace(parser)
     parser.add_argument(
         "about",
         metavar="ID",
@@ -49,9 +49,6 @@ def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
     parser.add_argument(
         "--depth", type=int, metavar="N", help="how far causes are followed (default: 5)"
     )
-    parser.add_argument(
-        "--salvage", action="store_true", help="read a damaged trace up to the damage"
-    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run_why)
 
@@ -62,12 +59,9 @@ def run_why(options: argparse.Namespace) -> int:
 
     from detray.trace.explaining.causes import why
     from detray.trace.explaining.tree import DEPTH
-    from detray.trace.reading import open_trace
 
     depth = DEPTH if options.depth is None else options.depth
-    trace = open_trace(options.trace, salvage=options.salvage)
-    if not trace.complete:
-        print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
+    trace = open_named(options)
     answer = why(trace, options.about, depth=depth)
     if options.json:
         print(json.dumps(msgspec.to_builtins(answer), indent=1))
