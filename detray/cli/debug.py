@@ -12,11 +12,12 @@ import cmd
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from detray.cli.opening import add_trace, open_named
-from detray.cli.replay import Progress
+from detray.cli.progress import SOON_S, ProgressLine
 
 if TYPE_CHECKING:
     import msgspec
@@ -61,8 +62,8 @@ def add_debug(commands: Any) -> None:  # Any: argparse has no public name for it
 def run_debug(options: argparse.Namespace) -> int:
     """`detray debug`: 0; of a script 1 if a command failed."""
     trace = open_named(options)
-    with Progress("opening") as progress:
-        replay = trace.replay(progress=progress)
+    with ProgressLine(after_s=SOON_S) as line:
+        replay = trace.replay(progress=partial(line.show, "playing steps"))
     session = Debugger(replay)
     session.greet()
     if options.script is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.opening import add_trace, open_named
+from detray.cli.progress import SOON_S, ProgressLine
 from detray.cli.shrink import (
     add_expect,
     all_sentences,
@@ -33,8 +32,6 @@ examples:
   detray replay run.trace --json | python -m json.tool
   detray debug run.trace              walk through it, step by step
 """
-PROGRESS_AFTER_S = 0.5
-PROGRESS_EVERY_S = 0.1
 STEPS_SHOWN = 10
 
 
@@ -69,8 +66,8 @@ def run_replay(options: argparse.Namespace) -> int:
     expectations = read_expectations(options.expect)
     trace = open_named(options)
     check = check_invariants if options.check else None
-    with Progress("replaying") as progress:
-        report = replay(trace, check=check, progress=progress)
+    with ProgressLine(after_s=SOON_S) as line:
+        report = replay(trace, check=check, progress=partial(line.show, "replaying steps"))
     if not any(report.steps):
         raise TraceError(why_not(trace))
     violation = violation_of(trace, expectations)
@@ -84,31 +81,6 @@ def run_replay(options: argparse.Namespace) -> int:
         elif expectations:
             print(f"{trace.name} does as expected: {'; '.join(options.expect)}")
     return 0 if report.is_same and report.broken is None and violation is None else 1
-
-
-class Progress:
-    """A line on stderr, if that is a terminal and it takes a while: how far a replay is."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._is_shown = sys.stderr.isatty()
-        self._due_s = time.monotonic() + PROGRESS_AFTER_S
-        self._width = 0
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        return self._tell
-
-    def __exit__(self, *end: object) -> None:
-        if self._width:
-            print("\r" + " " * self._width + "\r", end="", file=sys.stderr, flush=True)
-
-    def _tell(self, done: int, total: int) -> None:
-        if not self._is_shown or time.monotonic() < self._due_s:
-            return
-        self._due_s = time.monotonic() + PROGRESS_EVERY_S
-        line = f"{self._what}: {done:,} of {total:,} steps, {done * 100 // max(1, total)} %"
-        print(f"\r{line:{self._width}}", end="", file=sys.stderr, flush=True)
-        self._width = max(self._width, len(line))
 
 
 def _as_json(trace: Trace, report: ReplayReport) -> dict[str, Any]:  # Any: JSON

@@ -6,10 +6,10 @@ import argparse
 import json
 import os
 import sys
-import time
 from typing import Any
 
 from detray.cli.opening import add_trace, open_named
+from detray.cli.progress import ProgressLine
 
 _ABOUT = """\
 Write one HTML file that shows a run: a timeline of workers that zooms, the critical path, the
@@ -23,7 +23,6 @@ examples:
   detray report run.trace -o report.html --open  and shows it
   detray report run.trace --title "Night of 3 May"
 """
-_REDRAW_S = 0.1
 
 
 def add_report(commands: Any) -> None:  # Any: argparse's class for it is private
@@ -51,11 +50,8 @@ def run_report(options: argparse.Namespace) -> int:
     output = options.output or f"{os.path.splitext(options.trace)[0]}.html"
     if os.path.exists(output) and os.path.samefile(output, options.trace):
         raise ValueError(f"{output} is the trace itself: name another file with -o")
-    line = _ProgressLine()
-    try:
+    with ProgressLine() as line:
         path = report(trace, output, title=options.title, progress=line.show)
-    finally:
-        line.clear()
     size = path.stat().st_size
     if options.json:
         print(json.dumps({"path": str(path), "size_bytes": size}))
@@ -71,26 +67,3 @@ def _show(url: str) -> None:
 
     if not webbrowser.open(url):
         print(f"detray: no browser was found here; open {url}", file=sys.stderr)
-
-
-class _ProgressLine:
-    """What is being done, on a terminal; nowhere else."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._what = ""
-        self._at_s = 0.0
-
-    def show(self, what: str, done: int, total: int) -> None:
-        """Say it, if it is new or some time has passed."""
-        now_s = time.monotonic()
-        if not self._is_shown or (what == self._what and now_s - self._at_s < _REDRAW_S):
-            return
-        self._what, self._at_s = what, now_s
-        share = f" {100 * done // total} %" if total else ""
-        print(f"\r{what}{share}\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave nothing of it."""
-        if self._is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from typing import Any
 
 from detray.cli.opening import add_trace, open_named
+from detray.cli.progress import ProgressLine
 from detray.trace.format import TraceError
 
 _EXAMPLES = """\
@@ -90,18 +90,15 @@ def run_shrink(options: argparse.Namespace) -> int:
         return 0
     expectations = read_expectations(options.expect, DEFAULT)
     trace = open_named(options)
-    progress = _Progress(options.json)
     try:
-        shrunk = shrink(
-            trace, expectations, runs_max=options.runs, seconds_max=options.seconds,
-            report=progress.report,
-        )  # fmt: skip
+        with ProgressLine(is_quiet=options.json) as line:
+            shrunk = shrink(
+                trace, expectations, runs_max=options.runs, seconds_max=options.seconds,
+                report=line.show,
+            )  # fmt: skip
     except NothingViolated as nothing:
-        progress.end()
         print(json.dumps({"violated": None}) if options.json else str(nothing))
         return 1
-    finally:
-        progress.end()
     text = shrunk_transcript(shrunk, os.path.basename(options.trace))
     output = options.output or f"{os.path.splitext(options.trace)[0]}.txt"
     if output != "-":
@@ -175,26 +172,6 @@ _LINES_MAX, _STORIES_MAX = 12, 3
 
 
 # ------------------------------------------------------------------ what is shown
-
-
-class _Progress:
-    """One line on a terminal that is written over; nothing elsewhere."""
-
-    def __init__(self, is_quiet: bool) -> None:
-        self._shows = sys.stderr.isatty() and not is_quiet
-        self._is_open = False
-
-    def report(self, text: str) -> None:
-        """What it is at."""
-        if self._shows:
-            print(f"\r\x1b[K{text[:120]}", end="", file=sys.stderr, flush=True)
-            self._is_open = True
-
-    def end(self) -> None:
-        """Make room for what follows."""
-        if self._is_open:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-            self._is_open = False
 
 
 def _as_text(shrunk: Any, output: str) -> str:  # Any: a Shrunk

@@ -11,7 +11,7 @@ import pytest
 
 from detray.cli import main
 from detray.cli.debug import Debugger
-from detray.cli.replay import Progress
+from detray.cli.progress import WIDTH_MAX, ProgressLine
 from detray.trace.reading import Trace, open_trace
 from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace
@@ -250,13 +250,18 @@ def test_files_that_are_no_traces_are_refused_in_one_line(tmp_path, capsys):
 
 
 def test_progress_is_for_terminals(monkeypatch, capsys):
-    """One line that goes again; nothing where nobody looks."""
-    with Progress("opening") as progress:
-        progress(1, 2)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr("detray.cli.replay.PROGRESS_AFTER_S", -1)
+    """One line that goes again; nothing where nobody looks, or nobody has waited yet."""
+    with ProgressLine() as line:
+        line.show("steps", 1, 2)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with Progress("opening") as progress:
-        progress(1_000, 2_000)
-    err = capsys.readouterr().err
-    assert err.startswith("\ropening: 1,000 of 2,000 steps, 50 %") and err.endswith(" \r")
+    with ProgressLine(after_s=1_000) as line:
+        line.show("steps", 1, 2)
+    with ProgressLine(is_quiet=True) as line:
+        line.show("steps", 1, 2)
+    assert capsys.readouterr().err == ""
+    with ProgressLine() as line:
+        line.show("steps", 1_000, 2_000)
+        line.show("x" * 500)
+    first, second, end = capsys.readouterr().err.split("\x1b[K")[:3]
+    assert first == "\rsteps: 1,000 of 2,000, 50 %"
+    assert second.strip() == "x" * WIDTH_MAX and end == "\r"

@@ -300,4 +300,4 @@ def test_no_progress_is_shown_where_nobody_looks(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert main(["report", str(tmp_path / "run.trace")]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("\rreading 0 %") and err.endswith("\r\x1b[K")
+    assert err.startswith("\rreading: 0 of ") and err.endswith("\r\x1b[K")
