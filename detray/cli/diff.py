@@ -218,7 +218,7 @@ def _times(times: Times, top: int) -> Iterator[str]:
     slower = [item for item in times.ratios if item not in times.tasks[:top]]
     if slower:
         yield ""
-        yield "tasks whose running time changed by the greatest factor"
+        yield "of the others, those whose running time changed by the greatest factor"
         yield from map(_task, slower[:top])
 
 

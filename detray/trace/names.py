@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 
+from detray.core.resources import UNIT
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, NodeID, ObjectID, is_put
 from detray.trace.format import Header, LocalCore
 from detray.trace.plain_text import one_line
+from detray.trace.quantities import size_text
 
 HASH_HEX = 6
 """Hexadecimal digits of a parent's hash that are shown."""
@@ -54,8 +56,17 @@ def items_text(items: Sequence[bytes]) -> str:
 
 
 def amounts_text(amounts: Sequence[tuple[str, int]]) -> str:
-    """Resources in words: "CPU 1, GPU 0.5"."""
-    return ", ".join(f"{name} {amount / 10_000:g}" for name, amount in amounts) or "nothing"
+    """Resources in words: "CPU 1, GPU 0.5, memory 2 GB"."""
+    return ", ".join(f"{name} {_amount(name, amount)}" for name, amount in amounts) or "nothing"
+
+
+def _amount(name: str, amount: int) -> str:
+    return size_text(amount // UNIT) if name == "memory" else f"{amount / UNIT:g}"
+
+
+def why_stopped(reason: str) -> str:
+    """Why a node is told to stop, behind a colon; nothing if the reason says only that it was."""
+    return "" if reason == "it was told to stop" else f": {reason}"
 
 
 def describe(value: Any) -> str:  # Any: whatever a message's field may be

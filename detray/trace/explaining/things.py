@@ -31,7 +31,7 @@ from detray.trace.gathering.lives import (
     ObjectLife,
     TaskLife,
 )
-from detray.trace.names import first_line, short
+from detray.trace.names import first_line, short, why_stopped
 from detray.trace.quantities import size_text, time_text
 from detray.trace.telling.story import StorySubject
 
@@ -300,7 +300,7 @@ def explain_node(x: Explainer, subject: StorySubject) -> Why:
     causes = [*_lost_with(x, subject.node), *_objects_lost_with(x, subject.node)]
     text = f"was declared dead{x.at(member.buried_ns)}: {member.reason}"
     if member.stopped_ns >= 0:
-        text = f"was told to stop{x.at(member.stopped_ns)}: {member.stop_reason}"
+        text = f"was told to stop{x.at(member.stopped_ns)}{why_stopped(member.stop_reason)}"
     elif member.fenced_ns >= 0:
         when = x.at(member.fenced_ns) if member.fenced_ns >= member.buried_ns else ""
         text += f"; it learned of that{when} and ended what it ran"

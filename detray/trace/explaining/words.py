@@ -139,6 +139,8 @@ def _travel(life: TaskLife, part: Part, node: str) -> str:
 def meanwhile_text(names: Sequence[str]) -> str:
     """Many runs in a few words."""
     counts = Counter(names).most_common(3)
+    if len(counts) == 1:
+        return f"{len(names)} more {'run' if len(names) == 1 else 'runs'} of {names[0]}"
     shown = ", ".join(f"{count} of {name}" for name, count in counts)
     rest = len(set(names)) - len(counts)
     others = f" and of {rest} other functions" if rest > 0 else ""

@@ -13,7 +13,7 @@ from detray.errors import Failure
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, TaskID, task_of
 from detray.trace.gathering.history import History
 from detray.trace.links import FROM_HEAD, FROM_PEER, TO_HEAD
-from detray.trace.names import attempt_text, describe, first_line, items_text, short
+from detray.trace.names import attempt_text, describe, first_line, items_text, short, why_stopped
 from detray.trace.quantities import size_text
 from detray.trace.telling.link_sentences import message_text
 
@@ -187,7 +187,7 @@ SENTENCES: dict[type, Say] = {
         f"{m.count} unbegun runs were taken back from {who(m.client, h)}"
     ),
     st.NodeStarted: lambda m, h: f"the service{h.where(h.core)} is up",
-    st.NodeStopping: lambda m, h: f"{_here(h)} is told to stop: {m.reason}",
+    st.NodeStopping: lambda m, h: f"{_here(h)} is told to stop{why_stopped(m.reason)}",
     st.HeadRestarted: lambda m, h: f"{_here(h)} has a new head, which speaks under epoch {m.epoch}",
     st.Fenced: lambda m, h: f"{_here(h)} learns that it was buried: {m.reason}",
     st.PeerSilent: lambda m, h: f"{_here(h)} hears nothing from node {m.node}",
