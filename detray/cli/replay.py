@@ -7,9 +7,7 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from detray.cli.opening import add_trace, open_named
-from detray.cli.progress import SOON_S, ProgressLine
-from detray.cli.shrink import (
+from detray.cli.expectations import (
     add_expect,
     all_sentences,
     read_expectations,
@@ -17,6 +15,8 @@ from detray.cli.shrink import (
     violation_of,
     violation_text,
 )
+from detray.cli.opening import add_trace, open_named
+from detray.cli.progress import SOON_S, ProgressLine
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:

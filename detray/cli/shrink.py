@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from detray.cli.expectations import add_expect, all_sentences, read_expectations
 from detray.cli.opening import add_trace, open_named
 from detray.cli.progress import ProgressLine
 from detray.trace.format import TraceError
@@ -44,32 +45,6 @@ def add_shrink(commands: Any) -> None:  # Any: argparse has no public name for i
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run_shrink)
-
-
-def add_expect(parser: argparse.ArgumentParser) -> None:
-    """The option that says what is expected."""
-    parser.add_argument(
-        "--expect",
-        action="append",
-        default=[],
-        metavar="SENTENCE",
-        help='such as "no task waits more than 5 s"; "help" lists all; may be given several times',
-    )
-
-
-def read_expectations(sentences: list[str], default: str = "") -> list[Any]:
-    """Expectations of sentences, or of the default one. Raises ValueError. (Any: Expectation.)"""
-    from detray.trace.reducing.expecting import expect
-
-    return [expect(sentence) for sentence in sentences or ([default] if default else [])]
-
-
-def all_sentences() -> str:
-    """What can be expected, a line each."""
-    from detray.trace.reducing.expecting import RULES
-
-    width = max(len(rule.form) for rule in RULES)
-    return "\n".join(f"{rule.form:{width}}  {rule.meaning}" for rule in RULES)
 
 
 def _positive(text: str) -> int:
@@ -113,62 +88,6 @@ def run_shrink(options: argparse.Namespace) -> int:
     else:
         print(_as_text(shrunk, output))
     return 0
-
-
-# ------------------------------------------------------------------ for `detray replay`
-
-
-def violation_of(trace: Any, expectations: list[Any]) -> Any:  # Any: a Trace, a Violation
-    """What of it a trace violates first, None if nothing. Raises TraceError."""
-    from detray.trace.reducing.expecting import find_violation
-
-    return find_violation(trace, expectations) if expectations else None
-
-
-def violation_text(trace: Any, violation: Any) -> str:  # Any: as above
-    """Where it is violated: the step, what is wrong, and the stories of what it is about."""
-    from detray.ids import ClientID
-    from detray.trace.links import nodes_of
-    from detray.trace.names import core_names, describe
-    from detray.trace.telling.story import StorySubject, story
-
-    names = core_names(trace.header, nodes_of(trace))
-    where = f"in step {violation.step}" if violation.step >= 0 else "at the end"
-    step = next((step for step in trace.steps() if step.number == violation.step), None)
-    lines = [
-        f'"{violation.sentence}" is violated {where}, {violation.since_ns / 1e9:.6f} s after the '
-        f"beginning: {violation.text()} ({names[violation.core]})"
-    ]
-    if step is not None:
-        told = [f"      {describe(m)}" for m in step.stimuli()[:_LINES_MAX]]
-        lines += [f"in that step the {names[step.core]} was told:", *(told or ["      (nothing)"])]
-    for item in violation.subjects[:_STORIES_MAX]:
-        subject = StorySubject(item, ClientID(0))
-        told = [
-            f"  {line}"
-            for line in story(trace, subject)
-            if violation.step < 0 or line.step <= violation.step
-        ]
-        lines += [f"the story of {subject} up to here:", *told[-_LINES_MAX:]]
-    lines.append(f"what it takes, as a test: detray shrink {trace.name} --expect ...")
-    return "\n".join(lines)
-
-
-def violation_data(violation: Any) -> dict[str, Any] | None:  # Any: as above, JSON
-    """The same for programs."""
-    if violation is None:
-        return None
-    return {
-        "expected": violation.sentence,
-        "step": violation.step,
-        "core": violation.core,
-        "since_ns": violation.since_ns,
-        "what": violation.text(),
-        "subjects": [item.hex() for item in violation.subjects],
-    }
-
-
-_LINES_MAX, _STORIES_MAX = 12, 3
 
 
 # ------------------------------------------------------------------ what is shown
