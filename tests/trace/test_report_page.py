@@ -254,13 +254,12 @@ def test_tables_sort_by_any_column(window: Any, small: Path) -> None:
 
 
 def test_what_failed_with_its_argument_is_listed_after_its_cause(window: Any, folder: Path) -> None:
-    """It failed when its argument did, not when it was submitted."""
+    """It has no end of its own, and that it was submitted earlier says nothing."""
     show(window, report(recorded(folder / "spread.trace", spread), folder / "spread.html"))
     lines = text(window, "#failure-list").splitlines()
     cause, after = lines.index("ValueError: no numbers"), lines.index("an argument failed")
     assert cause < after
-    times = [float(line.split()[0]) for line in lines if line.endswith(" s")]
-    assert len(times) == 2 and times[0] > 0.009
+    assert "—" in lines[cause:after]
 
 
 def test_what_went_wrong_is_listed_and_leads_to_it(window: Any, small: Path) -> None:

@@ -97,7 +97,7 @@ class ReportContents:
         add("t.state", [_STATE[life.state] for life in lives])
         add("t.error", [numbers.text(life.error) for life in lives])
         add("t.flags", [int(life.cancel_asked) for life in lives])
-        # Who never ran ended when what it would have taken did; the other ends are those of runs.
+        # Of who never ran and did not fail with an argument; the other ends are those of runs.
         add("t.over", [0 if life.attempts else self._over(life) for life in lives])
         add("t.returns", [life.num_returns for life in lives])
         add("t.places", numbers.returns)

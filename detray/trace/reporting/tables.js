@@ -62,7 +62,7 @@ function showFailures() {
   $("failure-list").append(rows.length ? list : el("p", "empty", "Nothing: every attempt of every task finished, no worker was lost, no node died."));
   if (rows.length) list.after(growing(rows, row => row.make(), 40, list));
 }
-const endOf = t => { const a = lastRun(t); return a >= 0 ? finish(a) : isNaN(T.over[t]) ? T.submitted[t] : T.over[t]; };
+const endOf = t => { const a = lastRun(t); return a >= 0 ? finish(a) : T.over[t]; };  // what failed with its argument has no end of its own: it stands last
 function row(at, cls, head, text, more) {
   const when = isNaN(at) || at === null ? el("span", "when soft", "—") : button(moment(at), "when", () => { setRange(at - D.span / 40, at + D.span / 40, true); $("timeline").scrollIntoView({behavior: "smooth", block: "nearest"}); });
   return el("li", cls, when, el("div", "", el("div", "head", ...[head].flat()), text ? el("div", "text", text) : "", more || ""));
@@ -186,7 +186,7 @@ function showFunctions() {
     ["Median", r => r.median, r => duration(r.median)],
     ["95 %", r => r.p95, r => duration(r.p95), "", "95 of 100 calls took no longer"],
     ["Max", r => r.max, r => duration(r.max)],
-    ["Waited", r => r.waiting / r.count, r => orDash(r.waiting / r.count), "", "From submission to the beginning, mean of all calls"],
+    ["Mean wait", r => r.waiting / r.count, r => orDash(r.waiting / r.count), "", "From submission to the beginning, mean of all calls"],
     ["In get", r => r.blocked, r => orDash(r.blocked), "", "Stood still in get or wait, all calls together"],
     ["Returned", r => r.bytes, r => r.bytes ? size(r.bytes) : el("span", "soft", "—"), "", "Sizes of all returned values"],
     ["Repeated", r => r.retries, r => r.retries ? el("span", "warn", count(r.retries)) : el("span", "soft", "0"), "", "Attempts beyond the first"],
