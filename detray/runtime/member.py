@@ -17,8 +17,6 @@ from itertools import chain
 from time import monotonic_ns
 from typing import Any
 
-import msgspec
-
 from detray import __version__
 from detray.core.effects import AbortReceive, ReceiveObject, SendObject
 from detray.core.head_messages import HeadMessage, NodeMessage
@@ -453,8 +451,3 @@ def find_host(boot: ClusterBoot, bound: str) -> str:
             probe.connect(address)
             return str(probe.getsockname()[0])
     raise OSError(f"no address of this machine reaches {boot.head}")
-
-
-def encode_readiness(message: msgspec.Struct) -> bytes:
-    """A readiness message as the payload of its frame."""
-    return msgspec.msgpack.encode([message])

@@ -21,7 +21,6 @@ from time import monotonic_ns
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
-HANGUP = select.EPOLLHUP | select.EPOLLERR
 Handler = Callable[[int], None]
 """Called with the mask of what is possible with the descriptor."""
 

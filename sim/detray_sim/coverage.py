@@ -7,7 +7,6 @@ what was made, and lists what was not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import get_args
 
 import msgspec
@@ -67,11 +66,3 @@ class Coverage(msgspec.Struct):
             "programs": sorted(PROGRAMS.keys() - self.programs.keys()),
             "ends": sorted({"done", "stuck", "lost"} - self.ends.keys()),
         }
-
-
-def coverage_of(verdicts: Iterable[Verdict]) -> Coverage:
-    """Of some verdicts."""
-    coverage = Coverage()
-    for verdict in verdicts:
-        coverage.add(verdict)
-    return coverage

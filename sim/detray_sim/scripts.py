@@ -184,15 +184,6 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
         strategies = [script.strategy for script in self.scripts if script.strategy is not None]
         return any(s.kind == AFFINITY and not s.is_soft for s in strategies)
 
-    @property
-    def has_timeouts(self) -> bool:
-        """True if what some script reads depends on time."""
-        return any(
-            type(step) is Read and step.timeout_ns >= 0
-            for script in self.scripts
-            for step in script.steps
-        )
-
 
 def _sizes(scripts: tuple[Script, ...]) -> list[int]:
     """By script: tasks in its whole tree, itself included."""

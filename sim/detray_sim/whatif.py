@@ -20,17 +20,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 
 import msgspec
 
 from detray_sim.costs import time_of
-from detray_sim.report.text import format_bytes, format_count, format_time
+from detray_sim.report.text import format_bytes, format_count, format_seconds
 from detray_sim.result import NodeShape
 from detray_sim.scenario import NetworkChoice, PolicyChoice
 from detray_sim.theory import resource_bound_ns, transfer_bound_ns
 from detray_sim.whatif_play import Cluster, Outcome, Progress, play
-from detray_sim.whatif_script import DRIVER, Recording, scaled
+from detray_sim.whatif_script import DRIVER, Recording
 from detray_sim.workload import SECOND_NS, UNIT, TaskSpec, WorkloadError
 
 WORK, CHAIN, OWN, NETWORK, DISK, SCHEDULER = (
@@ -208,15 +207,15 @@ class Question:
         if cluster.network.model != "instant" and rate and outcome.transfers:
             moved = sum(transfer.size_bytes for transfer in outcome.transfers)
             s = transfer_bound_ns(outcome.transfers, rate) / SECOND_NS
-            text = f"the network, whose busiest card needs {_s(s)} for its part of"
+            text = f"the network, whose busiest card needs {format_seconds(s)} for its part of"
             yield Bound(kind=NETWORK, s=s, text=f"{text} {format_bytes(moved)}", short="network")
         if outcome.spilled_bytes:
             s = time_of(outcome.spilled_bytes, cluster.costs.disk_bytes_per_s) / SECOND_NS
             size = format_bytes(outcome.spilled_bytes)
-            text = f"the store of one node, which writes {size} to disk in {_s(s)}"
+            text = f"the store of one node, which writes {size} to disk in {format_seconds(s)}"
             yield Bound(kind=DISK, s=s, text=text, short=f"disk: {size} spilled")
         s = outcome.busiest_ns / SECOND_NS
-        text = f"the scheduler of one node, which is busy for {_s(s)}"
+        text = f"the scheduler of one node, which is busy for {format_seconds(s)}"
         yield Bound(kind=SCHEDULER, s=s, text=text, short="scheduler")
 
     def _work(self, nodes: Sequence[NodeShape]) -> Iterator[Bound]:
@@ -224,22 +223,13 @@ class Question:
             s = resource_bound_ns(tasks, nodes) / SECOND_NS
             if resource == "CPU":
                 cores = sum(shape.cpus for shape in nodes)
-                text = f"the work, which takes {_s(s)} on {format_count(cores, 'core')}"
+                text = f"the work, which takes {format_seconds(s)} on {format_count(cores, 'core')}"
                 yield Bound(kind=WORK, s=s, text=text, short="work")
             else:
                 total = sum(dict(shape.resources).get(resource, 0) for shape in nodes) / UNIT
-                text = f"the work that asks for {resource}, which takes {_s(s)} with {total:g}"
+                text = f"the work that asks for {resource}, which takes {format_seconds(s)}"
+                text += f" with {total:g}"
                 yield Bound(kind=resource, s=s, text=text, short=f"work with {resource}")
-
-    def halving(
-        self, cluster: Cluster, names: Sequence[str], progress: Progress | None = None
-    ) -> list[tuple[str, float]]:
-        """By function: the makespan in seconds if it took half as long, the shortest first."""
-        found = []
-        for name in names:
-            changed = scaled(self.recording, {name: Fraction(1, 2)})
-            found.append((name, play(changed, cluster, 0, progress).makespan_ns / SECOND_NS))
-        return sorted(found, key=lambda pair: pair[1])
 
     def functions(self) -> list[tuple[str, float]]:
         """Names with the seconds that they compute in all, most first; drivers as DRIVER."""
@@ -271,11 +261,11 @@ def _chain(outcome: Outcome) -> Bound:
     own_ns = dict(outcome.chain).get(DRIVER, 0)
     if own_ns > MOST * outcome.chain_ns:
         text = (
-            f"the driver, which takes {_s(own_ns / SECOND_NS)} for itself between what it submits"
-            f" and waits for, in a critical path of {_s(s)}"
+            f"the driver, which takes {format_seconds(own_ns / SECOND_NS)} for itself between what "
+            f"it submits and waits for, in a critical path of {format_seconds(s)}"
         )
         return Bound(kind=OWN, s=s, text=text, short=f"driver: {own_ns / SECOND_NS:.3g} s")
-    text = f"the critical path of {_s(s)}"
+    text = f"the critical path of {format_seconds(s)}"
     if name != DRIVER:
         text += f" ({share:.0%} of it {name})"
     return Bound(kind=CHAIN, s=s, text=text, short=f"critical path: {share:.0%} {name}")
@@ -290,7 +280,3 @@ def network_name(network: NetworkChoice) -> str:
         if bits >= factor:
             return f"{bits / factor:g}{unit}"
     return f"{bits}bit"
-
-
-def _s(seconds: float) -> str:
-    return format_time(seconds * SECOND_NS)

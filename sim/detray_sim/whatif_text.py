@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from detray_sim.report.scaling import Point, knee
-from detray_sim.report.text import format_bytes, format_count, format_time
+from detray_sim.report.text import format_bytes, format_count, format_seconds
 from detray_sim.whatif import WORK, Row
 from detray_sim.whatif_script import Recording
 from detray_sim.workload import SECOND_NS
@@ -23,10 +23,12 @@ def answer(rows: Sequence[Row], recorded_s: float) -> str:
     last = best_line(rows)
     most = last[-1]
     what = f"{format_count(most.nodes, 'node')} of {format_count(most.cpus, 'CPU')}"
-    text = f"{what} would take {_s(most.makespan_s)} instead of {_s(recorded_s)}"
+    text = f"{what} would take {format_seconds(most.makespan_s)}"
+    text += f" instead of {format_seconds(recorded_s)}"
     best = min(last, key=lambda row: (row.makespan_s, row.nodes))
     if best.makespan_s < most.makespan_s:
-        text += f" ({format_count(best.nodes, 'node')} would take less, {_s(best.makespan_s)})"
+        less = format_seconds(best.makespan_s)
+        text += f" ({format_count(best.nodes, 'node')} would take less, {less})"
     if most.makespan_s > GAP * most.bound.s:
         return (
             f"{text}; the largest limit is {most.bound.text}, the rest is waiting: for cores while"
@@ -118,8 +120,8 @@ def opening(recording: Recording, own: Row) -> Iterator[str]:
     yield f"{recording.name}: {tasks} on {nodes} of {least}{format_count(cpus[-1], 'CPU')}"
     off = f" ({own.makespan_s / recorded_s - 1:+.1%})" if recorded_s else ""
     yield (
-        f"the recorded cluster itself: {_s(own.makespan_s)} simulated, {_s(recorded_s)}"
-        f" recorded{off}"
+        f"the recorded cluster itself: {format_seconds(own.makespan_s)} simulated, "
+        f"{format_seconds(recorded_s)} recorded{off}"
     )
     if abs(own.makespan_s - recorded_s) > DOUBT * recorded_s:
         yield (
@@ -152,7 +154,3 @@ def points(rows: Sequence[Row]) -> tuple[str, dict[str, list[Point]]]:
     for line in lines.values():
         line.sort()
     return axis, lines
-
-
-def _s(seconds: float) -> str:
-    return format_time(seconds * SECOND_NS)

@@ -233,9 +233,6 @@ def _spread(shares: list[float]) -> str:
     return f"{min(shares):.1%} to {max(shares):.1%}, mean {mean:.1%} of {len(shares)} nodes"
 
 
-NAME_COLUMNS = ("name", "tasks", "total s", "mean s", "max s", "mean queue s")
-
-
 def name_table(result: RunResult) -> list[tuple[str, int, float, float, float, float | None]]:
     """Tasks by name, the longest total first: how many, and how long they ran and waited (s)."""
     groups: dict[str, list[TaskRecord]] = defaultdict(list)

@@ -40,6 +40,11 @@ def format_time(ns: float) -> str:
     return f"{_short(ns / factor)} {unit}"
 
 
+def format_seconds(seconds: float) -> str:
+    """As `format_time`, of seconds."""
+    return format_time(seconds * 1_000_000_000)
+
+
 def format_bytes(size: float) -> str:
     """`1.5 GiB`, `12 B`: four significant digits."""
     factor, unit = size_unit(size)
