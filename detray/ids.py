@@ -46,8 +46,10 @@ NO_CLIENT = ClientID(0)
 _PUT_KIND = b"\x80\x00\x00\x00"
 _FIRST_RETURN = bytes(4)
 _RETURNS = tuple(index.to_bytes(4, "big") for index in range(64))
-MAX_RETURNS = 1 << 24
-"""Kind bits live above this index in the last four bytes of an ObjectID."""
+MAX_RETURNS = 1 << 16
+"""Below so many values a task returns: each is a row of its own from the moment of the call. Kind
+bits live far above in the last four bytes of an ObjectID.
+"""
 
 
 def root_task(job: JobNumber) -> TaskID:

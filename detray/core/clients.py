@@ -40,7 +40,7 @@ from detray.core.strategy import Strategy, is_named
 from detray.core.tables import DRIVER, HERE, OBSERVER, Client, Function, Object, Shape, Template
 from detray.core.tasks import fail_task
 from detray.errors import Failure
-from detray.ids import ClientID, JobNumber, job_of
+from detray.ids import MAX_RETURNS, ClientID, JobNumber, job_of
 
 # ------------------------------------------------------------------ joining
 
@@ -211,6 +211,8 @@ def on_template_defined(s: Step, m: TemplateDefined) -> None:
         reason = f"no function {m.function.hex()}"
     elif any(amount <= 0 for _, amount in m.demand) or m.num_returns < 0:
         reason = "amounts must be positive"
+    elif m.num_returns >= MAX_RETURNS:
+        reason = f"{m.num_returns:,} returns; a task has less than {MAX_RETURNS:,}"
     if reason:
         s.out.append(FailRequest(m.client, f"TemplateDefined {m.template}", reason))
         return

@@ -60,7 +60,16 @@ from detray.core.tasks import (
 )
 from detray.core.values import found_elsewhere, note_copy
 from detray.errors import Failure
-from detray.ids import NO_CLIENT, NodeID, ObjectID, TaskID, TemplateID, job_of, return_object
+from detray.ids import (
+    MAX_RETURNS,
+    NO_CLIENT,
+    NodeID,
+    ObjectID,
+    TaskID,
+    TemplateID,
+    job_of,
+    return_object,
+)
 
 SHIPPED_TEMPLATES = 1 << 62
 """Templates of other nodes are numbered from here."""
@@ -179,7 +188,7 @@ def on_template_shipped(s: Step, m: TemplateShipped) -> None:
     """A template for later runs, under a number of our own."""
     t = s.t
     key = shipped_template_key(m.node, m.template)
-    if m.function not in t.functions:
+    if m.function not in t.functions or not 0 <= m.num_returns < MAX_RETURNS:
         s.count("stale")
         if m.size_bytes:
             s.drops.append(key)

@@ -363,6 +363,17 @@ def test_a_deadlock_over_a_custom_resource_is_proven_and_named() -> None:
     assert "parent" in text and "child" in text and "door: 1" in text
 
 
+def test_a_template_with_returns_without_end_is_refused() -> None:
+    """Each return of each call is a row: a client that lies must not fill the service with them."""
+    world, driver = ready_world()
+    driver.template()
+    out = world.do(
+        st.TemplateDefined(driver.client, 9, driver.function, "f", 1 << 31, (), 0, False, 0)
+    )
+    assert [type(effect) for effect in out] == [ef.FailRequest]
+    assert "returns" in out[0].text
+
+
 def test_a_stalled_worker_gives_back_what_it_has_not_begun() -> None:
     world, driver = ready_world()
     template = driver.template()

@@ -45,9 +45,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from detray.ids import (
+    OBJECT_ID_BYTES,
     TASK_ID_BYTES,
     JobNumber,
     ObjectID,
@@ -58,9 +60,11 @@ from detray.ids import (
     root_task,
     task_of,
 )
+from detray.trace.format import TraceError
 from detray.trace.gathering.history import history_of
 from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
 from detray.trace.graphs.stops import Standstill, stretches, waits_of
+from detray.trace.names import short
 from detray.trace.play import Makers, schedulers
 from detray.trace.quantities import size_text
 
@@ -70,6 +74,11 @@ if TYPE_CHECKING:
     from detray.trace.gathering.history import History
     from detray.trace.gathering.lives import Program
     from detray.trace.reading import Trace
+
+
+RETURNS_MAX = 5_000_000
+"""More values than that are no graph that anybody looks at."""
+JOBS_MAX = 1 << 32
 
 
 def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
@@ -89,13 +98,39 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     return graph
 
 
+def _check(history: History) -> None:
+    """Refuse what is no graph: ids that are none, and returns without end."""
+    held = (item.refs for item in history.objects.values())
+    tasks = history.tasks.values()
+    objects = chain(history.objects, *held, *((*life.args, *life.refs) for life in tasks))
+    parents = (life.parent for life in tasks if life.parent)
+    for kind, size, items in (
+        ("task", TASK_ID_BYTES, chain(history.tasks, parents)),
+        ("object", OBJECT_ID_BYTES, objects),
+    ):
+        for item in items:
+            if len(item) != size:
+                raise TraceError(
+                    f"a message tells of {short(item)} ({len(item)} bytes) as {kind}: that is no "
+                    "id, so there is no graph. `detray replay` shows in which step it is wrong"
+                )
+    for program in history.programs.values():
+        if not 0 <= program.job < JOBS_MAX:
+            raise TraceError(f"a message tells of a job {program.job:,}: there is no such number")
+    returns = sum(max(0, life.num_returns) for life in tasks)
+    if returns > RETURNS_MAX:
+        raise TraceError(f"the tasks are said to return {returns:,} values: too many to draw")
+
+
 def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> networkx.MultiDiGraph:
     """The graph of a dated history; programs that it does not know are labelled by `entrypoint`.
 
-    `names` are those of the nodes, by the number of their core.
+    `names` are those of the nodes, by the number of their core. Raises TraceError if messages say
+    what makes no graph.
     """
     import networkx
 
+    _check(history)
     graph = networkx.MultiDiGraph(entrypoint=entrypoint)
     waits = waits_of(history)
     programs = {program.job: program for program in history.programs.values()}

@@ -6,9 +6,10 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from detray.ids import JobNumber, ObjectID, TaskID, is_put, root_task, task_of
+from detray.ids import JobNumber, ObjectID, TaskID, root_task, task_of
 from detray.trace.gathering.history import History
 from detray.trace.gathering.lives import Wait
+from detray.trace.names import is_a_put
 
 
 class Standstill(NamedTuple):
@@ -83,7 +84,7 @@ def _ended_by(history: History, wait: Wait) -> tuple[ObjectID, tuple[ObjectID, .
         return ObjectID(b""), ()
     # What seems to have come after the wait did not end it, unless clocks differ.
     there = max(1, bisect_right(ready, (wait.ended_ns, len(dated))))
-    last = wait.objects[ready[min(wait.needed, there) - 1][1]]
+    last = wait.objects[ready[max(1, min(wait.needed, there)) - 1][1]]
     is_all = wait.needed >= len(wait.objects)
     return last, (wait.objects if is_all else (last,))
 
@@ -93,6 +94,6 @@ def _ready_ns(history: History, item: ObjectID) -> int:
     known = history.objects.get(item)
     if known is not None:
         return known.created_ns
-    producer = None if is_put(item) else history.tasks.get(task_of(item))
+    producer = None if is_a_put(item) else history.tasks.get(task_of(item))
     last = producer.last if producer is not None else None
     return last.ended_ns if last is not None else -1
