@@ -17,7 +17,6 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from zlib import crc32
 
 import msgspec
 
@@ -28,7 +27,6 @@ from detray.trace.format import (
     CORES_MAX,
     END_FRAME,
     FORMAT_VERSION,
-    FRAME_HEAD,
     HEADER_FRAME,
     MAGIC,
     OPTIONAL_FRAMES,
@@ -44,8 +42,8 @@ from detray.trace.format import (
     Header1,
     SegmentStart,
     TraceError,
-    head_check,
 )
+from detray.trace.frames import FrameCut, FrameDamage, decoded, frames_of
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -194,19 +192,19 @@ class Trace:
 
     def _read(self, data: memoryview, salvage: bool) -> Header:
         version = _check_preamble(data, self.name)
-        frames = _frames(data)
+        frames = frames_of(data, PREAMBLE.size)
         header: Header | None = None
         try:
             for kind, payload in frames:
                 if header is None:
                     header = self.header = _header(kind, payload, version)
                 elif self.complete:
-                    raise _Damage("frames follow the end of the trace")
+                    raise FrameDamage("frames follow the end of the trace")
                 else:
                     self._take(kind, payload)
-        except _Cut as cut:
+        except FrameCut as cut:
             self.note = f"cut off: {cut}"
-        except _Damage as damage:
+        except FrameDamage as damage:
             if not salvage or header is None:
                 hint = "" if header is None else "; --salvage reads what precedes it"
                 raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
@@ -222,21 +220,23 @@ class Trace:
         if kind == STEPS_FRAME:
             self._take_steps(payload)
         elif kind == SEGMENT_FRAME:
-            self._take_start(_convert(payload, SegmentStart))
+            self._take_start(decoded(payload, SegmentStart))
         elif kind == END_FRAME:
-            end = _convert(payload, End)
+            end = decoded(payload, End)
             if end.steps != (self._next_step or 0):
-                raise _Damage(f"it ends at step {self._next_step}, its last frame says {end.steps}")
+                raise FrameDamage(
+                    f"it ends at step {self._next_step}, its last frame says {end.steps}"
+                )
             self.complete, self.reason, self.goes_on = True, end.reason, end.goes_on
         elif kind < OPTIONAL_FRAMES:
-            raise _Damage(f"unknown frame kind {kind}")
+            raise FrameDamage(f"unknown frame kind {kind}")
 
     def _take_steps(self, payload: memoryview) -> None:
         if len(payload) < CHUNK_HEAD.size:
-            raise _Damage("a steps frame is too short")
+            raise FrameDamage("a steps frame is too short")
         first, count = CHUNK_HEAD.unpack_from(payload)
         if first != (self._next_step or 0):
-            raise _Damage(f"steps from {first} follow where {self._next_step or 0} is due")
+            raise FrameDamage(f"steps from {first} follow where {self._next_step or 0} is due")
         self._next_step = first + count
         self._chunks.append(Chunk(first, count, payload[CHUNK_HEAD.size :]))
 
@@ -246,27 +246,21 @@ class Trace:
             start = msgspec.structs.replace(start, cores=every)
         count = len(start.cores)
         if len(start.digests) != count or len(start.snapshots) not in (0, count):
-            raise _Damage("a segment does not open with the state of its cores")
+            raise FrameDamage("a segment does not open with the state of its cores")
         if not all(0 <= core < len(self.header.cores) for core in start.cores):
-            raise _Damage("a segment opens for a core that the header does not list")
+            raise FrameDamage("a segment opens for a core that the header does not list")
         if self._next_step is None:
             self._next_step = start.first_step
         elif self._next_step != start.first_step:
-            raise _Damage(f"a segment at {start.first_step} follows where {self._next_step} is due")
+            raise FrameDamage(
+                f"a segment at {start.first_step} follows where {self._next_step} is due"
+            )
         self.starts.append(start)
 
 
 def open_trace(path: str | os.PathLike[str], salvage: bool = False) -> Trace:
     """Read a trace file. Raises OSError, TraceError; with `salvage`, damage only ends it."""
     return Trace(Path(path).read_bytes(), str(path), salvage)
-
-
-class _Cut(Exception):
-    """The bytes end within a frame."""
-
-
-class _Damage(Exception):
-    """A frame is there and wrong."""
 
 
 def _check_preamble(data: memoryview, name: str) -> int:
@@ -285,46 +279,19 @@ def _check_preamble(data: memoryview, name: str) -> int:
     return version
 
 
-def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    at, check, index = PREAMBLE.size, 0, 0
-    while at < len(data):
-        rest = len(data) - at
-        if rest < FRAME_HEAD.size or (data[at] == 0 and not any(data[at:])):
-            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
-        kind, size, number, before, after = FRAME_HEAD.unpack_from(data, at)
-        if number != index or before != head_check(check, kind, size, index):
-            raise _Damage(f"the head of frame {index} at byte {at} is wrong")
-        start = at + FRAME_HEAD.size
-        if start + size > len(data):
-            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
-        payload = data[start : start + size]
-        check = crc32(payload, before)
-        if check != after:
-            raise _Damage(f"frame {index} at byte {at} is not what was written")
-        yield kind, payload
-        at, index = start + size, index + 1
-
-
 def _header(kind: int, payload: memoryview, version: int) -> Header:
     if kind != HEADER_FRAME:
-        raise _Damage("the first frame is no header")
+        raise FrameDamage("the first frame is no header")
     if version == 1:
-        return _convert(payload, Header1).today()
-    header = _convert(payload, Header)
+        return decoded(payload, Header1).today()
+    header = decoded(payload, Header)
     if header.format_version != version:
-        raise _Damage(f"the header is of format {header.format_version}, the file of {version}")
+        raise FrameDamage(f"the header is of format {header.format_version}, the file of {version}")
     if not 0 < len(header.cores) <= CORES_MAX:
-        raise _Damage(f"the header lists {len(header.cores)} cores")
+        raise FrameDamage(f"the header lists {len(header.cores)} cores")
     if not all(0 <= core.process < len(header.processes) for core in header.cores):
-        raise _Damage("the header has a core without its process")
+        raise FrameDamage("the header has a core without its process")
     return header
-
-
-def _convert(payload: memoryview, kind: type[T]) -> T:
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _Damage(f"a {kind.__name__} frame makes no sense: {one_line(str(error))}") from None
 
 
 _STIMULI = msgspec.msgpack.Decoder(list[Stimulus])

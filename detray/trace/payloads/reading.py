@@ -14,15 +14,15 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
-from zlib import crc32
+from typing import Any, NamedTuple
 
 import msgspec
 
 from detray.core.payloads import INCOMING
 from detray.core.stimuli import Stimulus
 from detray.ids import ObjectID
-from detray.trace.format import FRAME_HEAD, OPTIONAL_FRAMES, TraceError, head_check
+from detray.trace.format import OPTIONAL_FRAMES, TraceError
+from detray.trace.frames import FrameCut, FrameDamage, decoded, frames_of
 from detray.trace.payloads.format import (
     BLOCK_FRAME,
     BLOCK_HEAD,
@@ -40,7 +40,6 @@ from detray.trace.payloads.format import (
 )
 from detray.trace.plain_text import one_line
 
-T = TypeVar("T")
 BlockKey = tuple[ObjectID, int]
 """A large value: its object, and the attempt that made it (a put's is 0)."""
 
@@ -152,16 +151,16 @@ class Payloads:
         _check_preamble(data, self.name)
         header: PayloadHeader | None = None
         try:
-            for kind, payload in _frames(data):
+            for kind, payload in frames_of(data, PREAMBLE.size):
                 if header is None:
                     header = self.header = _header(kind, payload)
                 elif self.complete:
-                    raise _Damage("frames follow the end of the file")
+                    raise FrameDamage("frames follow the end of the file")
                 else:
                     self._take(kind, payload)
-        except _Cut as cut:
+        except FrameCut as cut:
             self.note = f"cut off: {cut}"
-        except _Damage as damage:
+        except FrameDamage as damage:
             if not salvage or header is None:
                 hint = "" if header is None else "; --salvage reads what precedes it"
                 raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
@@ -176,21 +175,21 @@ class Payloads:
     def _take(self, kind: int, payload: memoryview) -> None:
         if kind == SAID_FRAME:
             if len(payload) < CHUNK_HEAD.size:
-                raise _Damage("a frame of messages is too short")
+                raise FrameDamage("a frame of messages is too short")
             process, count = CHUNK_HEAD.unpack_from(payload)
             self._check_process(process)
             self.chunks.append(SaidChunk(process, count, payload[CHUNK_HEAD.size :]))
         elif kind == BLOCK_FRAME:
             self._take_block(payload)
         elif kind == END_FRAME:
-            end = _convert(payload, PayloadEnd)
+            end = decoded(payload, PayloadEnd)
             self.complete, self.reason, self.lacks = True, end.reason, end.note
         elif kind < OPTIONAL_FRAMES:
-            raise _Damage(f"unknown frame kind {kind}")
+            raise FrameDamage(f"unknown frame kind {kind}")
 
     def _take_block(self, payload: memoryview) -> None:
         if len(payload) < BLOCK_HEAD.size:
-            raise _Damage("a frame of a large value is too short")
+            raise FrameDamage("a frame of a large value is too short")
         process, item, attempt, size, start = BLOCK_HEAD.unpack_from(payload)
         self._check_process(process)
         piece = payload[BLOCK_HEAD.size :]
@@ -201,14 +200,14 @@ class Payloads:
             block = self._blocks[key] = _Block(size)
         if block is None or start != block.end or size != block.size or start + len(piece) > size:
             if start == 0 or block is not None:
-                raise _Damage("the pieces of a large value do not fit together")
+                raise FrameDamage("the pieces of a large value do not fit together")
             return  # A ring let the first pieces go.
         block.pieces.append(piece)
         block.end += len(piece)
 
     def _check_process(self, process: int) -> None:
         if process >= len(self.header.processes):
-            raise _Damage("a frame is of a process that the header does not list")
+            raise FrameDamage("a frame is of a process that the header does not list")
 
 
 def open_payloads(path: str | os.PathLike[str], salvage: bool = False) -> Payloads:
@@ -217,14 +216,6 @@ def open_payloads(path: str | os.PathLike[str], salvage: bool = False) -> Payloa
         size = os.fstat(file.fileno()).st_size
         data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
     return Payloads(memoryview(data), str(path), salvage)
-
-
-class _Cut(Exception):
-    """The bytes end within a frame."""
-
-
-class _Damage(Exception):
-    """A frame is there and wrong."""
 
 
 def _check_preamble(data: memoryview, name: str) -> None:
@@ -245,42 +236,15 @@ def _check_preamble(data: memoryview, name: str) -> None:
         )
 
 
-def _frames(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    at, check, index = PREAMBLE.size, 0, 0
-    while at < len(data):
-        rest = len(data) - at
-        if rest < FRAME_HEAD.size or (data[at] == 0 and not any(data[at:])):
-            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
-        kind, size, number, before, after = FRAME_HEAD.unpack_from(data, at)
-        if number != index or before != head_check(check, kind, size, index):
-            raise _Damage(f"the head of frame {index} at byte {at} is wrong")
-        start = at + FRAME_HEAD.size
-        if start + size > len(data):
-            raise _Cut(f"the last {rest} bytes, after frame {index}, are no whole frame")
-        payload = data[start : start + size]
-        check = crc32(payload, before)
-        if check != after:
-            raise _Damage(f"frame {index} at byte {at} is not what was written")
-        yield kind, payload
-        at, index = start + size, index + 1
-
-
 def _header(kind: int, payload: memoryview) -> PayloadHeader:
     if kind != HEADER_FRAME:
-        raise _Damage("the first frame is no header")
-    header = _convert(payload, PayloadHeader)
+        raise FrameDamage("the first frame is no header")
+    header = decoded(payload, PayloadHeader)
     if header.format_version != PAYLOAD_VERSION:
-        raise _Damage(f"the header is of format {header.format_version}")
+        raise FrameDamage(f"the header is of format {header.format_version}")
     if not 0 < len(header.processes) <= PROCESSES_MAX:
-        raise _Damage(f"the header lists {len(header.processes)} processes")
+        raise FrameDamage(f"the header lists {len(header.processes)} processes")
     return header
-
-
-def _convert(payload: memoryview, kind: type[T]) -> T:
-    try:
-        return msgspec.msgpack.decode(payload, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise _Damage(f"a {kind.__name__} frame makes no sense: {one_line(str(error))}") from None
 
 
 _DECODER = msgspec.msgpack.Decoder(list[Stimulus])
