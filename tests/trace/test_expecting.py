@@ -20,6 +20,8 @@ from detray.errors import Failure
 from detray.ids import put_object, return_object
 from detray.trace import Replay, expect
 from detray.trace.reducing.expecting import RULES, SentenceError, find_violation
+from detray.trace.reducing.ledger import Ledger
+from tests.trace.programs import dots, recorded
 from tests.trace.told import DRIVER, PREFIX, ToldNode
 
 
@@ -285,3 +287,14 @@ def test_a_violation_that_lasts_is_found_in_its_first_step(node):
     trace = node.close()
     first = expect("no task waits more than 1 s").check(trace)
     assert first is not None and first.step < trace.step_count - 20
+
+
+def test_a_mistake_of_a_watch_is_raised_and_not_taken_for_one_of_the_core(tmp_path, monkeypatch):
+    """Playing takes what a core raises for the end of what can be played."""
+
+    def broken(*_: object) -> None:
+        raise NameError("a mistake")
+
+    monkeypatch.setattr(Ledger, "step", broken)
+    with pytest.raises(NameError, match="a mistake"):
+        find_violation(recorded(tmp_path / "t.trace", dots), [expect("no task fails")])

@@ -13,7 +13,7 @@ import detray.trace
 from detray.cli.command import main
 from detray.cli.why import as_text
 from detray.core.config import Policy
-from detray.core.stimuli import CancelRequested
+from detray.core.stimuli import CancelRequested, ClientLost
 from detray.ids import child_prefix, child_task, return_object
 from detray.trace.explaining.causes import Explainer, why
 from detray.trace.explaining.parts import Timeline
@@ -401,3 +401,16 @@ def test_without_a_name_it_is_about_the_first_failure_or_the_last_to_end(tmp_pat
     fine = recorded(tmp_path / "f.trace", dots)
     last = max(history_of(fine).tasks.values(), key=lambda life: life.attempts[-1].ended_ns)
     assert why(fine) == why(fine, last.id.hex())
+
+
+def test_the_end_of_a_job_is_no_failure_of_what_waited_for_its_tasks(tmp_path):
+    """Producer and consumer were cut off in the same step: neither failed."""
+
+    def program(machine: Machine) -> None:
+        slow = machine.submit(machine.define("slow"))
+        machine.submit(machine.define("after"), slow)
+        machine.tell(ClientLost(DRIVER, "it closed its connection"))
+
+    lives = list(history_of(recorded(tmp_path / "t.trace", program)).tasks.values())
+    assert [life.state for life in lives] == ["cancelled", "cancelled"]
+    assert all(life.error.startswith("its job was over") for life in lives)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from detray.ids import ClientID, ObjectID, TaskID, is_put, return_object, task_of
 from detray.trace.comparing.runs import Origin, RunRecord
+from detray.trace.gathering.endings import JOB_OVER
 from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, ObjectLife, TaskLife
 from detray.trace.names import first_line
 
@@ -305,7 +306,7 @@ _RETURNS_MAX = 1 << 16
 
 def has_ended(life: TaskLife) -> bool:
     """True if it came to an end of its own, not with its job."""
-    if life.state == CANCELLED and life.error.startswith("its job was over"):
+    if life.state == CANCELLED and life.error.startswith(JOB_OVER):
         return False
     return life.state in (FINISHED, FAILED, CANCELLED)
 

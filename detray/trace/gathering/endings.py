@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 ORPHANED = "the attempt that submitted it was lost"
 FAILED_ARGUMENT = "an argument failed"
+JOB_OVER = "its job was over"
 
 
 def conclude(history: History) -> None:
@@ -135,8 +136,11 @@ def _above(history: History, life: TaskLife) -> Iterator[TaskLife]:
 
 
 def _has_failed(history: History, task: TaskID) -> bool:
+    """It did by itself: the end of a job takes producers and consumers in the same step."""
     producer = history.tasks.get(task)
-    return producer is not None and producer.state in (FAILED, CANCELLED)
+    if producer is None or producer.error.startswith(JOB_OVER):
+        return False
+    return producer.state in (FAILED, CANCELLED)
 
 
 def _end_job(history: History, life: TaskLife) -> None:
@@ -145,5 +149,5 @@ def _end_job(history: History, life: TaskLife) -> None:
     if closed is None:
         return
     core, ns, reason = closed
-    life.state, life.error = CANCELLED, f"its job was over: {reason}"
+    life.state, life.error = CANCELLED, f"{JOB_OVER}: {reason}"
     life.over_ns, life.over_core = ns, core

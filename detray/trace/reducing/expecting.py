@@ -13,7 +13,8 @@ from __future__ import annotations
 import difflib
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -316,6 +317,8 @@ class Watcher:
     ) -> None:
         """`date_ns` turns a time of a core, by its number, into a date all have in common."""
         self.violation: Violation | None = None
+        self.broken: Exception | None = None
+        """What a watch raised: its own mistake, which playing would take for the core's."""
         self.step = 0
         """Number of the step that comes next; whoever plays keeps it."""
         self._date_of = date_ns
@@ -370,6 +373,15 @@ class Watcher:
         if self._keeps_ledger and isinstance(tables, Tables):
             changes = self._ledger.step(core, self._date_ns, stimuli, effects)
         self._tell(core, stimuli, tables, changes)
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """What is raised in here is a mistake of a watch, not of the core that plays."""
+        try:
+            yield
+        except Exception as error:
+            self.broken = error
+            raise
 
     def raised(self, core: int, error: BaseException) -> None:
         """It raised instead."""
@@ -426,13 +438,15 @@ class WatchedCore:
     def handle(self, *stimuli: Any, now_ns: int) -> list[Any]:  # Any: stimuli and effects
         """One step."""
         watcher = self._watcher
-        watcher.before(self._number, now_ns)
+        with watcher.own_errors():
+            watcher.before(self._number, now_ns)
         try:
             effects = self._core.handle(*stimuli, now_ns=now_ns)
         except Exception as error:
             watcher.raised(self._number, error)
             raise
-        watcher.after(self._number, stimuli, effects, self.tables)
+        with watcher.own_errors():
+            watcher.after(self._number, stimuli, effects, self.tables)
         return effects
 
     def snapshot(self) -> bytes:
@@ -450,6 +464,8 @@ def find_violation(
     watcher = Watcher(trace.header.date_ns, expectations)
     watcher.step = trace.first_step
     for item in play(trace, watcher.makers(makers)):
+        if watcher.broken is not None:
+            raise watcher.broken
         if isinstance(item, Opening):
             continue
         if watcher.violation is not None:
