@@ -464,13 +464,13 @@ def find_violation(
     watcher = Watcher(trace.header.date_ns, expectations)
     watcher.step = trace.first_step
     for item in play(trace, watcher.makers(makers)):
-        if watcher.broken is not None:
-            raise watcher.broken
         if isinstance(item, Opening):
             continue
         if watcher.violation is not None:
             return watcher.violation
         watcher.step = item.step.number + 1
+    if watcher.broken is not None:
+        raise watcher.broken
     if watcher.violation is None:
         watcher.end()
     return watcher.violation
