@@ -373,11 +373,12 @@ class Debugger(cmd.Cmd):
             self._line(f"{'>' if line.step == self.replay.at - 1 else ' '} {line}")
 
     def do_why(self, arg: str) -> None:
-        """why ID: why it took so long, failed, or never ended"""
+        """why [ID]: why it took so long, failed, or never ended; without ID, the first failure"""
         from detray.cli.why import as_text
         from detray.trace.explaining.causes import why
 
-        self._say(as_text(why(self.replay.trace, self._subject(arg))))
+        about = self._subject(arg) if arg.strip() else ""
+        self._say(as_text(why(self.replay.trace, about)))
 
     def do_diff(self, arg: str) -> None:
         """diff: how the last step differs from what was recorded, and which steps do"""

@@ -297,4 +297,6 @@ def test_a_mistake_of_a_watch_is_raised_and_not_taken_for_one_of_the_core(tmp_pa
 
     monkeypatch.setattr(Ledger, "step", broken)
     with pytest.raises(NameError, match="a mistake"):
-        find_violation(recorded(tmp_path / "t.trace", dots), [expect("no task fails")])
+        find_violation(
+            recorded(tmp_path / "t.trace", dots), [expect("no task waits more than 5 s")]
+        )
