@@ -6,8 +6,11 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.plain_output import plain_output
@@ -87,8 +90,9 @@ def run_rerun(options: argparse.Namespace) -> int:
         with plain_output(cut=not options.json):
             return _list(rerun.list_tasks(recorded), options.json)
     if options.all:
-        return _run_all(recorded, options)
-    with _Output(options.json):
+        with _without_waiting():
+            return _run_all(recorded, options)
+    with _without_waiting(), _Output(options.json):
         report = rerun.run(
             recorded,
             options.task,
@@ -217,23 +221,54 @@ class _Progress:
 
 
 class _Output:
-    """What tasks print goes to standard error meanwhile: standard output is for the answer."""
+    """Standard output and error are for the answer afterwards, whatever a task does to them.
 
-    def __init__(self, to_stderr: bool) -> None:
+    What tasks print goes to standard error meanwhile, if asked.
+    """
+
+    def __init__(self, to_stderr: bool = False) -> None:
         self._to_stderr = to_stderr
-        self._kept = -1
+        self._kept: list[int] = []
+        self._streams = sys.stdout, sys.stderr
 
     def __enter__(self) -> None:
+        self._streams = sys.stdout, sys.stderr
+        sys.stdout.flush()
+        self._kept = [os.dup(1), os.dup(2)]
         if self._to_stderr:
-            sys.stdout.flush()
-            self._kept = os.dup(1)
             os.dup2(2, 1)
 
     def __exit__(self, *_: object) -> None:
-        if self._to_stderr:
-            sys.stdout.flush()
-            os.dup2(self._kept, 1)
-            os.close(self._kept)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # closed, or not a stream at all
+                stream.flush()
+        sys.stdout, sys.stderr = self._streams
+        for number, kept in enumerate(self._kept, 1):
+            os.dup2(kept, number)
+            os.close(kept)
+        if sys.stdout.closed:
+            sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # until the process ends
+        if sys.stderr.closed:
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+@contextmanager
+def _without_waiting() -> Iterator[None]:
+    """Let this process end though a task left threads for which Python would wait for ever."""
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        left = [t for t in threading.enumerate() if not t.daemon and t not in before]
+        if left:
+            _say(f"a task left {len(left)} threads that run: they end with this process")
+            # What Python calls to wait for them; there is no public way around it but os._exit,
+            # which would drop what is not written yet.
+            threading._shutdown = _nothing  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    """Wait for nobody."""
 
 
 # ------------------------------------------------------------------ which there are

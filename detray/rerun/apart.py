@@ -9,6 +9,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import IO, NamedTuple
 
 from detray.runtime.deaths import death_reason
@@ -31,8 +32,7 @@ def run_apart(work: Callable[[], bytes]) -> Ended:
 
     The fork ends with us. Raises KeyboardInterrupt if it was interrupted.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as stacks:
         parent = os.getpid()
@@ -60,6 +60,13 @@ def run_apart(work: Callable[[], bytes]) -> Ended:
         return Ended(None, death_reason(status, struck_by_oom=False), stack)
 
 
+def _flush() -> None:
+    """What is printed appears once, and in order. A task may have closed what it printed to."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+
+
 def _be_the_child(work: Callable[[], bytes], writing: int, stacks: IO[bytes], parent: int) -> None:
     """Do it and end, whatever comes."""
     status = 0
@@ -69,15 +76,14 @@ def _be_the_child(work: Callable[[], bytes], writing: int, stacks: IO[bytes], pa
         data = work()
         with open(writing, "wb", closefd=False) as pipe:
             pipe.write(len(data).to_bytes(8, "big") + data)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
     except KeyboardInterrupt:
         faulthandler.disable()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
+        _flush()
         os.write(writing, b"broken")
         status = _BROKEN_STATUS
     finally:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from _thread import get_ident
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -129,6 +130,8 @@ class Engine:
         self.exported: dict[FunctionID, tuple[str, bytes]] = {}
         self._frames: dict[int, list[Turn]] = {}
         self._newest: list[Turn] = []
+        self.is_interrupted: Callable[[], bool] = _always
+        """Whether a KeyboardInterrupt is the user's, not one that a task raised."""
         self._functions: dict[FunctionID, Any] = {}  # Any: the user's
         self._environment = Environment()
         self._stacked: Counter[ObjectID] = Counter()
@@ -221,13 +224,21 @@ class Engine:
             phase = Failure.SERIALIZATION
             returns = [part.to_bytes() for part in _parts(value, template)]
             return Outcome(returns, duration_ns=duration_ns)
-        except (CannotRerun, KeyboardInterrupt):
+        except CannotRerun:
             raise
+        except KeyboardInterrupt as error:
+            if self.is_interrupted():
+                raise
+            # The task raised it itself: where it ran that was a cancellation.
+            return _failed(error, Failure.CANCELLED, template, time.monotonic_ns() - started_ns)
         except Exception as error:
             return _failed(error, phase, template, time.monotonic_ns() - started_ns)
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else int(error.code is not None)
             return Outcome(died=f"exited with status {status & 0xFF}")
+        except BaseException as error:  # nothing catches it in a worker, which ends
+            text = "".join(traceback.format_exception(error)).rstrip()
+            return Outcome(died="exited with status 1", stack=text)
 
     # -------------------------------------------------------------- what it needs
 
@@ -503,6 +514,10 @@ class Engine:
         return f"{name} ({short(task)})"
 
 
+def _always() -> bool:
+    return True
+
+
 def load(value: Value, item: ObjectID) -> Any:
     """A value, unpickled; raises the error of one that failed. (Any: the user's.)"""
     if value.failure is not None:
@@ -531,7 +546,9 @@ def _parts(value: Any, template: CallTemplate) -> list[Serialized]:
     return [pickle_return(p) for p in split_returns(value, template.name, template.num_returns)]
 
 
-def _failed(error: Exception, phase: Failure, template: CallTemplate, duration_ns: int) -> Outcome:
+def _failed(
+    error: BaseException, phase: Failure, template: CallTemplate, duration_ns: int
+) -> Outcome:
     try:
         name, pid = template.name, os.getpid()
         whole, summary, text = serialize_error(error, function_name=name, pid=pid)

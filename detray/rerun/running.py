@@ -7,11 +7,16 @@ not have to be trusted itself.
 
 from __future__ import annotations
 
+import builtins
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import msgspec
 
@@ -156,9 +161,10 @@ def run_all(
     summary = Summary(tasks=len(recorded.calls))
     for call in recorded.calls.values():
         engine.wanted.update((*call.args, *call.refs))
-    with _surroundings(engine, notes):
+    with _surroundings(engine, notes) as calm:
         for done, call in enumerate(list(recorded.calls.values())):
             _check_one(engine, call.task, summary)
+            calm()
             engine.wanted.subtract((*call.args, *call.refs))
             if progress is not None:
                 progress(done + 1, summary.tasks, len(summary.differing))
@@ -268,8 +274,11 @@ def _notes(recorded: Recorded) -> list[str]:
 
 
 @contextmanager
-def _surroundings(engine: Engine, notes: list[str]) -> Iterator[None]:
-    """What workers had: the session, the search path, the working directory, the arguments."""
+def _surroundings(engine: Engine, notes: list[str]) -> Iterator[Callable[[], None]]:
+    """What workers had: the session, the search path, the working directory, the arguments.
+
+    Yields what takes back alarms, signal handlers and builtins that a task has set.
+    """
     processes = engine.recorded.payloads.header.processes
     paths = [path for process in processes for path in process.sys_path]
     before = list(sys.path), os.getcwd(), sys.argv, {n: os.environ.get(n) for n in _VARIABLES}
@@ -282,7 +291,8 @@ def _surroundings(engine: Engine, notes: list[str]) -> Iterator[None]:
         notes.append(f"its working directory {processes[0].cwd} is not there: {problem.strerror}")
     object_ref.bind(RerunClient(engine))
     try:
-        yield
+        with _signals(engine) as calm:
+            yield calm
     finally:
         object_ref.unbind()
         travel_with(())
@@ -293,6 +303,46 @@ def _surroundings(engine: Engine, notes: list[str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _signals(engine: Engine) -> Iterator[Callable[[], None]]:
+    """Tell Ctrl-C from a KeyboardInterrupt that a task raises; undo what tasks do to signals, and
+    to the names that all code uses.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # Only the main thread may.
+        return
+    kept = {number: signal.getsignal(number) for number in _SIGNALS}
+    names, recursion = dict(vars(builtins)), sys.getrecursionlimit()
+    was_interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal was_interrupted
+        was_interrupted = True
+        signal.default_int_handler(number, frame)
+
+    inside = dict(kept)
+    if kept[signal.SIGINT] is signal.default_int_handler:
+        inside[signal.SIGINT] = interrupt
+        engine.is_interrupted = lambda: was_interrupted
+
+    def calm(handlers: Mapping[signal.Signals, Any] = inside) -> None:  # Any: as signal has it
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        vars(builtins).update(names)
+        sys.setrecursionlimit(recursion)
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+    calm()
+    try:
+        yield calm
+    finally:
+        calm(kept)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
 
 
 def _report(
