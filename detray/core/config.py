@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-CORE_REVISION = 4
+CORE_REVISION = 5
 """Raised whenever the same stimuli may give other effects: replay is exact within one revision."""
 
 KIB = 1024
