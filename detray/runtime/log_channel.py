@@ -22,6 +22,7 @@ from detray.runtime.frames import UNDECODABLE, FrameError, FrameReader, frame
 from detray.runtime.wakeups import WRITE, Wakeups
 
 _CONGESTED_BYTES = 4 << 20
+_UNHEARD_MAX = 10
 _REQUEST_BYTES_MAX = 1 << 16
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -165,10 +166,15 @@ class DriverChannels:
         self._channels: dict[ClientID, LogChannel] = {}
         self._clients: dict[JobNumber, ClientID] = {}
         self._forward = forward
+        self._unheard: list[tuple[str, str, str]] = []
+        """What there was to tell before a driver had opened its channel."""
 
     def add(self, channel: LogChannel) -> None:
         """A driver has opened its channel."""
         self._channels[channel.client] = channel
+        for level, kind, text in self._unheard:
+            channel.notify(level, kind, text)
+        self._unheard.clear()
 
     def remove(self, client: ClientID) -> None:
         """A driver has gone."""
@@ -203,6 +209,8 @@ class DriverChannels:
                 channel.notify(level, kind, text)
         if self._forward is not None:
             print(f"{level}: {kind}: {text}", file=sys.stderr, flush=True)
+        elif not self._channels and client is None and len(self._unheard) < _UNHEARD_MAX:
+            self._unheard.append((level, kind, text))
 
     @property
     def is_congested(self) -> bool:

@@ -41,6 +41,7 @@ from detray.trace.format import (
     SegmentStart,
     chained,
 )
+from detray.trace.opening import open_to_record
 
 PIECE_BYTES = 256 << 10
 """A trace file is written in pieces of at least this much, or once a second (`flush`)."""
@@ -292,7 +293,7 @@ class TraceFile:
         """Raises OSError."""
         self.path = os.path.abspath(path)
         self.problem: str | None = None
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._fd = open_to_record(self.path)
         self._frames = FrameWriter()
         self._buffer = [self._frames.opening(header)]
         self._buffered = len(self._buffer[0])

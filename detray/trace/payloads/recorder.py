@@ -14,7 +14,6 @@ Rules
 from __future__ import annotations
 
 import os
-import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,6 +33,7 @@ from detray.core.stimuli import (
 )
 from detray.ids import ClientID, ObjectID, return_object
 from detray.trace.format import FrameWriter
+from detray.trace.opening import open_to_record
 from detray.trace.payloads.format import (
     BLOCK_FRAME,
     BLOCK_HEAD,
@@ -211,10 +211,7 @@ class PayloadFile:
         """Raises OSError."""
         self.path = os.path.abspath(path)
         self.problem: str | None = None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._fd = os.open(self.path, flags, 0o600)
-        if stat.S_ISREG(os.fstat(self._fd).st_mode):
-            os.fchmod(self._fd, 0o600)  # One that was there would keep the mode that it had.
+        self._fd = open_to_record(self.path)
         self._frames = FrameWriter()
         self._buffer: list[bytes | memoryview] = [opening(self._frames, header)]
         self._buffered = len(self._buffer[0])
