@@ -15,7 +15,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
@@ -260,7 +259,11 @@ class Trace:
 
 def open_trace(path: str | os.PathLike[str], salvage: bool = False) -> Trace:
     """Read a trace file. Raises OSError, TraceError; with `salvage`, damage only ends it."""
-    return Trace(Path(path).read_bytes(), str(path), salvage)
+    with open(path, "rb") as file:
+        start = file.read(PREAMBLE.size)
+        _check_preamble(memoryview(start), str(path))  # before all of something else is read
+        data = start + file.read()
+    return Trace(data, str(path), salvage)
 
 
 def _check_preamble(data: memoryview, name: str) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from detray.trace.collecting import collect
 from detray.trace.format import PREAMBLE, FrameWriter, TraceError
-from detray.trace.reading import RecordedStep, Trace
+from detray.trace.reading import RecordedStep, Trace, open_trace
 from detray.trace.replaying import replay
 from detray.trace.timeline import chrome_events
 from tests.trace.machine import Machine
@@ -144,6 +144,12 @@ def test_nothing_read_from_moved_pieces_is_believed(whole):
 def test_any_bytes_at_all_are_refused_in_order(data):
     """Rubbish is refused by the one error that callers expect."""
     assert attempt(data) is None
+
+
+def test_what_is_no_trace_is_not_read_to_its_end():
+    """A device without end is refused by its first bytes."""
+    with pytest.raises(TraceError, match="is not a detray trace"):
+        open_trace("/dev/zero")
 
 
 @settings(max_examples=150, deadline=None)
