@@ -103,6 +103,21 @@ _TELL_OF_TRACES = frozenset(
 """Commands that print what a file says. (`rerun` lets the user's code print.)"""
 
 
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options. The last word of a command that may do without it may stand behind options.
+
+    argparse takes such a word as missing when an option stands before it: `why TRACE --depth 2 ID`.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    late = getattr(options, "late", "")
+    if late and len(rest) == 1 and not rest[0].startswith("-") and not getattr(options, late):
+        setattr(options, late, rest[0])
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
 class _Refused(Exception):
     """Arguments that make no sense."""
 
@@ -121,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["bench"]:
             # Not a floor below this one but a neighbour: found by name.
             return int(import_module("detray.bench").main(arguments[1:]))
-        options = _parser().parse_args(arguments)
+        options = _parse(arguments)
         if options.command is None:
             _parser().print_help()
             return 0

@@ -72,7 +72,7 @@ def add_rerun(commands: Any) -> None:  # Any: argparse's class for it is private
     parser.add_argument("--payloads", metavar="FILE", help="(default: TRACE.payloads)")
     parser.add_argument("--salvage", action="store_true", help="read damaged files to the damage")
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=run_rerun)
+    parser.set_defaults(run=run_rerun, late="task")
 
 
 def run_rerun(options: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
         "--depth", type=int, metavar="N", help="how far causes are followed (default: 5)"
     )
     parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=run_why)
+    parser.set_defaults(run=run_why, late="about")
 
 
 def run_why(options: argparse.Namespace) -> int:

@@ -249,3 +249,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(trace):
     command = f"{sys.executable} -m detray.cli story {trace} dot | head -c 1"
     end = subprocess.run(command, shell=True, capture_output=True, timeout=60)
     assert (end.stdout, end.stderr) == (b" ", b"")
+
+
+def test_a_name_may_stand_behind_options(capsys):
+    """argparse alone would call it unrecognized; a second one still is."""
+    trace = str(Path(__file__).resolve().parents[2] / "traces" / "decisions.trace")
+    assert main(["why", trace, "--depth", "1", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err
+    assert main(["rerun", trace, "--trust", "nobody"]) == 2
+    assert "decisions.trace.payloads" in capsys.readouterr().err
+    assert main(["why", trace, "--depth", "1", "one", "more"]) == 2
+    assert "unrecognized arguments: one more" in capsys.readouterr().err
