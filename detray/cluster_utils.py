@@ -111,8 +111,14 @@ class Cluster:
         """With `initialize_head` the first node is started (by `head_node_args`, which `add_node`
         explains), with `connect` this process joins as a driver.
 
-        Raises LaunchError if a process does not come up.
+        Raises LaunchError if a process does not come up, ValueError for `head_node_args` of a node
+        that is not started here.
         """
+        if head_node_args and not (initialize_head or connect):
+            raise ValueError(
+                "head_node_args are for initialize_head=True; without it nothing is started here: "
+                "give them to add_node(...) instead"
+            )
         self._key = launch.new_key()
         self._head: Launched | None = None
         self._head_options: dict[str, Any] = {}

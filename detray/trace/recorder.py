@@ -297,6 +297,8 @@ class TraceFile:
         self._frames = FrameWriter()
         self._buffer = [self._frames.opening(header)]
         self._buffered = len(self._buffer[0])
+        # At once: a disk that is full a moment later still leaves a trace that says whose it is.
+        self.write(0)
 
     def open_segment(self, start: SegmentStart) -> None:
         """Add the state that the steps which follow begin with."""

@@ -107,6 +107,8 @@ def test_options_that_make_no_sense_are_refused(small: Cluster) -> None:
         small.add_node(port=1)
     with pytest.raises(ValueError, match="'patience' is no field"):
         Cluster(head_node_args={"_system_config": {"patience": 1}}, initialize_head=True)
+    with pytest.raises(ValueError, match="head_node_args are for initialize_head=True"):
+        Cluster(head_node_args={"num_cpus": 2})
     with pytest.raises(LaunchError, match="no head yet"):
         Cluster().connect()
 
