@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 from zlib import crc32
 
 import msgspec
 
-from detray.trace.format import FRAME_HEAD, head_check
+from detray.trace.format import FRAME_HEAD, TraceError, head_check
 from detray.trace.plain_text import one_line
 
 T = TypeVar("T")
+Frame = tuple[int, memoryview]
+"""Kind and payload."""
 
 
 class FrameCut(Exception):
@@ -22,7 +24,7 @@ class FrameDamage(Exception):
     """A frame is there and wrong."""
 
 
-def frames_of(data: memoryview, start: int) -> Iterator[tuple[int, memoryview]]:
+def frames_of(data: memoryview, start: int) -> Iterator[Frame]:
     """Kind and payload of each frame, from that byte on. Raises FrameCut, FrameDamage."""
     at, check, index = start, 0, 0
     while at < len(data):
@@ -41,6 +43,44 @@ def frames_of(data: memoryview, start: int) -> Iterator[tuple[int, memoryview]]:
             raise FrameDamage(f"frame {index} at byte {at} is not what was written")
         yield kind, payload
         at, index = begin + size, index + 1
+
+
+def read_frames(
+    frames: Iterator[Frame],
+    *,
+    name: str,
+    begin: Callable[[int, memoryview], None],
+    take: Callable[[int, memoryview], bool],
+    salvage: bool,
+) -> tuple[bool, str]:
+    """Give the first frame to `begin`, the others to `take`, which is True for the last of a file.
+
+    True if that came and nothing was wrong; and what is missing or wrong, "" if nothing is. Raises
+    TraceError for a file without a header and for damage; with `salvage`, damage behind the header
+    only ends the reading.
+    """
+    is_begun, is_over, note = False, False, ""
+    try:
+        for kind, payload in frames:
+            if not is_begun:
+                begin(kind, payload)
+                is_begun = True
+            elif is_over:
+                raise FrameDamage("frames follow its end")
+            else:
+                is_over = take(kind, payload)
+    except FrameCut as cut:
+        note = f"cut off: {cut}"
+    except FrameDamage as damage:
+        if not salvage or not is_begun:
+            hint = "; --salvage reads what precedes it" if is_begun else ""
+            raise TraceError(f"{name} is damaged: {damage}{hint}") from None
+        is_over, note = False, f"damaged: {damage}"
+    if not is_begun:
+        raise TraceError(f"{name} holds no header: {note or 'it is empty'}")
+    if not is_over and not note:
+        note = "cut off: no end frame, so the recording process died or still runs"
+    return is_over, note
 
 
 def decoded(payload: memoryview, kind: type[T]) -> T:

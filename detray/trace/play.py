@@ -150,7 +150,7 @@ class Stage:
             yield Opening(start, self.cores, self._enter(start))
         if step.core not in self._known:
             self._known.add(step.core)
-            self.cores[step.core] = self.makers[step.core].make()
+            self.cores[step.core] = self._make(step.core)
             self._digests[step.core] = NO_DIGEST
             yield Opening(None, self.cores, (step.core,))
 
@@ -208,6 +208,16 @@ class Stage:
                 self.cores[core] = self._restore(core, start.snapshots[place], start.first_step)
                 fresh.append(core)
         return tuple(fresh)
+
+    def _make(self, core: int) -> Core:
+        try:
+            return self.makers[core].make()
+        except Exception as error:
+            name = self._trace.header.cores[core].name
+            raise TraceError(
+                f"{self._trace.name}: {name}'s core cannot be made by this detray from the "
+                f"configuration in the header: {error!r}"
+            ) from error
 
     def _restore(self, core: int, state: bytes, first_step: int) -> Core:
         try:

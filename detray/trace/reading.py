@@ -42,7 +42,7 @@ from detray.trace.format import (
     SegmentStart,
     TraceError,
 )
-from detray.trace.frames import FrameCut, FrameDamage, decoded, frames_of
+from detray.trace.frames import FrameDamage, decoded, frames_of, read_frames
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -98,15 +98,24 @@ class Trace:
     def __init__(self, data: bytes, name: str = "trace", salvage: bool = False) -> None:
         """Raises TraceError; with `salvage`, damage only ends the trace instead."""
         self.name = name
-        self.complete = False
         self.goes_on = False
-        self.note = ""
         self.reason = ""
         self.starts: list[SegmentStart] = []
         self._chunks: list[Chunk] = []
         self._next_step: int | None = None
         self.header: Header
-        self.header = self._read(memoryview(data), salvage)
+        version = _check_preamble(memoryview(data), name)
+
+        def begin(kind: int, payload: memoryview) -> None:
+            self.header = _header(kind, payload, version)
+
+        self.complete, self.note = read_frames(
+            frames_of(memoryview(data), PREAMBLE.size),
+            name=name,
+            begin=begin,
+            take=self._take,
+            salvage=salvage,
+        )
 
     @property
     def first_step(self) -> int:
@@ -189,33 +198,8 @@ class Trace:
         """Number of the step that would come next."""
         return self._next_step or 0
 
-    def _read(self, data: memoryview, salvage: bool) -> Header:
-        version = _check_preamble(data, self.name)
-        frames = frames_of(data, PREAMBLE.size)
-        header: Header | None = None
-        try:
-            for kind, payload in frames:
-                if header is None:
-                    header = self.header = _header(kind, payload, version)
-                elif self.complete:
-                    raise FrameDamage("frames follow the end of the trace")
-                else:
-                    self._take(kind, payload)
-        except FrameCut as cut:
-            self.note = f"cut off: {cut}"
-        except FrameDamage as damage:
-            if not salvage or header is None:
-                hint = "" if header is None else "; --salvage reads what precedes it"
-                raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
-            self.complete = False
-            self.note = f"damaged: {damage}"
-        if header is None:
-            raise TraceError(f"{self.name} holds no header: {self.note or 'it is empty'}")
-        if not self.complete and not self.note:
-            self.note = "cut off: no end frame, so the recording process died or still runs"
-        return header
-
-    def _take(self, kind: int, payload: memoryview) -> None:
+    def _take(self, kind: int, payload: memoryview) -> bool:
+        """One frame behind the header; True for the end."""
         if kind == STEPS_FRAME:
             self._take_steps(payload)
         elif kind == SEGMENT_FRAME:
@@ -226,9 +210,10 @@ class Trace:
                 raise FrameDamage(
                     f"it ends at step {self._next_step}, its last frame says {end.steps}"
                 )
-            self.complete, self.reason, self.goes_on = True, end.reason, end.goes_on
+            self.reason, self.goes_on = end.reason, end.goes_on
         elif kind < OPTIONAL_FRAMES:
             raise FrameDamage(f"unknown frame kind {kind}")
+        return kind == END_FRAME
 
     def _take_steps(self, payload: memoryview) -> None:
         if len(payload) < CHUNK_HEAD.size:

@@ -20,6 +20,8 @@ from tests.trace.programs import dots, many, recorded, troubles
 
 SEEDS = range(400)
 FIXTURES = sorted((Path(__file__).resolve().parents[2] / "traces").glob("*.trace"))
+[MANY_CORES] = [path for path in FIXTURES if path.name == "format-2.trace"]
+"""With segments of a state, and parts that are missing."""
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_no_change_of_a_fixture_is_believed(path):
 @given(where=some.integers(min_value=0), what=some.binary(min_size=1, max_size=60))
 def test_a_header_that_lies_behind_right_checks_ends_in_an_error(tmp_path_factory, where, what):
     """Cores, processes, nodes and segments that do not fit: refused, or a trace like another."""
-    whole = FIXTURES[-1].read_bytes()
+    whole = MANY_CORES.read_bytes()
     frames = [(frame[0], frame[17:]) for frame in split(whole[PREAMBLE.size :], 0)]
     number = where % 3
     payload = bytearray(frames[number][1])
@@ -186,3 +188,15 @@ def attempt(data: bytes) -> Trace | None:
     except TraceError:
         return None
     return trace
+
+
+def test_a_policy_that_nobody_knows_is_an_error_and_no_crash(whole):
+    """The header names the head's placement policy, which this detray may not have."""
+    frames = [(frame[0], frame[17:]) for frame in split(whole[PREAMBLE.size :], 0)]
+    (kind, header), *rest = frames
+    assert b"hybrid" in header
+    writer = FrameWriter()
+    lies = (kind, header.replace(b"hybrid", b"hybrix")), *rest
+    data = whole[: PREAMBLE.size] + b"".join(writer.frame(*frame) for frame in lies)
+    with pytest.raises(TraceError, match=r"cannot be made by this detray.*hybrix"):
+        replay(Trace(data))

@@ -359,11 +359,7 @@ class Explainer:
             seen.add(current.id)
             cause, current = self._failure(current)
             chain.append(cause)
-        result = chain.pop()
-        while chain:
-            outer = chain.pop()
-            result = msgspec.structs.replace(outer, causes=(*outer.causes, result))
-        return result
+        return _nested(chain)
 
     def _failure(self, life: TaskLife) -> tuple[Cause, TaskLife | None]:
         """One failure, and the task whose failure is behind it."""
@@ -478,11 +474,7 @@ class Explainer:
             path.append(current.id)
             cause, current = self._stuck(current)
             chain.append(cause)
-        result = chain.pop()
-        while chain:
-            outer = chain.pop()
-            result = msgspec.structs.replace(outer, causes=(*outer.causes, result))
-        return result
+        return _nested(chain)
 
     def _stuck(self, life: TaskLife) -> tuple[Cause, TaskLife | None]:
         """What one task waits for at the end, and the task that is behind that."""
@@ -527,6 +519,14 @@ class Explainer:
         if self.history.names and core >= 0:
             return self.history.names[core]
         return f"node {node}" if node >= 0 and core < 0 else "this node"
+
+
+def _nested(chain: list[Cause]) -> Cause:
+    """The first of a chain, each with the next below its own causes."""
+    result = chain[-1]
+    for outer in reversed(chain[:-1]):
+        result = msgspec.structs.replace(outer, causes=(*outer.causes, result))
+    return result
 
 
 def _rebuilt(life: TaskLife, parts: list[Part]) -> dict[int, str]:

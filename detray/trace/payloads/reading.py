@@ -22,7 +22,7 @@ from detray.core.payloads import INCOMING
 from detray.core.stimuli import Stimulus
 from detray.ids import ObjectID
 from detray.trace.format import OPTIONAL_FRAMES, TraceError
-from detray.trace.frames import FrameCut, FrameDamage, decoded, frames_of
+from detray.trace.frames import FrameDamage, decoded, frames_of, read_frames
 from detray.trace.payloads.format import (
     BLOCK_FRAME,
     BLOCK_HEAD,
@@ -92,14 +92,19 @@ class Payloads:
     ) -> None:
         """Raises TraceError; with `salvage`, damage only ends the file instead."""
         self.name = name
-        self.complete = False
-        self.note = ""
         self.reason = ""
         self.lacks = ""
         self.chunks: list[SaidChunk] = []
         self._blocks: dict[BlockKey, _Block] = {}
         self.header: PayloadHeader
-        self.header = self._read(memoryview(data), salvage)
+        _check_preamble(memoryview(data), name)
+        self.complete, self.note = read_frames(
+            frames_of(memoryview(data), PREAMBLE.size),
+            name=name,
+            begin=self._begin,
+            take=self._take,
+            salvage=salvage,
+        )
 
     def said(self) -> Iterator[KeptMessage]:
         """Every message that was kept, in order of arrival at its process. Raises TraceError."""
@@ -147,32 +152,11 @@ class Payloads:
 
     # -------------------------------------------------------------- opening
 
-    def _read(self, data: memoryview, salvage: bool) -> PayloadHeader:
-        _check_preamble(data, self.name)
-        header: PayloadHeader | None = None
-        try:
-            for kind, payload in frames_of(data, PREAMBLE.size):
-                if header is None:
-                    header = self.header = _header(kind, payload)
-                elif self.complete:
-                    raise FrameDamage("frames follow the end of the file")
-                else:
-                    self._take(kind, payload)
-        except FrameCut as cut:
-            self.note = f"cut off: {cut}"
-        except FrameDamage as damage:
-            if not salvage or header is None:
-                hint = "" if header is None else "; --salvage reads what precedes it"
-                raise TraceError(f"{self.name} is damaged: {damage}{hint}") from None
-            self.complete = False
-            self.note = f"damaged: {damage}"
-        if header is None:
-            raise TraceError(f"{self.name} holds no header: {self.note or 'it is empty'}")
-        if not self.complete and not self.note:
-            self.note = "cut off: no end frame, so the recording process died or still runs"
-        return header
+    def _begin(self, kind: int, payload: memoryview) -> None:
+        self.header = _header(kind, payload)
 
-    def _take(self, kind: int, payload: memoryview) -> None:
+    def _take(self, kind: int, payload: memoryview) -> bool:
+        """One frame behind the header; True for the end."""
         if kind == SAID_FRAME:
             if len(payload) < CHUNK_HEAD.size:
                 raise FrameDamage("a frame of messages is too short")
@@ -183,9 +167,10 @@ class Payloads:
             self._take_block(payload)
         elif kind == END_FRAME:
             end = decoded(payload, PayloadEnd)
-            self.complete, self.reason, self.lacks = True, end.reason, end.note
+            self.reason, self.lacks = end.reason, end.note
         elif kind < OPTIONAL_FRAMES:
             raise FrameDamage(f"unknown frame kind {kind}")
+        return kind == END_FRAME
 
     def _take_block(self, payload: memoryview) -> None:
         if len(payload) < BLOCK_HEAD.size:
