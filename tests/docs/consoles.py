@@ -120,7 +120,7 @@ def assert_printed(command: Command, output: str) -> None:
 _ANY = "<any lines>"
 
 
-_NUMBER = r"-?\d(?:[\d,.]*\d)?(?: (?:ns|us|ms|s|min|B|kB|MB|GB)\b)?"
+_NUMBER = r"[-+]?\d(?:[\d,.]*\d)?(?: (?:ns|us|ms|s|min|B|kB|MB|GB)\b)?"
 
 
 def line_pattern(line: str) -> str:

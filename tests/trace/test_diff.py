@@ -278,3 +278,26 @@ def test_a_value_made_again_otherwise_is_told(tmp_path: Path) -> None:
     assert found.is_same and not any("again" in note for note in found.notes)
     assert sum("no digests" in note for note in found.notes) == 2
     assert found.counts.by_size_only == found.counts.compared == 1
+
+
+def test_standing_still_in_a_get_is_waiting_and_not_running(tmp_path: Path) -> None:
+    """As in the graph and the report: a parent computes nothing while its child does."""
+    program = """
+import sys, time
+import detray
+detray.init(num_cpus=2, record=sys.argv[1])
+
+@detray.remote
+def child():
+    time.sleep(0.3)
+
+@detray.remote
+def parent():
+    detray.get(child.remote())
+
+detray.get(parent.remote())
+"""
+    path = run(tmp_path, "nested", program=program)
+    times = diff(path, path).times
+    assert times.ran_a_ns == times.ran_b_ns >= 300_000_000
+    assert times.waited_a_ns >= 300_000_000

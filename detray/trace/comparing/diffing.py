@@ -159,7 +159,7 @@ class Comparing:
             counts=self._counts(both, kinds),
             first=[item for item in departures if item.is_first],
             departures=departures,
-            times=compare_times(both, makespan_ns(self.a.tasks), makespan_ns(self.b.tasks), top),
+            times=compare_times(both, self.a, self.b, top),
             notes=[*_notes(self.a, self.b), *_match_notes(self), *self._code_note(both)],
         )
 

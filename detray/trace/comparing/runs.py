@@ -38,6 +38,7 @@ from detray.ids import (
 )
 from detray.trace.gathering.history import BEFORE, History, follow, new_history
 from detray.trace.gathering.lives import TaskLife
+from detray.trace.graphs.stops import stretches, waits_of
 from detray.trace.play import Makers, Opening, tell
 from detray.trace.reading import Trace
 
@@ -105,6 +106,8 @@ class RunRecord:
         for life in self.history.tasks.values():
             if life.name != BEFORE or life.attempts:
                 self.tasks[self.names.task(life.id)] = life
+        self.stood_ns = _standstills(self.history)
+        """How long the last attempt of a task stood still in `get` or `wait`, by its own id."""
         self.objects = {
             self.names.object(life.id): life
             for life in self.history.objects.values()
@@ -251,3 +254,14 @@ class CommonNames:
                     own = child_prefix(common, number, stream)[4:]
                     return Origin(own, name, distance, stream, is_firm and not stream)
         return Origin(prefix[4:], name, 0, -1, False)
+
+
+def _standstills(history: History) -> dict[TaskID, int]:
+    found = {}
+    for task, waits in waits_of(history).items():
+        life = history.tasks.get(task)
+        run = life.last if life is not None else None
+        if run is not None and 0 <= run.started_ns <= run.ended_ns:
+            spans = stretches(waits, run.started_ns, run.ended_ns)
+            found[task] = sum(end_ns - begin_ns for begin_ns, end_ns in spans)
+    return found

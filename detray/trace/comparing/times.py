@@ -8,6 +8,7 @@ import msgspec
 
 from detray.ids import TaskID
 from detray.trace.comparing.causes import Pair
+from detray.trace.comparing.runs import RunRecord
 from detray.trace.gathering.lives import TaskLife
 from detray.trace.names import short
 
@@ -16,7 +17,10 @@ FELT_NS = 1_000_000
 
 
 class TaskTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """A task in both runs; times in nanoseconds, of its last attempt. -1: not known."""
+    """A task in both runs; times in nanoseconds, of its last attempt. -1: not known.
+
+    It ran while it did not stand still in `get` or `wait`.
+    """
 
     name: str
     short: str
@@ -25,7 +29,7 @@ class TaskTimes(msgspec.Struct, frozen=True, kw_only=True):
     ran_a_ns: int
     ran_b_ns: int
     waited_a_ns: int
-    """From its submission until it began."""
+    """From its submission until it began, and in `get` and `wait`."""
     waited_b_ns: int
 
     @property
@@ -80,9 +84,9 @@ def waited_change(times: TaskTimes) -> int:
     return times.waited_b_ns - times.waited_a_ns
 
 
-def compare_times(pairs: Iterable[Pair], makespan_a_ns: int, makespan_b_ns: int, top: int) -> Times:
+def compare_times(pairs: Iterable[Pair], a: RunRecord, b: RunRecord, top: int) -> Times:
     """Times of the tasks that are in both runs; at most `top` of each kind."""
-    found = [times for pair in pairs if (times := _of(pair)) is not None]
+    found = [times for pair in pairs if (times := _of(pair, a.stood_ns, b.stood_ns)) is not None]
     functions: dict[str, list[TaskTimes]] = {}
     for times in found:
         functions.setdefault(times.name, []).append(times)
@@ -92,8 +96,8 @@ def compare_times(pairs: Iterable[Pair], makespan_a_ns: int, makespan_b_ns: int,
     felt = [item for item in found if abs(ran_change(item)) >= FELT_NS]
     total = _sum("", found)
     return Times(
-        makespan_a_ns=makespan_a_ns,
-        makespan_b_ns=makespan_b_ns,
+        makespan_a_ns=makespan_ns(a.tasks),
+        makespan_b_ns=makespan_ns(b.tasks),
         ran_a_ns=total.ran_a_ns,
         ran_b_ns=total.ran_b_ns,
         waited_a_ns=total.waited_a_ns,
@@ -118,35 +122,38 @@ def _factor(times: TaskTimes) -> float:
     return high / max(low, 1)
 
 
-def _of(pair: Pair) -> TaskTimes | None:
+def _of(
+    pair: Pair, stood_a_ns: Mapping[TaskID, int], stood_b_ns: Mapping[TaskID, int]
+) -> TaskTimes | None:
     a, b = pair.a, pair.b
     if a is None or b is None:
         return None
+    in_get_a_ns, in_get_b_ns = stood_a_ns.get(a.id, 0), stood_b_ns.get(b.id, 0)
     times = TaskTimes(
         name=a.name,
         short=short(a.id),
         id_a=a.id.hex(),
         id_b=b.id.hex(),
-        ran_a_ns=_ran(a),
-        ran_b_ns=_ran(b),
-        waited_a_ns=_waited(a),
-        waited_b_ns=_waited(b),
+        ran_a_ns=_ran(a, in_get_a_ns),
+        ran_b_ns=_ran(b, in_get_b_ns),
+        waited_a_ns=_waited(a, in_get_a_ns),
+        waited_b_ns=_waited(b, in_get_b_ns),
     )
     return times if times.ran_a_ns >= 0 and times.ran_b_ns >= 0 else None
 
 
-def _ran(life: TaskLife) -> int:
+def _ran(life: TaskLife, in_get_ns: int) -> int:
     last = life.last
     if last is None or last.started_ns < 0 or last.ended_ns < 0:
         return -1
-    return max(0, last.ended_ns - last.started_ns)
+    return max(0, last.ended_ns - last.started_ns - in_get_ns)
 
 
-def _waited(life: TaskLife) -> int:
+def _waited(life: TaskLife, in_get_ns: int) -> int:
     last = life.last
     if last is None or last.started_ns < 0 or life.submitted_ns < 0:
         return -1
-    return max(0, last.started_ns - life.submitted_ns)
+    return max(0, last.started_ns - life.submitted_ns) + in_get_ns
 
 
 def _sum(name: str, calls: list[TaskTimes]) -> FunctionTimes:
