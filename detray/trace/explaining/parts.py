@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from detray.ids import NO_CLIENT, NO_OBJECT, ClientID, NodeID, ObjectID, TaskID, task_of
+from detray.trace.gathering.endings import JOB_OVER
 from detray.trace.gathering.history import History, Seat
 from detray.trace.gathering.lives import (
     ARRIVED,
@@ -497,9 +498,10 @@ class _Line:
             self._add(ARGUMENT, until_ns, item=missing)
             return
         if at_home and self._t.has_ended(self._life) and until_ns == self._end_ns:
-            blamed = self._t.failed_argument(self._life) if self._life.state == FAILED else b""
+            has_no_value = self._life.state == FAILED or self._life.error.startswith(JOB_OVER)
+            blamed = self._t.failed_argument(self._life) if has_no_value else NO_OBJECT
             if blamed and not (run is not None and run.state == FAILED):
-                self._add(ARGUMENT, until_ns, item=ObjectID(blamed))
+                self._add(ARGUMENT, until_ns, item=blamed)
                 return
         if at_home:
             self._wait_for_arguments(ARGUMENT, until_ns, bytes_too=False)
