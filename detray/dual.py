@@ -39,6 +39,7 @@ def as_instance_of_cause(error: TaskError) -> TaskError:
     instance.traceback_str = error.traceback_str
     instance.cause = cause
     instance.pid = error.pid
+    instance.ip = error.ip
     for note in getattr(error, "__notes__", ()):
         instance.add_note(note)
     return instance
@@ -86,11 +87,14 @@ def _repr_dual(self: TaskError) -> str:
 
 
 def _reduce_dual(self: TaskError) -> tuple[Any, ...]:
-    return _rebuild_dual, (self.function_name, self.traceback_str, self.cause, self.pid)
+    facts = (self.function_name, self.traceback_str, self.cause, self.pid, self.ip)
+    return _rebuild_dual, facts
 
 
-def _rebuild_dual(function_name: str, text: str, cause: BaseException, pid: int) -> TaskError:
-    return as_instance_of_cause(TaskError(function_name, text, cause, pid))
+def _rebuild_dual(
+    function_name: str, text: str, cause: BaseException, pid: int, ip: str = ""
+) -> TaskError:
+    return as_instance_of_cause(TaskError(function_name, text, cause, pid, ip))
 
 
 def _builtin_base(kind: type[BaseException]) -> Any:  # Any: __init__ of an unknown exception

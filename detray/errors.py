@@ -80,12 +80,14 @@ class TaskError(UserError):
     What `get` raises is an instance of this class *and* of the class that the task raised
     (`detray/dual.py` makes the class), with that exception's attributes and `args`. `str()` is
     the remote traceback. `cause` is the original exception, None if it could not be pickled.
+    `pid` and `ip` say where it was raised; 0 and "" if that is not known.
     """
 
     function_name: str
     traceback_str: str
     cause: BaseException | None
     pid: int
+    ip: str
 
     def __init__(
         self,
@@ -93,12 +95,14 @@ class TaskError(UserError):
         traceback_str: str = "",
         cause: BaseException | None = None,
         pid: int = 0,
+        ip: str = "",
     ) -> None:
-        super().__init__(function_name, traceback_str, cause, pid)
+        super().__init__(function_name, traceback_str, cause, pid, ip)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
         self.pid = pid
+        self.ip = ip
 
     def __str__(self) -> str:
         return self.traceback_str

@@ -39,7 +39,7 @@ from detray.runtime.flusher import Flusher
 from detray.runtime.forks import Forks
 from detray.runtime.frames import FrameReader
 from detray.runtime.getting import Fetcher
-from detray.runtime.session import GREETING_DIGESTS, session_name
+from detray.runtime.session import GREETING_DIGESTS, session_ip, session_name
 from detray.runtime.shield import DriverShield, Shield
 from detray.runtime.store import Store
 from detray.serialization.values import Serialized
@@ -85,6 +85,7 @@ class Client:
         self.store = Store(*store, self._dropped_view)
         self._session_dir = store[2]
         self._session = ""
+        self._ip = ""
         self.created = self.books.references.created.append
         self._dropped = self.books.references.dropped.append
         self._values = self.books.values
@@ -127,6 +128,13 @@ class Client:
             except FileNotFoundError:
                 raise self.error() from None
         return self._session
+
+    @property
+    def ip(self) -> str:
+        """The host at which others find this node."""
+        if not self._ip:
+            self._ip = session_ip(self._session_dir)
+        return self._ip
 
     def claim(self, item: ObjectID, owner: NodeID) -> None:
         """Count a reference that came by the user's own pickling."""

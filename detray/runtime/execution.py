@@ -246,13 +246,14 @@ class Execution:
     def _pickle_error(
         self, error: BaseException, template: DefineTemplate
     ) -> tuple[Serialized, str, str]:
+        name, pid, ip = template.name, os.getpid(), self._client.ip
         try:
-            return serialize_error(error, function_name=template.name, pid=os.getpid())
+            return serialize_error(error, function_name=name, pid=pid, ip=ip)
         except Exception as problem:  # a user's __reduce__ or __str__, and nothing helped
             substitute = RuntimeError(
                 f"{type(error).__name__}, which cannot be described: {type(problem).__name__}"
             )
-            return serialize_error(substitute, function_name=template.name, pid=os.getpid())
+            return serialize_error(substitute, function_name=name, pid=pid, ip=ip)
 
     def _is_retryable(self, number: int, error: BaseException) -> bool:
         """The template's verdict: all exceptions, or some classes, of this one or of its cause."""

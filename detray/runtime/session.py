@@ -120,6 +120,18 @@ def session_node(directory: str) -> int:
         return 0
 
 
+def session_ip(directory: str) -> str:
+    """The host at which others find the node whose session this is; of a private one, 127.0.0.1."""
+    try:
+        with open(os.path.join(directory, INFO_NAME), "rb") as file:
+            import msgspec  # as above
+
+            address = str(msgspec.json.decode(file.read())["address"])
+    except FileNotFoundError:
+        return "127.0.0.1"
+    return address.rpartition(":")[0].strip("[]")
+
+
 def remove_session(directory: str) -> None:
     """Remove a session directory and the files in it; not an error if it is gone already."""
     try:

@@ -2,7 +2,7 @@
 
 Theory of operation
 -------------------
-The worker pickles `(function name, pid, traceback text, cause, note)`, the cause apart from the
+The worker pickles `(function name, pid, traceback text, cause, note, ip)`, the cause apart from the
 rest so that the text can be read where the cause cannot. The reader rebuilds a `TaskError` from it
 and makes it an instance of the cause's class as well (`detray/dual.py`). An exception that Python
 cannot rebuild from its `args` (its `__init__` takes others) is rebuilt without `__init__`; one that
@@ -57,18 +57,19 @@ def error_from(
 
 
 def serialize_error(
-    error: BaseException, *, function_name: str, pid: int
+    error: BaseException, *, function_name: str, pid: int, ip: str = ""
 ) -> tuple[Serialized, str, str]:
     """An exception that user code raised, as (payload, summary of at most 200 characters, text of
     the traceback)."""
     from detray.serialization.tracebacks import render
 
-    text = render(error, function_name, pid)
+    text = render(error, function_name, pid, ip)
     cause = error
     while isinstance(cause, TaskError) and cause.cause is not None:
         cause = cause.cause
     pickled, note = _pickle_cause(cause)
-    record = (function_name, pid, text, pickled.to_bytes() if pickled else b"", note)
+    facts = (function_name, pid, text, pickled.to_bytes() if pickled else b"", note)
+    record = (*facts, ip) if ip else facts  # Simulated nodes have none.
     whole = serialize(record)
     if pickled and pickled.refs:
         whole = SerializedParts(whole.to_bytes(), refs=pickled.refs)
@@ -100,7 +101,7 @@ def _shortened(text: str) -> str:
 
 def _load_task_error(payload: bytes | memoryview) -> TaskError:
     record: Any = deserialize(payload)  # Any: what serialize_error made
-    function_name, pid, text, pickled, note = record
+    function_name, pid, text, pickled, note, *more = record
     cause: BaseException | None = None
     if pickled:
         try:
@@ -111,7 +112,7 @@ def _load_task_error(payload: bytes | memoryview) -> TaskError:
                 f"(detray: the exception itself could not be unpickled here: "
                 f"{type(problem).__name__}: {problem})"
             )
-    error = TaskError(function_name, text, cause, pid)
+    error = TaskError(function_name, text, cause, pid, more[0] if more else "")
     if note:
         error.add_note(note)
     return as_instance_of_cause(error)

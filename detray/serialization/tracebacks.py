@@ -9,13 +9,13 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INDENTED = "  "
 
 
-def render(error: BaseException, function_name: str, pid: int) -> str:
+def render(error: BaseException, function_name: str, pid: int, ip: str = "") -> str:
     """The remote traceback of `error`, chain and groups included, with a header that says where.
 
     Frames of detray are left out everywhere. What cannot be rendered (a `__str__` that raises, an
     exception chain a thousand deep) is said instead; this never raises.
     """
-    header = f"detray::{function_name}() (pid={pid})"
+    header = f"detray::{function_name}() (pid={pid}{f', ip={ip}' if ip else ''})"
     try:
         story = traceback.TracebackException.from_exception(error, compact=True)
         _strip(story, set())

@@ -54,7 +54,7 @@ def raised(error: BaseException) -> BaseException:
 
 def through(error: BaseException, name: str = "f") -> Any:
     """What `get` raises for an exception that a task raised."""
-    payload, _, _ = serialize_error(raised(error), function_name=name, pid=77)
+    payload, _, _ = serialize_error(raised(error), function_name=name, pid=77, ip="10.0.0.7")
     return error_from(Failure.APPLICATION, "", payload.to_bytes(), ref_id(1))
 
 
@@ -103,7 +103,7 @@ def test_the_text_is_the_remote_traceback_without_frames_of_ours() -> None:
     """Function, process, the user's own lines."""
     text = str(through(Plain("oh")))
     lines = text.splitlines()
-    assert lines[0] == "detray::f() (pid=77)"
+    assert lines[0] == "detray::f() (pid=77, ip=10.0.0.7)"
     assert any(f'"{__file__}"' in line and "in user_function" in line for line in lines)
     assert lines[-1].endswith("Plain: oh")
     assert os.sep + "detray" + os.sep + "runtime" not in text
@@ -132,7 +132,15 @@ def test_an_error_can_be_pickled_again() -> None:
     """By anybody: multiprocessing, a log, a task that returns it."""
     found = pickle.loads(pickle.dumps(through(OSError(2, "no such file"))))
     assert isinstance(found, TaskError) and isinstance(found, OSError)
-    assert (found.errno, found.function_name, found.pid) == (2, "f", 77)
+    assert (found.errno, found.function_name, found.pid, found.ip) == (2, "f", 77, "10.0.0.7")
+
+
+def test_an_error_without_an_address_has_none_in_its_text() -> None:
+    """Simulated nodes have none, nor had nodes of older recordings."""
+    payload, _, _ = serialize_error(raised(KeyError(1)), function_name="f", pid=77)
+    found = error_from(Failure.APPLICATION, "", payload.to_bytes(), ref_id(1))
+    assert isinstance(found, TaskError) and found.ip == ""
+    assert str(found).startswith("detray::f() (pid=77)\n")
 
 
 def test_a_class_without_heirs_comes_as_a_plain_task_error_that_says_so() -> None:

@@ -117,6 +117,7 @@ def test_an_error_nobody_catches_shows_the_remote_traceback() -> None:
     )
     assert status == 1
     assert "TaskError(ZeroDivisionError): detray::divide() (pid=" in err
+    assert ", ip=127.0.0.1)\n" in err
     assert "/detray/" not in err, "frames of our own say nothing about the user's error"
     assert err.rstrip().endswith("ZeroDivisionError: division by zero")
 

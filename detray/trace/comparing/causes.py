@@ -29,7 +29,7 @@ from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, ObjectLife
 from detray.trace.names import first_line
 
 SAME, OTHER, NOT_KNOWN = "same", "other", "not known"
-_ADDRESS = re.compile(r"\b0x[0-9a-f]+\b|\(pid[ =]\d+\)")
+_ADDRESS = re.compile(r"\b0x[0-9a-f]+\b|\(pid[ =]\d+(?:, ip=[^)\s]*)?\)")
 
 
 class Pair(NamedTuple):
