@@ -4,9 +4,9 @@ The wait-for graph is read off the tables of all living nodes: each unfinished t
 argument, a copy on its way, a resource, a worker, the head's or another node's word, or runs and
 waits in a get. Each of these must have somebody who ends it. `diagnose` follows them and says for
 each task what it waits for; where nobody will ever end a wait, that is a missing wake-up, and a
-violation. A cluster may be stuck for a reason: a demand that no node left can meet, or runs that
-hold scarce resources and wait for each other. Such waits, and all that hang on them, are no
-violation.
+violation. A cluster may be stuck for one reason: demands that no node left can meet. These and what
+hangs on them (`supposing.py` says exactly what does), are no violation. Runs that hold scarce
+resources and wait for each other are one: some get of them must fail.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ from detray.core.states import (
 )
 from detray.core.tables import HERE, Get, Object, Tables, Task, Worker
 from detray.ids import NodeID, ObjectID, TaskID, is_put, task_of
+from detray_sim.supposing import Supposed
 
 LINES_MAX = 40
+AT_REST = frozenset(("object", "resource", "head", "infeasible"))
+"""Kinds of waits in which nothing is under way."""
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -53,6 +56,10 @@ class Diagnosis(msgspec.Struct, frozen=True):
     """Why a cluster does not get on."""
 
     waits: tuple[Wait, ...]
+    can_go_on: bool = False
+    """Something could go on as the cluster stands."""
+    has_circle: bool = False
+    """Something could not, even if a node joined for each demand that none meets."""
 
     @property
     def missing(self) -> list[Wait]:
@@ -63,16 +70,20 @@ class Diagnosis(msgspec.Struct, frozen=True):
     def is_legitimate(self) -> bool:
         """True if all of it hangs on demands that cannot be met."""
         kinds = {wait.kind for wait in self.waits}
-        return kinds <= {"object", "resource", "infeasible"} and bool(kinds - {"object"})
+        return "infeasible" in kinds and self._is_settled and not self.has_circle
 
     @property
     def is_untold_deadlock(self) -> bool:
-        """True if runs hold what others wait for in a circle that no single node sees.
+        """True if runs hold what others wait for in a circle, and nobody fails a get of them.
 
-        Each wait has somebody who would end it, and none of these can go on.
+        Each wait has somebody who would end it, and some of these can never go on.
         """
-        kinds = {wait.kind for wait in self.waits}
-        return "resource" in kinds and kinds <= {"object", "resource", "head", "infeasible"}
+        return bool(self.waits) and self._is_settled and self.has_circle
+
+    @property
+    def _is_settled(self) -> bool:
+        """True if nothing moves, and nothing could."""
+        return not self.can_go_on and {wait.kind for wait in self.waits} <= AT_REST
 
     @property
     def lines(self) -> list[str]:
@@ -99,7 +110,8 @@ def diagnose(
         for client in t.clients.values():
             for get in client.gets.values():
                 waits += view.get(get)
-    return Diagnosis(tuple(waits))
+    now, then = Supposed(tables, joins=False), Supposed(tables, joins=True)
+    return Diagnosis(tuple(waits), now.went_on > 0, not then.is_all)
 
 
 class _View:
