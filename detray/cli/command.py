@@ -91,9 +91,11 @@ examples:
   detray trace collect -o night.trace          of the cluster that runs: what it recorded so far
   detray trace collect node0.trace node0.trace.head node1.trace
                                                files that were copied together; writes cluster.trace
+  detray trace collect --payloads              arguments and values, too: beside cluster.trace
+  detray rerun cluster.trace TASK --trust      for this: a task of any node, here
   detray why cluster.trace                     all that reads traces reads it
 
-Nodes record if they were started so: detray start --head --record node0.trace
+Nodes record if they were started so: detray start --head --record node0.trace --record-payloads
 """
 
 
@@ -281,6 +283,19 @@ def _add_trace_commands(commands: _Commands[_Parser]) -> None:
     )
     parser.add_argument(
         "-o", "--output", metavar="FILE", default="cluster.trace", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--payloads",
+        action="store_true",
+        help="of a running cluster: bring what its nodes keep of arguments and values, too "
+        "(beside files that are named they are found by themselves)",
+    )
+    parser.add_argument(
+        "--payloads-limit",
+        metavar="SIZE",
+        type=starting.size,
+        default="1G",
+        help="more payloads than this are not fetched (default: %(default)s)",
     )
     add_cluster(parser)
     _add_json(parser)

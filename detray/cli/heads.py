@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from detray import launch
 from detray.errors import EngineError
@@ -15,6 +15,10 @@ from detray.runtime.boot import TlsFiles
 from detray.runtime.net.address import parse_address
 from detray.runtime.net.security import Security, make_tls
 from detray.settings import AUTO, LOCAL
+
+if TYPE_CHECKING:
+    # Loaded where somebody asks.
+    from detray.runtime.net.tool import ToolConnection
 
 ASK_S = 5.0
 _TLS = ("cert", "key", "ca")
@@ -31,6 +35,16 @@ class HeadAt(NamedTuple):
     def ask(self, topic: str, *arguments: Any) -> Any:  # Any: plain data
         """Its answer. Raises EngineError, naming the head, if there is none."""
         return ask_head(self.address, self.security, self.cluster, topic, *arguments)
+
+
+def connect_head(head: HeadAt) -> ToolConnection:
+    """A connection for many questions. Raises EngineError, naming the head, if there is none."""
+    from detray.runtime.net.tool import connect_tool
+
+    try:
+        return connect_tool(parse_address(head.address), head.security, head.cluster)
+    except OSError as problem:
+        raise EngineError(f"the head at {head.address} cannot be asked: {problem}") from None
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -69,8 +69,8 @@ def add_start(commands: Any) -> None:  # Any: argparse's class for it is private
     node.add_argument("--num-gpus", type=int)
     node.add_argument("--resources", type=_object, metavar="JSON", help="""such as '{"disk": 2}'""")
     node.add_argument("--labels", type=_labels, metavar="JSON", help="""or key=value,key=value""")
-    node.add_argument("--memory", type=_size, metavar="BYTES", help="or 500M, 8G")
-    node.add_argument("--object-store-memory", type=_size, metavar="BYTES", help="or 500M, 8G")
+    node.add_argument("--memory", type=size, metavar="BYTES", help="or 500M, 8G")
+    node.add_argument("--object-store-memory", type=size, metavar="BYTES", help="or 500M, 8G")
     node.add_argument("--node-name", metavar="NAME", help="for people (default: its address)")
     head = parser.add_argument_group("the head")
     head.add_argument("--head-only", action="store_true", help="no node beside it")
@@ -394,7 +394,8 @@ def _labels(text: str) -> dict[str, Any]:  # Any: as above
     return {key: value for key, _, value in pairs}
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """A number of bytes: 500M, 8G. Raises argparse.ArgumentTypeError."""
     digits = text.upper().removesuffix("IB").removesuffix("B")
     unit = digits[-1:] if digits[-1:] in _SIZES else ""
     try:

@@ -6,22 +6,26 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import msgspec
 
-from detray.cli.heads import HeadAt, find_head
+from detray.cli.fetching import FetchedPayloads, RunningCluster, check_sizes, directory_of
+from detray.cli.heads import find_head
 from detray.cli.opening import open_named
+from detray.cli.progress import ProgressLine
 from detray.trace.collecting import Collected, collect
 from detray.trace.format import TraceError
 from detray.trace.payloads.collecting import collect_payloads
 from detray.trace.payloads.format import payloads_path
-from detray.trace.payloads.reading import open_payloads
+from detray.trace.payloads.reading import Payloads, open_payloads, read_payloads
+from detray.trace.quantities import size_text
 from detray.trace.reading import Trace, open_trace
 from detray.trace.telling.story import find_subject, story
 from detray.trace.timeline import chrome_events
 
 Options = argparse.Namespace
-_PIECE_BYTES = 1 << 18
 
 
 # ------------------------------------------------------------------ collecting
@@ -30,53 +34,87 @@ _PIECE_BYTES = 1 << 18
 def fetch_recordings(options: Options) -> list[tuple[str, bytes]]:
     """What every process of a running cluster has recorded so far, as (name, bytes of a trace).
 
-    `options` are those of `add_cluster`. Raises EngineError if the head or a node cannot be asked,
-    TraceError if there is no cluster.
+    `options` are those of `add_cluster`. Raises EngineError if the head cannot be asked, TraceError
+    if there is no cluster.
     """
+    with _running(options) as cluster:
+        return cluster.traces()
+
+
+def run_collect(options: Options) -> int:
+    """`detray trace collect`: 0 if all messages arrived as they were sent, 1 if not."""
+    if options.paths:
+        traces = [open_trace(path, salvage=True) for path in options.paths]
+        collected = collect(traces, options.output)
+        beside = [path for path in map(payloads_path, options.paths) if os.path.exists(path)]
+        files = [open_payloads(path, salvage=True) for path in beside]
+        written = _write_payloads(files, collected)
+    else:
+        collected, written = _collect_running(options)
+    if options.json:
+        print(json.dumps(msgspec.to_builtins(collected), indent=1))
+    else:
+        print(_collected_text(collected))
+        if written:
+            print(written)
+    return 1 if collected.differences else 0
+
+
+def _collect_running(options: Options) -> tuple[Collected, str]:
+    """Of a running cluster. Nothing is written before all has come."""
+    with (
+        _running(options) as cluster,
+        ExitStack() as files,
+        ProgressLine(is_quiet=options.json) as line,
+    ):
+        traces = cluster.traces()
+        payloads: list[Payloads] = []
+        if options.payloads:
+            sizes = cluster.payload_sizes()
+            told = check_sizes(sizes, options.payloads_limit)
+            if not options.json:
+                print(told, file=sys.stderr)
+            fetched = cluster.payloads(
+                list(sizes), directory_of(options.output), options.payloads_limit, line.show
+            )
+            for each in fetched:
+                files.callback(each.file.close)
+            payloads = _read_fetched(fetched, cluster.notes)
+        line.clear()
+        read = [Trace(data, name, salvage=True) for name, data in traces]
+        collected = collect(read, options.output)
+        collected.notes += cluster.notes
+        return collected, _write_payloads(payloads, collected)
+
+
+def _read_fetched(fetched: Sequence[FetchedPayloads], notes: list[str]) -> list[Payloads]:
+    """What can be read of them; what cannot is noted."""
+    readable = []
+    for node, file, _ in fetched:
+        try:
+            readable.append(read_payloads(file, f"payloads of node {node}", salvage=True))
+        except TraceError as problem:
+            notes.append(f"left out: {problem}")
+    return readable
+
+
+def _running(options: Options) -> RunningCluster:
     head = find_head(options)
     if head is None:
         raise TraceError(
             "no cluster of yours runs on this machine: name its head with --address, or the "
             "recordings' files"
         )
-    nodes = [row["number"] for row in head.ask("list", "nodes", 0) if row["alive"]]
-    # The head last: what it was told and has answered is then in what the nodes recorded, mostly.
-    return [(f"node {node}", _fetch(head, node)) for node in nodes] + [("head", _fetch(head, -1))]
+    return RunningCluster(head)
 
 
-def _fetch(head: HeadAt, node: int) -> bytes:
-    """The recording of a node, -1 for the head, piece by piece."""
-    parts: list[bytes] = []
-    size = 0
-    while piece := head.ask("trace", node, size, _PIECE_BYTES):
-        parts.append(piece)
-        size += len(piece)
-    return b"".join(parts)
-
-
-def run_collect(options: Options) -> int:
-    """`detray trace collect`: 0 if all messages arrived as they were sent, 1 if not."""
-    traces = [open_trace(path, salvage=True) for path in options.paths]
-    if not traces:
-        fetched = fetch_recordings(options)
-        traces = [Trace(data, name, salvage=True) for name, data in fetched]
-    collected = collect(traces, options.output)
-    collected.notes += _collect_payloads(options)
-    if options.json:
-        print(json.dumps(msgspec.to_builtins(collected), indent=1))
-    else:
-        print(_collected_text(collected))
-    return 1 if collected.differences else 0
-
-
-def _collect_payloads(options: Options) -> list[str]:
-    """Payload files that lie beside the recordings, brought together beside the whole; notes."""
-    beside = [path for path in map(payloads_path, options.paths) if os.path.exists(path)]
-    if not beside:
-        return []
-    files = [open_payloads(path, salvage=True) for path in beside]
-    target = payloads_path(options.output)
-    return collect_payloads(files, open_trace(options.output).header, target)
+def _write_payloads(files: list[Payloads], collected: Collected) -> str:
+    """Bring payload files together beside the whole; what was written, "" if nothing was."""
+    if not files:
+        return ""
+    target = payloads_path(collected.path)
+    collected.notes += collect_payloads(files, open_trace(collected.path).header, target)
+    return f"{target}: {size_text(os.path.getsize(target))}" if os.path.exists(target) else ""
 
 
 def _collected_text(collected: Collected) -> str:

@@ -20,7 +20,8 @@ PIECE_BYTES_MAX = 1 << 20
 
 
 class NodeAnswers:
-    """Topics: "status", "rows" of a table, "changes" since a number, "logs", "trace"."""
+    """Topics: "status", "rows" of a table, "changes" since a number, "logs", and what was recorded:
+    "trace", "payloads"."""
 
     def __init__(
         self,
@@ -56,8 +57,29 @@ class NodeAnswers:
                     answer(piece, "")
             case "trace", [int() as offset, int() as size_bytes]:
                 answer(self._recording.piece(offset, min(size_bytes, PIECE_BYTES_MAX)), "")
+            case "payloads", _:
+                self._hand_out(arguments, answer)
             case _:
                 answer(None, f"a node cannot answer {topic!r:.40} with these arguments")
+
+    def _hand_out(self, arguments: list[Any], answer: Answer) -> None:
+        """Payloads: how many bytes (None: none are recorded); a copy, its pieces, its digest."""
+        recording = self._recording
+        try:
+            match arguments:
+                case ["size"]:
+                    answer(recording.payloads_size(), "")
+                case ["begin"]:
+                    answer(recording.copies.begin(recording.copy_payloads), "")
+                case [int() as number, int() as offset, int() as size_bytes]:
+                    size_bytes = min(size_bytes, PIECE_BYTES_MAX)
+                    answer(recording.copies.piece(number, offset, size_bytes), "")
+                case ["end", int() as number]:
+                    answer(recording.copies.end(number), "")
+                case _:
+                    answer(None, "a node cannot hand out payloads with these arguments")
+        except OSError as problem:
+            answer(None, f"its payloads cannot be handed out: {problem}")
 
     def _tell_changes(self, seen: int) -> RowBatch:
         """What is new for the plain keys (PROTOCOL N19)."""

@@ -24,8 +24,9 @@ from detray.runtime.wakeups import Wakeups
 from detray.trace.recorder import Recorder, new_header
 
 if TYPE_CHECKING:
-    # Loaded only where payloads are recorded.
+    # Loaded only where payloads are recorded, or somebody fetches a recording.
     from detray.runtime.connections import Tap
+    from detray.runtime.copies import Copies, Copy
     from detray.trace.payloads.recorder import PayloadFlight, PayloadRecorder
 
 _FLUSH_NS = 1_000_000_000
@@ -66,8 +67,9 @@ class Recording:
         self._flights = 0
         self._dump_reason = ""
         """Why the flight recorder is to be written out after this wake-up; "" if it is not."""
-        self._copy = b""
+        self._copy: Copy | None = None
         """What is being handed out in pieces."""
+        self._copies: Copies | None = None
         self._writing = allocate_lock()
         """Held while a flight recorder is being written out."""
         self._has_timer = False
@@ -100,12 +102,43 @@ class Recording:
 
     def piece(self, offset: int, size_bytes: int) -> bytes:
         """A part of the trace as it was when its first piece was asked for; b"" at its end."""
-        if offset == 0:
-            self._copy = self.read()
-        piece = self._copy[offset : offset + size_bytes]
+        try:
+            if offset == 0:
+                self._copy = self._copy_trace()
+            piece = self._copy.read(offset, size_bytes) if self._copy is not None else b""
+        except OSError as error:
+            self._log.notify("error", "trace", f"the trace cannot be read: {error}")
+            piece = b""
         if not piece:
-            self._copy = b""
+            self._copy = None
         return piece
+
+    @property
+    def copies(self) -> Copies:
+        """The copies of payloads that are being fetched."""
+        if self._copies is None:
+            from detray.runtime.copies import Copies
+
+            self._copies = Copies(self._wakeups)
+        return self._copies
+
+    def payloads_size(self) -> int | None:
+        """About how many bytes of payloads were kept, None if none are. Raises OSError."""
+        if self._payloads is None:
+            return None
+        self._payloads.flush()
+        return self._payloads.size_bytes
+
+    def copy_payloads(self) -> Copy:
+        """The payloads kept so far, to be handed out. Raises OSError."""
+        from detray.runtime.copies import FileCopy, RingCopy
+
+        if self._payloads is None:
+            raise OSError("it records no payloads")
+        self._payloads.flush()
+        if self._payloads.written:
+            return FileCopy(self._payloads.written)
+        return RingCopy(self._payloads.freeze("asked for").pieces())
 
     def dump(self, reason: str) -> None:
         """Write the flight recorder out, off the loop; one at a time, and not for ever.
@@ -156,6 +189,15 @@ class Recording:
             self._payloads.close(reason)
         self._recorder.close(reason)
         self._tell_problem()
+
+    def _copy_trace(self) -> Copy:
+        """The trace so far, to be handed out. Raises OSError."""
+        from detray.runtime.copies import FileCopy, RingCopy
+
+        self._recorder.flush()
+        if self._recorder.path:
+            return FileCopy(self._recorder.path)
+        return RingCopy(self._recorder.freeze("asked for").pieces())
 
     def _open(self) -> Recorder:
         boot = self._boot

@@ -52,11 +52,13 @@ def write_merged(
             for piece in _pieces(header, parts, order, reason):
                 file.write(piece)
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as problem:
         try:
             os.unlink(partial)
         except OSError:
             pass
+        if isinstance(problem, OSError) and problem.filename is None:
+            raise OSError(problem.errno, problem.strerror, target) from None
         raise
 
 

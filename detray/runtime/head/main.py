@@ -325,7 +325,7 @@ class Head:
                 self._ask_rows(kind, limit, answer)
             case "trace", [-1, int() as offset, int() as size_bytes]:
                 answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
-            case (("trace" | "logs"), [int() as node, *rest]):
+            case (("trace" | "payloads" | "logs"), [int() as node, *rest]):
                 link = self._links.get(NodeID(node))
                 if link is None:
                     answer(None, f"there is no living node {node}")

@@ -18,6 +18,7 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.outbox import Outbox
 from detray.core.stimuli import GlobalStimulus
 from detray.runtime.boot import HeadBoot
+from detray.runtime.copies import Copy, FileCopy, RingCopy
 from detray.runtime.recording import free_path
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
@@ -36,7 +37,7 @@ class HeadRecording:
         self._wakeups = wakeups
         self._encode = msgspec.msgpack.Encoder().encode
         self._outbox = Outbox()
-        self._copy = b""
+        self._copy: Copy | None = None
         """What is being handed out in pieces."""
         self._has_timer = False
         self._recorder = self._open(core, life)
@@ -60,11 +61,15 @@ class HeadRecording:
 
     def piece(self, offset: int, size_bytes: int) -> bytes:
         """A part of the trace as it was when its first piece was asked for; b"" at its end."""
-        if offset == 0:
-            self._copy = self.read()
-        piece = self._copy[offset : offset + size_bytes]
+        try:
+            if offset == 0:
+                self._copy = self._copy_trace()
+            piece = self._copy.read(offset, size_bytes) if self._copy is not None else b""
+        except OSError as problem:
+            _note(f"the trace cannot be read: {problem}")
+            piece = b""
         if not piece:
-            self._copy = b""
+            self._copy = None
         return piece
 
     def read(self) -> bytes:
@@ -74,6 +79,12 @@ class HeadRecording:
         except OSError as problem:
             _note(f"the trace cannot be read: {problem}")
             return b""
+
+    def _copy_trace(self) -> Copy:
+        self._recorder.flush()
+        if self._recorder.path:
+            return FileCopy(self._recorder.path)
+        return RingCopy(self._recorder.freeze("asked for").pieces())
 
     def close(self, reason: str) -> None:
         """End the trace in order."""

@@ -14,7 +14,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -198,9 +198,14 @@ class Payloads:
 def open_payloads(path: str | os.PathLike[str], salvage: bool = False) -> Payloads:
     """Map a payload file and check it. Raises OSError, TraceError."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
-    return Payloads(memoryview(data), str(path), salvage)
+        return read_payloads(file, str(path), salvage)
+
+
+def read_payloads(file: IO[bytes], name: str, salvage: bool = False) -> Payloads:
+    """The same of an open file, which may be closed afterwards. Raises OSError, TraceError."""
+    size = os.fstat(file.fileno()).st_size
+    data = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) if size else b""
+    return Payloads(memoryview(data), name, salvage)
 
 
 def _check_preamble(data: memoryview, name: str) -> None:

@@ -86,6 +86,8 @@ class PayloadRecorder:
         self.problem: str | None = None
         self._find_block = find_block
         self._file = None if path is None else PayloadFile(path, header)
+        self.written = self._file.path if self._file else None
+        """The file that was begun, also if it was given up; None if payloads are kept in memory."""
         self._ring = None if self._file else PayloadRing(ring_bytes)
         self._entries: list[bytes] = []
         self._count = 0
@@ -97,6 +99,13 @@ class PayloadRecorder:
     def path(self) -> str | None:
         """The file being written, None if payloads are kept in memory, or no more."""
         return self._file.path if self._file else None
+
+    @property
+    def size_bytes(self) -> int:
+        """What the file holds, or about what the ring does. Raises OSError."""
+        if self.written:
+            return os.stat(self.written).st_size
+        return self._ring.size_bytes + self._size if self._ring else 0
 
     def take(self, meta: bytes, messages: Messages, payload: bytes | memoryview) -> None:
         """Record a frame: the array of messages as it came, the same decoded, their payload."""
@@ -352,11 +361,13 @@ def write_whole(path: str | os.PathLike[str], pieces: Iterator[bytes]) -> str:
             for piece in pieces:
                 file.write(piece)
         os.replace(partial, target)
-    except BaseException:
+    except BaseException as problem:
         try:
             os.unlink(partial)
         except OSError:
             pass
+        if isinstance(problem, OSError) and problem.filename is None:
+            raise OSError(problem.errno, problem.strerror, target) from None
         raise
     return target
 
