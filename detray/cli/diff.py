@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.collector import rarely_collecting
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def add_diff(commands: Any) -> None:  # Any: argparse has no public name for it
     parser.set_defaults(run=run_diff)
 
 
+@rarely_collecting()
 def run_diff(options: argparse.Namespace) -> int:
     """`detray diff`: 0 the same, 1 not; errors of traces are raised."""
     import msgspec

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
 from detray.cli.tables import counts_text, table
 from detray.trace.plain_text import one_line
@@ -64,6 +65,7 @@ def add_graph(commands: Any) -> None:  # Any: argparse's subparsers have no publ
     parser.set_defaults(run=run)
 
 
+@rarely_collecting()
 def run(options: Options) -> int:
     """`detray graph`: 0, or an error if the trace or the file makes no sense."""
     from detray.trace.drawings.drawing import draw, format_of, text_of

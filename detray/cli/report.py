@@ -8,6 +8,7 @@ import os
 import sys
 from typing import Any
 
+from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
 from detray.cli.progress import ProgressLine
 
@@ -42,6 +43,7 @@ def add_report(commands: Any) -> None:  # Any: argparse's class for it is privat
     parser.set_defaults(run=run_report)
 
 
+@rarely_collecting()
 def run_report(options: argparse.Namespace) -> int:
     """`detray report`: write the page."""
     from detray.trace.reporting.making import report

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
 from detray.trace.plain_text import one_line
 
@@ -53,6 +54,7 @@ def add_why(commands: Any) -> None:  # Any: argparse has no public name for it
     parser.set_defaults(run=run_why, late="about")
 
 
+@rarely_collecting()
 def run_why(options: argparse.Namespace) -> int:
     """`detray why`: 0; errors of traces and unknown ids are raised."""
     import msgspec

@@ -204,8 +204,8 @@ def _runs(data: Mapping[str, Any]) -> list[RunRow]:  # Any: as above
             state, sent, started, ended, worker, node = part.split(" ", 5)
             runs.append(RunRow(int(sent), int(started), int(ended), node, int(worker), state))
     if data.get("attempts"):
-        times = (int(data.get(name, -1)) for name in ("sent_ns", "started_ns", "ended_ns"))
-        sent_ns, started_ns, ended_ns = times
+        sent_ns, started_ns = int(data.get("sent_ns", -1)), int(data.get("started_ns", -1))
+        ended_ns = int(data.get("ended_ns", -1))
         node, worker = str(data.get("node", "")), int(data.get("worker", 0))
         runs.append(RunRow(sent_ns, started_ns, ended_ns, node, worker, str(data.get("state", ""))))
     return runs

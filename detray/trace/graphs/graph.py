@@ -44,7 +44,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -171,7 +172,8 @@ def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
     return f"node {node}" if node >= 0 else ""
 
 
-def _amounts(demand: Iterable[tuple[str, int]]) -> str:
+@lru_cache(maxsize=1000)
+def _amounts(demand: tuple[tuple[str, int], ...]) -> str:
     return ",".join(f"{name}={amount}" for name, amount in demand)
 
 
@@ -218,7 +220,7 @@ def _add_task(
         is_root=False,
         job=job_of(life.id),
         node=_name(names, last.core, last.node) if last else owner,
-        nodes=", ".join(dict.fromkeys(_name(names, run.core, run.node) for run in life.attempts)),
+        nodes=_nodes_text(life, names),
         owner=owner,
         attempts=len(life.attempts),
         worker=last.worker if last else 0,
@@ -228,19 +230,31 @@ def _add_task(
         sent_ns=last.sent_ns if last else -1,
         started_ns=started_ns,
         ended_ns=ended_ns,
-        blocked_ns=sum(end - begin for begin, end in stretches(waits, started_ns, ended_ns)),
-        waits=_waits_text(waits),
-        earlier="; ".join(
-            f"{run.state} {run.sent_ns} {run.started_ns} {run.ended_ns} {run.worker} "
-            f"{_name(names, run.core, run.node)}"
-            for run in life.attempts[:-1]
-        ),
+        blocked_ns=_blocked_ns(waits, started_ns, ended_ns) if waits else 0,
+        waits=_waits_text(waits) if waits else "",
+        earlier=_earlier_text(life, names) if len(life.attempts) > 1 else "",
         error=life.error,
     )
     if life.parent:
         graph.add_edge(life.parent.hex(), life.id.hex(), key="launched", kind="launched")
         if graph.nodes[life.parent.hex()].get("kind") is None:
             _add_unknown(graph, life.parent)
+
+
+def _nodes_text(life: TaskLife, names: Mapping[int, str]) -> str:
+    return ", ".join(dict.fromkeys([_name(names, run.core, run.node) for run in life.attempts]))
+
+
+def _blocked_ns(waits: Sequence[Standstill], started_ns: int, ended_ns: int) -> int:
+    return sum(end - begin for begin, end in stretches(waits, started_ns, ended_ns))
+
+
+def _earlier_text(life: TaskLife, names: Mapping[int, str]) -> str:
+    return "; ".join(
+        f"{run.state} {run.sent_ns} {run.started_ns} {run.ended_ns} {run.worker} "
+        f"{_name(names, run.core, run.node)}"
+        for run in life.attempts[:-1]
+    )
 
 
 def _waits_text(waits: Sequence[Standstill]) -> str:

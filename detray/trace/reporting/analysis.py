@@ -185,13 +185,9 @@ class Analysis:
                 continue
             if self.graph.has_edge(before, after):
                 links.add((before, after))
-            made = {
-                item
-                for _, item, kind in self.graph.out_edges(before, keys=True)
-                if kind == "produces"
-            }
-            for item in made:
-                if self.graph.has_edge(item, after):
+            # Not from `before` on: a program that launched all of them is there again and again.
+            for item in self.graph.predecessors(after):
+                if self.graph.has_edge(before, item, key="produces"):
                     nodes.add(item)
                     links |= {(before, item), (item, after)}
         return nodes, links

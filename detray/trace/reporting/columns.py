@@ -36,7 +36,9 @@ class Columns:
 
         What a browser cannot count to (2^53: nothing true is so large) is cut.
         """
-        numbers = [max(-_MOST, min(_MOST, value)) for value in values]
+        numbers = list(values)
+        if numbers and (max(numbers) > _MOST or min(numbers) < -_MOST):
+            numbers = [max(-_MOST, min(_MOST, value)) for value in numbers]
         if delta:
             numbers = [b - a for a, b in zip([0, *numbers], numbers, strict=False)]
         signless = array("Q", [n << 1 if n >= 0 else (-n << 1) - 1 for n in numbers])

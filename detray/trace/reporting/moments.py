@@ -31,6 +31,7 @@ TASK_MOVES_TOLD = (INFEASIBLE, REFUSED, RETURNED, TAKEN_BACK, CANCEL_ASKED)
 OBJECT_MOVES_TOLD = (ARRIVED, SPILLED, MADE_AGAIN, CORRUPT, EVICTED, MISSING, PROMOTED)
 LOST_RUN = "lost"
 PART_KINDS = (*PARTS, LOST_RUN)
+_KIND = {kind: number for number, kind in enumerate(PART_KINDS)}
 _DIGITS = 3
 
 
@@ -60,10 +61,10 @@ def _write_parts(contents: ReportContents) -> None:
         for part in parts:
             kind = LOST_RUN if part.is_lost and part.kind == RUN else part.kind
             if kind != KEPT:
-                sums[kind] = sums.get(kind, 0) + part.length_ns
-        told = {kind: ns for kind, ns in sums.items() if ns >= 500}
-        kinds.append([PART_KINDS.index(kind) for kind in told])
-        lengths.append([_coarse(ns // 1000) for ns in told.values()])
+                sums[kind] = sums.get(kind, 0) + part.ended_ns - part.started_ns
+        told = [(_KIND[kind], _coarse(ns // 1000)) for kind, ns in sums.items() if ns >= 500]
+        kinds.append([kind for kind, _ in told])
+        lengths.append([us for _, us in told])
         item = _awaited(parts)
         awaited.append(contents.numbers.object(item) + 1 if item else 0)
     contents.columns.add_lists("p.kind", kinds)
@@ -79,7 +80,9 @@ def _awaited(parts: Iterable[Part]) -> ObjectID | None:
 
 def _coarse(number: int) -> int:
     """To three digits: what is drawn, and said, in a bar needs no more."""
-    scale = int(10 ** max(0, len(str(number)) - _DIGITS))
+    if number < 10**_DIGITS:
+        return number
+    scale = int(10 ** (len(str(number)) - _DIGITS))
     return (number + scale // 2) // scale * scale
 
 
