@@ -140,6 +140,7 @@ class Remote:
         "body",
         "definition_bytes",
         "demand",
+        "digest",
         "max_calls",
         "max_retries",
         "name",
@@ -162,6 +163,7 @@ class Remote:
         definition_bytes: int = 200,
         refs: tuple[ObjectID, ...] = (),
         strategy: Strategy | None = None,
+        digest: bytes = b"",
     ) -> None:
         self.body = body
         self.name = name
@@ -174,6 +176,8 @@ class Remote:
         self.refs = refs
         """In its closure: held as long as the definition."""
         self.strategy = strategy
+        self.digest = digest
+        """Of the pickled definition, if there is one and a recording wants to know."""
 
 
 # ------------------------------------------------------------------ operations
@@ -392,6 +396,7 @@ class BodyFailed(Exception):
         token: Any = None,  # Any: the program's own
         size_bytes: int = 300,
         refs: tuple[ObjectID, ...] = (),
+        traceback: str = "",
     ) -> None:
         super().__init__(summary)
         self.summary = summary
@@ -399,3 +404,5 @@ class BodyFailed(Exception):
         self.token = token
         self.size_bytes = size_bytes
         self.refs = refs
+        self.traceback = traceback
+        """Its text, where real code raised."""

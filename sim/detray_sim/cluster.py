@@ -105,6 +105,8 @@ class SimCluster:
         self.transfers: list[TransferRecord] = []
         self.reads: dict[ObjectID, Value] | None = {} if check_values else None
         self.listener: Callable[[SimNode, SimWorker, ef.RunTask], None] | None = None
+        self.mark: Callable[[bytes], bytes] | None = None
+        """Makes the digests that messages tell of real values; pretended ones have none."""
         """Hears of each run that a worker begins."""
         self.members: dict[NodeID, SimNode] = {}
         """Incarnations by the number that the head gave them, the dead ones too."""

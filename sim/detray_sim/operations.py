@@ -52,6 +52,7 @@ def _on_submit(process: SimProcess, play: Play, op: do.Submit) -> Any:
         blob,  # type: ignore[arg-type]  # the books keep a Blob as they keep bytes
         op.args,
         op.refs,
+        digest=process.mark(blob),
     )
     process.books.references.created.extend(items)
     uses = play.uses
@@ -83,7 +84,9 @@ def _export(process: SimProcess, play: Play, remote: do.Remote) -> TemplateID:
     function = play.naming().next_export()
     definition = Blob(remote.definition_bytes, remote)
     books.send(
-        st.FunctionExported(client, function, remote.name, len(definition), remote.refs),
+        st.FunctionExported(
+            client, function, remote.name, len(definition), remote.refs, remote.digest
+        ),
         definition,  # type: ignore[arg-type]  # the books keep a Blob as they keep bytes
     )
     template = books.next_template()
@@ -112,6 +115,7 @@ def _on_put(process: SimProcess, play: Play, op: do.PutValue) -> Any:
         play.naming(),
         op.value,  # type: ignore[arg-type]  # the books keep a Blob as they keep bytes
         op.refs,
+        process.mark(op.value),
     )
     process.books.references.created.append(item)
     play.uses[item] = 1
@@ -151,7 +155,7 @@ def _store(
         play.undo = None
         process.host.memory.write(cell, value)
         process.look_away(cell)
-        books.seal_put(item, refs)
+        books.seal_put(item, refs, process.mark(value))
         books.references.created.append(item)
         play.uses[item] = 1
         process.advance(play, done(item))

@@ -147,6 +147,14 @@ class SimProcess:
         if self.is_alive and not self.is_frozen:
             self.flush()
 
+    def mark(self, value: Value) -> bytes:
+        """The digest that a message tells of real bytes; b"" if nobody wants it, or for others."""
+        make = self.host.cluster.mark
+        if make is None:
+            return b""
+        data = value.token if type(value) is Blob else value
+        return make(data) if data and isinstance(data, bytes) else b""
+
     # -------------------------------------------------------------- life
 
     def die(self) -> None:

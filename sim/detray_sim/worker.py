@@ -206,8 +206,9 @@ class SimWorker(SimProcess):
         if len(results) == 1:
             only = results[0]
             if only.size_bytes <= self.inline_bytes_max and self._template().num_returns == 1:
-                part = (Return(only.size_bytes, False, only.refs),)
-                self._report_finished(play, part, [_value_of(only, play.task, 0)])
+                value = _value_of(only, play.task, 0)
+                part = (Return(only.size_bytes, False, only.refs, self.mark(value)),)
+                self._report_finished(play, part, [value])
                 return
         if len(results) != self._template().num_returns:
             text = f"ValueError: returned {len(results)} values"
@@ -256,9 +257,10 @@ class SimWorker(SimProcess):
         payloads: list[Value] = []
         for index, part in enumerate(results):
             in_block = part.size_bytes > self.inline_bytes_max
-            returns.append(Return(part.size_bytes, in_block, part.refs))
+            value = _value_of(part, play.task, index)
+            returns.append(Return(part.size_bytes, in_block, part.refs, self.mark(value)))
             if not in_block:
-                payloads.append(_value_of(part, play.task, index))
+                payloads.append(value)
         self._report_finished(play, tuple(returns), payloads)
 
     def _report_finished(
@@ -291,6 +293,7 @@ class SimWorker(SimProcess):
             failed.summary[:200],
             size,
             () if cancelled else failed.refs,
+            failed.traceback,
         )
         self._report(play, (message, Blob(size, failed.token)) if size else (message,))
 

@@ -67,7 +67,7 @@ class SimClient:
         self.problem = ""
         """Why nothing can be done any more."""
         self._templates: list[do.Remote] = []
-        self._reserved = 0
+        self._reserved: set[FunctionID] = set()
         self._delays = 0
 
     # -------------------------------------------------------------- who speaks
@@ -172,9 +172,15 @@ class SimClient:
     # -------------------------------------------------------------- functions and tasks
 
     def reserve_function(self) -> FunctionID:
-        """A name for a function that will be exported: to the surface only."""
-        self._reserved += 1
-        return FunctionID(b"sim" + self._reserved.to_bytes(13, "big"))
+        """A name for a function that will be exported: to the surface only.
+
+        It is the one that a real process would give: it lies in what is pickled.
+        """
+        function = self.seat.exports.next_export()
+        while function in self._reserved:  # by a play of the same attempt on another node
+            function = self.seat.exports.next_export()
+        self._reserved.add(function)
+        return function
 
     def export_function(
         self, function: FunctionID, definition: bytes, name: str, refs: tuple[ObjectID, ...]
@@ -185,6 +191,7 @@ class SimClient:
     def define_template(self, wanted: TemplateDefined, exceptions: bytes) -> TemplateID:
         """Fix what many submissions share: `wanted`, but for the client and the number."""
         function = wanted.function
+        mark, definition = self.cluster.mark, self.functions[function].definition
         remote = do.Remote(
             self.make_body(function, wanted.name, wanted.num_returns, exceptions),
             name=wanted.name,
@@ -195,6 +202,7 @@ class SimClient:
             max_calls=wanted.max_calls,
             refs=self.functions[function].refs,
             strategy=wanted.strategy,
+            digest=mark(definition) if mark is not None else b"",
         )
         self._templates.append(remote)
         return TemplateID(len(self._templates) - 1)

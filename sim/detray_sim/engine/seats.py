@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from detray.core.streams import RunContext
+from detray.core.streams import RunContext, Stream
 from detray.ids import ObjectID
 from detray_sim import behaviour as do
 from detray_sim.engine.baton import Carrier
@@ -53,6 +53,8 @@ class Seat:
         self.context = context
         self.is_worker = False
         self.asks = 0
+        self.exports = Stream(play.task, play.attempt, 0, play.depth + 1)
+        """Names the functions that the code defines."""
         self.random: Any = None  # Any: what random.getstate returned
         self.created = process.books.references.created.append
         self.dropped = process.books.references.dropped.append

@@ -60,6 +60,11 @@ class SimSession:
         )
         self.record = settings.record
         self.cluster = SimCluster(self._config(settings), record=self._records)
+        if settings.record:
+            # As real clients do: only what is kept for long has room and use for digests.
+            from detray.serialization.digests import digest
+
+            self.cluster.mark = digest
         self.client = SimClient(self.cluster, options)
         self.tasks = Tasks(self.client)
         self.client.make_body = self.tasks.make_body

@@ -196,12 +196,12 @@ def _failure(seat: WorkerSeat, error: Exception, retryable: bool) -> do.BodyFail
     """What the worker reports for an exception."""
     name, pid = seat.context.name, PID_BASE + seat.process.client
     try:
-        payload, summary, _ = serialize_error(error, function_name=name, pid=pid)
+        payload, summary, text = serialize_error(error, function_name=name, pid=pid)
     except Exception as problem:  # a user's __reduce__ or __str__, and nothing helped
         substitute = RuntimeError(
             f"{type(error).__name__}, which cannot be described: {type(problem).__name__}"
         )
-        payload, summary, _ = serialize_error(substitute, function_name=name, pid=pid)
+        payload, summary, text = serialize_error(substitute, function_name=name, pid=pid)
     seat.hold(payload.refs)
     return do.BodyFailed(
         summary,
@@ -209,6 +209,7 @@ def _failure(seat: WorkerSeat, error: Exception, retryable: bool) -> do.BodyFail
         token=payload.to_bytes(),
         size_bytes=payload.size_bytes,
         refs=payload.refs,
+        traceback=text,
     )
 
 
