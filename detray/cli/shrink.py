@@ -101,15 +101,20 @@ def _as_text(shrunk: Any, output: str) -> str:  # Any: a Shrunk
         if shrunk.is_minimal
         else "the budget is spent: more might be left out (--runs, --seconds)"
     )
-    return "\n".join(
-        [
-            f'"{shrunk.sentence}" is violated at {where}, {found.since_ns / 1e9:.6f} s after the '
-            f"beginning: {found.text()}",
-            f"{shrunk.told_before:,} stimuli up to there, {shrunk.told:,} are enough: {smallest} "
-            f"({shrunk.runs:,} runs, {shrunk.seconds:.1f} s)",
-            f"{output}: what {_cores(shrunk)} told, and what came out",
-        ]
-    )
+    lines = [
+        f'"{shrunk.sentence}" is violated at {where}, {found.since_ns / 1e9:.6f} s after the '
+        f"beginning: {found.text()}",
+        f"{shrunk.told_before:,} stimuli up to there, {shrunk.told:,} are enough: {smallest} "
+        f"({shrunk.runs:,} runs, {shrunk.seconds:.1f} s)",
+        f"{output}: what {_cores(shrunk)} told, and what came out",
+    ]
+    if shrunk.told_anew:
+        lines.insert(
+            1,
+            "the recording begins in the middle: what was there then is told anew, in "
+            f"{shrunk.told_anew:,} stimuli more",
+        )
+    return "\n".join(lines)
 
 
 def _cores(shrunk: Any) -> str:  # Any: a Shrunk
@@ -124,6 +129,7 @@ def _as_data(shrunk: Any, output: str) -> dict[str, Any]:  # Any: a Shrunk, JSON
         "since_ns": shrunk.found.since_ns,
         "what": shrunk.found.text(),
         "stimuli_before": shrunk.told_before,
+        "stimuli_told_anew": shrunk.told_anew,
         "stimuli": shrunk.told,
         "cores": [info.name for info in shrunk.cores],
         "runs": shrunk.runs,

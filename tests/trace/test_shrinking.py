@@ -30,8 +30,7 @@ from detray_sim.result import NodeShape
 from detray_sim.traces import write_trace
 from tests.golden.play import play, transcripts
 from tests.sim.test_engine import MS, SECOND
-from tests.trace.machine import Machine
-from tests.trace.programs import dots, experiments, many, recorded, ten_sleeps, troubles
+from tests.trace.programs import dots, experiments, recorded, ten_sleeps, troubles
 from tests.trace.test_expecting import busy_camera
 from tests.trace.told import DRIVER, PREFIX, ToldNode
 
@@ -229,16 +228,6 @@ def test_a_spent_budget_is_said(tmp_path):
 
 
 # ------------------------------------------------------------------ what cannot be shrunk
-
-
-def test_a_recording_that_begins_in_the_middle_says_what_to_do(tmp_path):
-    """Its first state cannot be told."""
-    machine = Machine(ring_bytes=1 << 19)
-    many(machine, rounds=120)
-    trace = Trace(machine.recorder.read_all(), "flight")
-    assert trace.first_step > 0
-    with pytest.raises(NothingToShrink, match=r"begins in the middle.*Record from the start"):
-        shrink(trace, [expect("no task runs more than 1 ms")])
 
 
 def test_other_decisions_than_recorded_cannot_be_shrunk(tmp_path):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from detray.core.tables import Tables
-from detray.trace.format import Header
+from detray.trace.format import Header, TraceError
 from detray.trace.names import matches, short
 from detray.trace.play import Core, Maker, Makers, Opening, play, schedulers
 from detray.trace.reading import Trace
@@ -323,6 +323,7 @@ class Watcher:
         """Number of the step that comes next; whoever plays keeps it."""
         self._date_of = date_ns
         self._began_ns: int | None = None
+        self._opened: list[tuple[int, Any]] = []
         self._date_ns = 0
         self._expectations = list(expectations)
         self._watches = [expectation.watch() for expectation in expectations]
@@ -344,10 +345,25 @@ class Watcher:
         )
 
     def begin(self, core: int, tables: Any) -> None:  # Any: tables of a node or a head
-        """A core is there."""
-        if isinstance(tables, Tables) and self._keeps_ledger:
+        """A core is there; at the beginning of a trace its first step says when that is."""
+        for watch in self._watches:
+            watch.begin(core, tables)
+        self._enter(core, tables)
+
+    def _enter(self, core: int, tables: Any) -> None:  # Any: as above
+        """Its tasks go into the ledger."""
+        if self._began_ns is None:
+            self._opened.append((core, tables))
+        elif isinstance(tables, Tables) and self._keeps_ledger:
             changes = self._ledger.begin(core, tables, self._date_ns)
             self._tell(core, (), tables, changes)
+
+    def _enter_opened(self) -> bool:
+        """Those that were there before the first step; False if that violates something."""
+        for core, tables in self._opened:
+            if self.violation is None:
+                self._enter(core, tables)
+        return self.violation is None
 
     def before(self, core: int, now_ns: int) -> None:
         """A core takes its next step."""
@@ -355,7 +371,9 @@ class Watcher:
             return
         date_ns = self._date_of(core, now_ns)
         if self._began_ns is None:
-            self._began_ns = date_ns
+            self._began_ns = self._date_ns = date_ns
+            if not self._enter_opened():
+                return
         self._date_ns = max(self._date_ns, date_ns)
         for expectation, watch in zip(self._expectations, self._watches, strict=True):
             finding = watch.before(self._ledger, self._date_ns)
@@ -470,6 +488,11 @@ def find_violation(
             return watcher.violation
         watcher.step = item.step.number + 1
     if watcher.broken is not None:
+        if any(start.snapshots and not start.begins for start in trace.starts):
+            raise TraceError(
+                f"{trace.name}: the state that it begins with makes no sense, or what follows does "
+                f"not fit it: {watcher.broken!r}"
+            ) from watcher.broken
         raise watcher.broken
     if watcher.violation is None:
         watcher.end()

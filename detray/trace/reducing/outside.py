@@ -98,6 +98,10 @@ class Outside:
 
     # -------------------------------------------------------------- other nodes
 
+    def _noticed(self, m: pm.NoticeSent) -> Any:
+        """A notice for a job whose driver is here."""
+        return replace(m, job=self._naming.job(m.job)) if m.job in self._naming.jobs else None
+
     def _brings(self, m: Any) -> Any:
         """What comes unasked and names what nobody here has heard of."""
         if isinstance(m, pm.TemplateShipped):
@@ -218,6 +222,7 @@ _FROM_PEER: dict[type, Handler] = {
     pm.PullRefused: Outside._answers,
     pm.FunctionWanted: Outside._names,
     pm.FunctionRefused: Outside._answers,
+    pm.NoticeSent: Outside._noticed,
 }
 _QUESTIONS: dict[type, tuple[type, ...]] = {
     pm.BorrowConfirmed: (pm.BorrowClaimed,),

@@ -29,12 +29,10 @@ from detray.trace.reading import Trace
 from detray.trace.reducing.expecting import Expectation, Violation, find_violation
 from detray.trace.reducing.plainness import plainer, plainer_core
 from detray.trace.reducing.rehearsal import Players, Rehearsal, RehearsedStep, Take, has_empty_store
-from detray.trace.reducing.tape import Item, Tape, tape_of
+from detray.trace.reducing.tape import GAP_NS, Item, Tape, tape_of
 from detray.trace.replaying import replay
 
 RUNS_MAX, SECONDS_MAX = 5_000, 300.0
-GAP_NS = 1_000
-"""What lies between two steps if nothing hangs on it."""
 Report = Callable[[str], None]
 Part = Sequence[int]
 
@@ -54,6 +52,8 @@ class Shrunk(msgspec.Struct, frozen=True):
     told_before: int
     told: int
     """Stimuli, and steps without any, up to the violation: of the trace, and of the part."""
+    told_anew: int
+    """By how many more it was tried to tell what was there at the beginning; 0 from the start."""
     runs: int
     seconds: float
     is_minimal: bool
@@ -85,6 +85,8 @@ def shrink(
     shrunk.
     """
     began = perf_counter()
+    if not trace.step_count:
+        raise NothingToShrink(f"{trace.name} holds no steps: there is nothing to shrink")
     found = find_violation(trace, expectations, makers)
     if found is None:
         _mind_differences(trace, expectations, makers)
@@ -108,8 +110,9 @@ def shrink(
         steps=steps,
         cores=[tape.infos[core] for core in used],
         stores=[core in tape.states and isinstance(tape.infos[core], HeadCore) for core in used],
-        told_before=len(tape.items),
+        told_before=len(tape.items) - tape.told_anew,
         told=len(final.kept),
+        told_anew=tape.told_anew,
         runs=rehearsal.runs,
         seconds=perf_counter() - began,
         is_minimal=work.is_minimal,
@@ -147,14 +150,6 @@ def _first_part(
     trace: Trace, tape: Tape, expectation: Expectation, found: Violation
 ) -> tuple[Rehearsal, tuple[int, ...]]:
     """The players with the fewest cores that violates it from the beginning of the trace."""
-    if tape.late:
-        names = core_names(tape.header, tape.nodes)
-        raise NothingToShrink(
-            f"{trace.name} begins in the middle "
-            f"({', '.join(names[core] for core in sorted(tape.late))}): "
-            "a part of it cannot be played on fresh cores. Record from the start: "
-            'detray.init(record="run.trace"), detray start --record FILE'
-        )
     seen = []
     for players in _casts(tape, found.core):
         rehearsal = Rehearsal(tape, [expectation], players)
@@ -163,6 +158,8 @@ def _first_part(
         if take.violation is not None and take.violation.kind == found.kind:
             return rehearsal, tuple(part)
         seen.append(take.violation.text() if take.violation is not None else "nothing")
+    if tape.late:
+        raise NothingToShrink(_why_late(trace, tape, found, seen))
     raise NothingToShrink(
         f"{found.text()} (step {found.step} of {trace.name}), but not when fresh cores are told "
         f"the same under other names (then: {'; '.join(dict.fromkeys(seen))}): nothing can be "
@@ -170,14 +167,29 @@ def _first_part(
     )
 
 
+def _why_late(trace: Trace, tape: Tape, found: Violation, seen: Sequence[str]) -> str:
+    names = core_names(tape.header, tape.nodes)
+    middle = ", ".join(names[core] for core in sorted(tape.late))
+    then = f" (then: {'; '.join(dict.fromkeys(seen))})" if seen else ""
+    return (
+        f"{found.text()} (step {found.step} of {trace.name}), whose recording begins in the middle "
+        f"({middle}): it takes more of what was there than a fresh core can be told{then}. "
+        "`detray replay --expect` shows the step; to shrink it, record from the start: "
+        'detray.init(record="run.trace"), detray start --record FILE'
+    )
+
+
 def _casts(tape: Tape, core: int) -> Iterator[Players]:
     """The core alone; then all that can be played together."""
     header = tape.header
     able = {n for n, info in enumerate(header.cores) if not info.unplayable}
+    is_calm = not tape.late.intersection(able)
     heads = [n for n, _ in header.head_cores() if n in able]
     plain = {n for n in heads if n not in tape.states or _is_first_head(tape, n)}
-    is_calm = len(header.head_cores()) == len(plain) <= 1 and not any(
-        isinstance(item.stimulus, st.HeadRestarted) for item in tape.items
+    is_calm = (
+        is_calm
+        and len(header.head_cores()) == len(plain) <= 1
+        and not any(isinstance(item.stimulus, st.HeadRestarted) for item in tape.items)
     )
     for is_lazy in (True, False):
         if core in able and (core not in heads or core in plain):

@@ -53,6 +53,9 @@ class Watch:
 
     needs_ledger = True
 
+    def begin(self, core: int, tables: Any) -> None:  # Any: tables of a node or a head
+        """A core is there; what it did before nobody saw."""
+
     def before(self, ledger: Ledger, date_ns: int) -> Finding | None:
         """A step comes next, at that date."""
         return None
@@ -258,6 +261,10 @@ class Counted(Watch):
         self._total = total
         self._what = what
         self._before: dict[int, int] = {}
+
+    def begin(self, core: int, tables: Any) -> None:  # Any: tables of a node or a head
+        if isinstance(tables, Tables):
+            self._before[core] = tables.counts.get(self._total, 0)
 
     def after(
         self, ledger: Ledger, core: int, date_ns: int, stimuli: Sequence[Any], tables: Any,

@@ -49,6 +49,10 @@ def shrunk_transcript(shrunk: Shrunk, name: str) -> str:
         f'"{shrunk.sentence}":',
         "{}.",
     ]
+    if shrunk.told_anew:
+        heading += [
+            "Its first steps were gone: what was there then is told as if it had just come."
+        ]
     cores = list(zip(shrunk.cores, shrunk.stores, strict=True))
     text = write_transcript(heading, cores, shrunk.sentence, shrunk.steps)
     if "\nviolated: " not in text:
