@@ -20,16 +20,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from detray.ids import ObjectID, return_object
 from detray_sim.costs import time_of
 from detray_sim.report.text import format_bytes, format_count, format_seconds
 from detray_sim.result import NodeShape
 from detray_sim.scenario import NetworkChoice, PolicyChoice
 from detray_sim.theory import resource_bound_ns, transfer_bound_ns
 from detray_sim.whatif_play import Cluster, Outcome, Progress, play
-from detray_sim.whatif_script import DRIVER, Recording
+from detray_sim.whatif_script import DRIVER, Keep, Recording
 from detray_sim.workload import SECOND_NS, UNIT, TaskSpec, WorkloadError
 
 WORK, CHAIN, OWN, NETWORK, DISK, SCHEDULER = (
@@ -87,6 +89,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The critical path by function, in seconds."""
     never_ran: int
     lost: tuple[str, ...]
+
+
+class SizedObject(NamedTuple):
+    """An object of the recording: how large it is, and whose it was, as part of a sentence."""
+
+    id: ObjectID
+    size_bytes: int
+    origin: str
 
 
 class Question:
@@ -204,9 +214,11 @@ class Question:
         yield from self._work(cluster.nodes)
         yield _chain(outcome)
         rate = cluster.network.bandwidth_bytes_per_s
-        if cluster.network.model != "instant" and rate and outcome.transfers:
-            moved = sum(transfer.size_bytes for transfer in outcome.transfers)
-            s = transfer_bound_ns(outcome.transfers, rate) / SECOND_NS
+        # What a driver fetches when all tasks have ended limits no task.
+        in_time = [each for each in outcome.transfers if each.finished_ns <= outcome.makespan_ns]
+        if cluster.network.model != "instant" and rate and in_time:
+            moved = sum(transfer.size_bytes for transfer in in_time)
+            s = transfer_bound_ns(in_time, rate) / SECOND_NS
             text = f"the network, whose busiest card needs {format_seconds(s)} for its part of"
             yield Bound(kind=NETWORK, s=s, text=f"{text} {format_bytes(moved)}", short="network")
         if outcome.spilled_bytes:
@@ -231,6 +243,15 @@ class Question:
                 text += f" with {total:g}"
                 yield Bound(kind=resource, s=s, text=text, short=f"work with {resource}")
 
+    def oversized(self, store_bytes: int) -> list[SizedObject]:
+        """The objects that no store of that size can hold, the largest first.
+
+        What is small enough to be kept inline needs no store.
+        """
+        least = max(store_bytes, self.recording.policy.inline_bytes_max)
+        found = [item for item in _objects(self.recording) if item.size_bytes > least]
+        return sorted(found, key=lambda item: (-item.size_bytes, item.id))
+
     def functions(self) -> list[tuple[str, float]]:
         """Names with the seconds that they compute in all, most first; drivers as DRIVER."""
         sums: Counter[str] = Counter()
@@ -240,6 +261,19 @@ class Question:
             sums[DRIVER] += driver.spent_ns
         ordered = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))
         return [(name, ns / SECOND_NS) for name, ns in ordered]
+
+
+def _objects(recording: Recording) -> Iterator[SizedObject]:
+    """Everything that tasks returned, or that programs put."""
+    for task in recording.tasks:
+        for index, (size, _) in enumerate(task.results):
+            yield SizedObject(return_object(task.id, index), size, f"what {task.name} returned")
+    programs = [(task.name, task.steps) for task in recording.tasks]
+    programs += [("the driver", driver.steps) for driver in recording.drivers]
+    for name, steps in programs:
+        for step in steps:
+            if type(step) is Keep:
+                yield SizedObject(step.object, step.size_bytes, f"what {name} put")
 
 
 def _specs(recording: Recording) -> Iterator[tuple[str, list[TaskSpec]]]:

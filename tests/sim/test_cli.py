@@ -232,7 +232,7 @@ REFUSED = [
     ("compare small.toml --policies hybrid,nope", "'nope' is none of hybrid"),
     ("compare small.toml --nodes 1,x", "--nodes: whole numbers with commas between, not '1,x'"),
     ("compare small.toml --nodes 0", "--nodes: numbers from 1 on, not '0'"),
-    ("compare small.toml --jobs 0", "--seeds and --jobs are whole numbers from 1 on"),
+    ("compare small.toml --jobs 0", "--seeds is from 1 on, --jobs from 1 to 256"),
     ("compare small.toml none.toml", "none.toml: No such file or directory"),
     ("swarm --seeds 0", "--seeds is from 1 on"),
     ("swarm --seeds 5 --profile huge", "--profile: it is one of small, medium, large, not 'huge'"),

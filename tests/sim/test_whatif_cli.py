@@ -13,7 +13,7 @@ from detray_sim.cli import main
 from detray_sim.result import NodeShape
 from detray_sim.workloads.from_trace import load_trace
 from tests.sim.data import ROOT
-from tests.sim.recorded import bag, chain, record
+from tests.sim.recorded import bag, chain, record, remote
 from tests.trace.machine import Machine
 from tests.trace.programs import ten_sleeps
 
@@ -96,6 +96,41 @@ def test_what_is_written(trace: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "CPUs of each node" in Path("other/whatif.svg").read_text()
 
 
+def test_a_store_that_cannot_hold_an_object_is_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the largest, its size, and how many there are; not if all fit, or are inline."""
+
+    def body(run: do.Run) -> do.Steps:
+        small = yield do.Submit(remote("small", 1, 1_000))
+        large = yield do.Submit(remote("large", 1, 4 << 20))
+        yield do.GetValues((*small, *large, (yield do.PutValue(bytes(2 << 20)))))
+        return []
+
+    path = str(record(tmp_path / "a.trace", body, shapes=(NodeShape(cpus=1),) * 2))
+    notes = asked(capsys, path, "--memory", "1MiB")["notes"]
+    assert len(notes) == 1
+    assert notes[0].startswith("--memory 1MiB: what large returned (") and "4 MiB" in notes[0]
+    assert "2 objects are" in notes[0] and "a file of its own" in notes[0]
+    assert "objects are" not in asked(capsys, path, "--memory", "3MiB")["notes"][0]
+    assert asked(capsys, path, "--memory", "5MiB")["notes"] == []
+    assert main(["whatif", path, "--memory", "1"]) == 0
+    assert "\nnote: --memory 1: what large returned" in capsys.readouterr().out
+
+
+def test_what_changes_nothing_is_noted(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options about a network that nobody uses, resources that nobody asks for."""
+    for arguments, text in (
+        (["--nodes", "1", "--latency", "1ms"], "--latency changes nothing: one node"),
+        (["--network", "1Gbit"], "--network changes nothing: one node"),
+        (["--nodes", "2", "--latency", "1ms", "--network", "instant"], "in an instant network"),
+        (["--resource", "GPU=2"], "--resource GPU changes nothing: no task asks for it"),
+    ):
+        [note] = asked(capsys, trace, *arguments)["notes"]
+        assert text in note
+    assert asked(capsys, trace, "--nodes", "1,2", "--latency", "1ms")["notes"] == []
+
+
 def test_a_task_that_no_node_can_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Is refused before anything is played."""
     body = bag(2, demand=(("CPU", 40_000),))
@@ -107,6 +142,7 @@ def test_a_task_that_no_node_can_run(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
 
 
+MANY = ",".join(map(str, range(1, 101)))
 REFUSALS = [
     (["none.trace"], "none.trace"),
     (["foreign.trace"], "foreign.trace"),
@@ -116,13 +152,16 @@ REFUSALS = [
     (["run.trace", "--nodes", "many"], "--nodes: whole numbers"),
     (["run.trace", "--nodes", "0"], "--nodes: numbers from 1 on"),
     (["run.trace", "--nodes", "-3"], "--nodes"),
-    (["run.trace", "--nodes", "1000000000"], "--nodes: at most 100,000"),
+    (["run.trace", "--nodes", "1000000000"], "--nodes: at most 2,000"),
+    (["run.trace", "--cpus", "1000000000"], "--cpus: at most 100,000"),
     (["run.trace", "--cpus", "1,x"], "--cpus: whole numbers"),
     (["run.trace", "--network", "10Gbits"], "no unit 'Gbits'"),
     (["run.trace", "--network", "-1Gbit"], "--network"),
     (["run.trace", "--network", "0Gbit"], "moves nothing"),
     (["run.trace", "--latency", "1parsec"], "--latency"),
+    (["run.trace", "--latency", "1d"], "--latency: at most 1 min"),
     (["run.trace", "--memory", "lots"], "--memory"),
+    (["run.trace", "--memory", "0"], "a store of 0 bytes holds nothing"),
     (["run.trace", "--policy", "localty"], "did you mean 'locality'?"),
     (["run.trace", "--policy", "heft"], "knows the whole workload beforehand"),
     (["run.trace", "--policy", "spread,,random"], "names with commas between"),
@@ -133,6 +172,11 @@ REFUSALS = [
     (["run.trace", "--function", "wrk=0.5"], "did you mean 'work'?"),
     (["run.trace", "--function", "work=-1"], "--function work: from 0"),
     (["run.trace", "--seeds", "0"], "--seeds"),
+    (["run.trace", "--jobs", "100000"], "--jobs from 1 to 256"),
+    (
+        ["run.trace", "--nodes", MANY, "--cpus", MANY],
+        "100 --nodes x 100 --cpus is 10,000 runs; at most 1,000",
+    ),
     (["run.trace", "--nodes", "1,2", "--profile"], "--profile is about one cluster"),
     (["run.trace", "--costs", "cheap"], "--costs"),
     (["run.trace", "--out", "."], "it is there already"),

@@ -12,7 +12,7 @@ import msgspec
 
 from detray_sim.cli.output import Ticker, folder_for
 from detray_sim.cli.refusal import Refused
-from detray_sim.cli.scenarios import add_changes, check_out, load, whole_numbers
+from detray_sim.cli.scenarios import JOBS_MAX, add_changes, check_out, load, whole_numbers
 from detray_sim.experiment import run as run_once
 from detray_sim.report import (
     compare,
@@ -94,8 +94,8 @@ def run(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> list[Job]:
     """All runs; every scenario is read, and every workload made, before the first begins."""
-    if options.seeds < 0 or options.jobs < 1:
-        raise Refused("--seeds and --jobs are whole numbers from 1 on")
+    if options.seeds < 0 or not 1 <= options.jobs <= JOBS_MAX:
+        raise Refused(f"--seeds is from 1 on, --jobs from 1 to {JOBS_MAX}")
     nodes = whole_numbers(options.nodes, "--nodes") if options.nodes else [0]
     policies = [name for name in options.policies.split(",") if name] or [""]
     jobs = []

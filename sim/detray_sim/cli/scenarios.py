@@ -20,6 +20,8 @@ Table = dict[str, Any]  # Any: whatever TOML can hold
 _PATHS = tuple(f"workload.{source}" for source in SOURCES if source != "generator")
 
 
+JOBS_MAX = 256
+"""Processes that a command may start: more than any machine has use for."""
 _FAULTS = tuple(name for name, kind in KINDS.items() if not kind.needs_store)
 """An experiment's head has a policy of its own and no log: it cannot die."""
 

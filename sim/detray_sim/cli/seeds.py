@@ -10,6 +10,7 @@ import msgspec
 from detray.trace.names import describe
 from detray_sim.cli.output import Ticker
 from detray_sim.cli.refusal import Refused
+from detray_sim.cli.scenarios import JOBS_MAX
 from detray_sim.determinism import play_twice
 from detray_sim.story import causal_slice, ids_of, tell
 from detray_sim.swarm import SwarmReport, reduce_seed, swarm
@@ -84,8 +85,8 @@ def _check(options: argparse.Namespace) -> None:
 def run_swarm(options: argparse.Namespace) -> int:
     """Play them."""
     _check(options)
-    if options.seeds < 1 or options.first < 0 or options.jobs < 0:
-        raise Refused("--seeds is from 1 on, --first and --jobs from 0 on")
+    if options.seeds < 1 or options.first < 0 or not 0 <= options.jobs <= JOBS_MAX:
+        raise Refused(f"--seeds is from 1 on, --first from 0 on, --jobs from 0 to {JOBS_MAX}")
     seeds = range(options.first, options.first + options.seeds)
     with Ticker(f"swarm {options.profile}") as ticker:
         report = swarm(

@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from fractions import Fraction
 from itertools import product
+from math import prod
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from detray.trace.names import short
 from detray_sim.cli.output import Ticker, folder_for
 from detray_sim.cli.refusal import Refused
-from detray_sim.cli.scenarios import check_out, whole_numbers
+from detray_sim.cli.scenarios import JOBS_MAX, check_out, whole_numbers
 from detray_sim.policies import CATALOGUE
-from detray_sim.report.text import text_table
+from detray_sim.report.text import format_bytes, text_table
 from detray_sim.scenario import NetworkChoice, PolicyChoice
 from detray_sim.units import bytes_per_s, duration_ns, size_bytes
 from detray_sim.whatif_costs import PRESETS
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
     from detray_sim.whatif import Question, Row
     from detray_sim.whatif_play import Cluster, Progress
 
-NODES_MAX = 100_000
+NETWORK, LATENCY = "10Gbit", "100us"
+NODES_MAX = 2_000
+"""Each knows all others: beyond, memory and patience end before the answer comes."""
+CPUS_MAX = 100_000
+RUNS_MAX = 1_000
+"""Clusters times seeds that are played for one question."""
+LATENCY_NS_MAX = 60 * 10**9
 FUNCTIONS_MAX = 12
 """So many functions --profile tries, those that compute most."""
 
@@ -83,11 +91,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("trace", metavar="TRACE")
     add = parser.add_argument
-    add("--nodes", default="", help="numbers of nodes, as 8 or 1,2,4,8 (default: as recorded)")
+    add("--nodes", default="", help=f"numbers of nodes up to {NODES_MAX:,}, as 8 or 1,2,4,8"
+        " (default: as recorded)")  # fmt: skip
     add("--cpus", default="", help="CPUs of each node, as 16 or 2,4,8")
-    add("--network", default="10Gbit", help="each node's bandwidth, as 10Gbit or 1Gbit,10Gbit;"
+    add("--network", default="", help="each node's bandwidth, as 10Gbit or 1Gbit,10Gbit;"
         " or instant (default: 10Gbit)")  # fmt: skip
-    add("--latency", default="100us", help="of the network, one way (default: 100us)")
+    add("--latency", default="", help="of the network, one way (default: 100us)")
     add("--policy", default="", help="names with commas (detray-sim list); those that know the"
         " workload beforehand are not for recordings")  # fmt: skip
     add("--speed", default="1", help="machines so many times as fast, as 2 or 0.5")
@@ -112,13 +121,14 @@ def run(options: argparse.Namespace) -> int:
     """Run it."""
     check_out(options.out)
     asked = _read(options)
+    _check_sweep(asked)
     question = _open(options)
     _check_functions(asked.factors, question)
     clusters = list(_clusters(asked, options.costs, question))
     if options.profile and len(clusters) > 1:
         raise Refused("--profile is about one cluster: give one number of --nodes and --cpus")
     own, rows, profile = _answers(options, asked, question, clusters)
-    report = _Report(question, own, rows, profile)
+    report = _Report(question, own, rows, profile, list(_notes(options, asked, question, clusters)))
     with folder_for(options.out) as folder:
         if folder is not None:
             report.write(folder)
@@ -130,23 +140,31 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read(options: argparse.Namespace) -> Asked:
-    if options.seeds < 1 or options.jobs < 1:
-        raise Refused("--seeds and --jobs are whole numbers from 1 on")
+    if options.seeds < 1 or not 1 <= options.jobs <= JOBS_MAX:
+        raise Refused(f"--seeds is from 1 on, --jobs from 1 to {JOBS_MAX}")
     nodes = whole_numbers(options.nodes, "--nodes") if options.nodes else [0]
     cpus = whole_numbers(options.cpus, "--cpus") if options.cpus else [0]
-    for name, numbers in (("--nodes", nodes), ("--cpus", cpus)):
-        if max(numbers) > NODES_MAX:
-            raise Refused(f"{name}: at most {NODES_MAX:,}, not {max(numbers):,}")
-    latency_ns = _quantity(duration_ns, options.latency, "--latency")
+    for name, numbers, most in (("--nodes", nodes, NODES_MAX), ("--cpus", cpus, CPUS_MAX)):
+        if max(numbers) > most:
+            raise Refused(f"{name}: at most {most:,}, not {max(numbers):,}")
+    latency_ns = _quantity(duration_ns, options.latency or LATENCY, "--latency")
+    if latency_ns > LATENCY_NS_MAX:
+        raise Refused(f"--latency: at most 1 min, not {options.latency}: nodes would take each"
+                      " other for dead")  # fmt: skip
+    store_bytes = _quantity(size_bytes, options.memory, "--memory") if options.memory else 0
+    if options.memory and not store_bytes:
+        raise Refused("--memory: a store of 0 bytes holds nothing; say as 4GB, 512MiB")
     return Asked(
         nodes=nodes,
         cpus=cpus,
-        networks=[_network(word, latency_ns) for word in _words(options.network, "--network")],
+        networks=[
+            _network(word, latency_ns) for word in _words(options.network or NETWORK, "--network")
+        ],
         policies=[_policy(word) for word in _words(options.policy, "--policy")]
         if options.policy
         else [""],
         speed_permille=round(_factor(options.speed, "--speed", "2 or 0.5") * 1000) or 1,
-        store_bytes=_quantity(size_bytes, options.memory, "--memory") if options.memory else 0,
+        store_bytes=store_bytes,
         resources={
             name: round(_factor(value, f"--resource {name}", "2", least=0) * UNIT)
             for name, value in _pairs(options.resource, "--resource", "GPU=2")
@@ -157,6 +175,47 @@ def _read(options: argparse.Namespace) -> Asked:
         },
         seeds=list(range(options.seeds)),
     )
+
+
+def _check_sweep(asked: Asked) -> None:
+    """Refuse what nobody would wait for."""
+    axes: dict[str, Sequence[object]] = {
+        "--nodes": asked.nodes,
+        "--cpus": asked.cpus,
+        "--network": asked.networks,
+        "--policy": asked.policies,
+        "--seeds": asked.seeds,
+    }
+    runs = prod(map(len, axes.values()))
+    if runs > RUNS_MAX:
+        told = " x ".join(f"{len(values):,} {name}" for name, values in axes.items() if values[1:])
+        raise Refused(
+            f"{told} is {runs:,} runs; at most {RUNS_MAX:,} are played at once: ask about fewer"
+        )
+
+
+def _notes(
+    options: argparse.Namespace, asked: Asked, question: Question, clusters: Sequence[Cluster]
+) -> Iterator[str]:
+    """What was asked for and changes nothing, or not what one would think."""
+    if asked.store_bytes and (found := question.oversized(asked.store_bytes)):
+        largest = found[0]
+        others = f"; {len(found):,} objects are" if len(found) > 1 else ""
+        yield (
+            f"--memory {options.memory}: {largest.origin} ({short(largest.id)}) has"
+            f" {format_bytes(largest.size_bytes)}, more than such a store can hold{others};"
+            " what does not fit gets a file of its own, and is written there as fast as to memory"
+        )
+    if all(len(cluster.nodes) == 1 for cluster in clusters):
+        for name in ("network", "latency"):
+            if getattr(options, name):
+                yield f"--{name} changes nothing: one node has nobody to send to"
+    elif options.latency and all(network.model == "instant" for network in asked.networks):
+        yield "--latency changes nothing: in an instant network nothing takes time"
+    wanted = {name for task in question.recording.tasks for name, _ in task.demand}
+    for name in asked.resources:
+        if name not in wanted:
+            yield f"--resource {name} changes nothing: no task asks for it"
 
 
 def _words(text: str, what: str) -> list[str]:
@@ -330,6 +389,7 @@ def _all(jobs: list[Job], processes: int) -> list[Row]:
                 done += tasks * len(job.seeds)
         return rows
     _JOBS[:] = jobs
+    processes = min(processes, len(jobs))
     with (
         Ticker(f"{len(jobs)} clusters") as ticker,
         get_context("fork").Pool(processes) as pool,
@@ -354,11 +414,14 @@ def _short(*seconds: float) -> Iterator[str]:
 class _Report:
     """Everything that is told."""
 
-    def __init__(self, question: Question, own: Row, rows: list[Row], profile: Profile) -> None:
+    def __init__(
+        self, question: Question, own: Row, rows: list[Row], profile: Profile, notes: list[str]
+    ) -> None:
         self.question = question
         self.own = own
         self.rows = rows
         self.profile = profile
+        self.notes = notes
 
     def write(self, folder: Path) -> None:
         """Text, JSON and the plot."""
@@ -377,7 +440,7 @@ class _Report:
         from detray_sim.whatif_text import TABLE, answer, cells, opening
 
         recording = self.question.recording
-        parts = [*opening(recording, self.own), ""]
+        parts = [*opening(recording, self.own), *(f"note: {note}" for note in self.notes), ""]
         parts += [text_table(TABLE, [cells(row) for row in self.rows]), ""]
         if self.profile:
             parts += [self._profile_text(), ""]
@@ -413,6 +476,7 @@ class _Report:
                 "recorded_s": recorded_s,
                 "reproduced_s": self.own.makespan_s,
                 "left_out": recording.left_out,
+                "notes": self.notes,
                 "rows": self.rows,
                 "knees": knees(self.rows),
                 "profile": [
