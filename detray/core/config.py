@@ -65,6 +65,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A place that the head named serves its owner again for this long (PROTOCOL T23; 0: never)."""
     pull_share_permille: int = 250
     """Share of the arena that arriving arguments may take at once; one always may (N12)."""
+    pull_retry_ns: int = 10 * MS
+    """So long a pull pauses that came to nothing twice, as transfers broke; then twice as long..."""
+    pull_retry_max_ns: int = 500 * MS
+    """And never longer."""
     lineage_bytes_max: int = 256 << 20
     rebalance: bool = False
     """The head calls back waiting runs from loaded nodes when others idle (work stealing)."""

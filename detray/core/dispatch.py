@@ -14,7 +14,7 @@ Rules (PROTOCOL N10, N11, T11, D 33, 34)
 
 from __future__ import annotations
 
-from detray.core import objects, resources, shares
+from detray.core import notices, objects, resources, shares
 from detray.core.effects import (
     DefineFunction,
     DefineTemplate,
@@ -463,7 +463,8 @@ def note_start_failure(s: Step, reason: str) -> None:
     if t.start_failures == 2:
         # Once may be an accident; of a series the user hears while it is still going on.
         for job in {client.job: None for client in t.clients.values() if client.job}:
-            s.notify(job, "warning", "worker", f"worker processes fail to start: {reason}")
+            text = f"worker processes fail to start: {reason}"
+            notices.notify(s, job, "warning", "worker", text)
     t.start_retry_ns = t.now_ns + min(100_000_000 << min(t.start_failures, 6), 5_000_000_000)
     if t.start_failures < 5 or any(w.ready and not w.blocked for w in t.workers.values()):
         return

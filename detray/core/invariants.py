@@ -324,12 +324,14 @@ def i23_who_waits_for_another_node_was_heard(t: Tables) -> None:
 
 
 def i24_pulls_are_accounted(t: Tables) -> None:
-    """I24: each pull is queued for admission or has asked for room; the latter are summed."""
+    """I24: a pull pauses, is queued for admission, or has asked for room; the last are summed."""
     queued = [item for queue in t.pull_queue.values() for item in queue]
     _require(len(queued) == len(set(queued)), "I24", queued)
     total = 0
     for item, pull in t.pulls.items():
-        if item not in queued:
+        if pull.due_ns:
+            _require(item not in queued and 0 < t.pull_ns <= pull.due_ns, "I24", pull)
+        elif item not in queued:
             total += pull.size_bytes
     _require(total == t.pulling_bytes and all(item in t.pulls for item in queued), "I24", t.pulls)
 

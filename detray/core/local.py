@@ -31,6 +31,7 @@ from detray.core import (
     lending,
     lineage,
     membership,
+    notices,
     placing,
     pulls,
     runs,
@@ -89,6 +90,8 @@ class LocalScheduler:
             dispatch.retire_idle(s)
         if t.offer_ns <= now_ns:
             t.offer_ns = 0  # `balance` looks at it in this very step
+        if t.pull_ns and t.pull_ns <= now_ns:
+            pulls.end_pauses(s)
         if t.infeasible_ns and t.infeasible_ns <= now_ns:
             tasks.report_infeasible(s)
         self._settle()
@@ -155,6 +158,8 @@ class LocalScheduler:
         due_ns = t.stall_ns
         if t.idle_ns and not 0 < due_ns <= t.idle_ns:
             due_ns = t.idle_ns
+        if t.pull_ns and not 0 < due_ns <= t.pull_ns:
+            due_ns = t.pull_ns
         if t.infeasible_ns and not 0 < due_ns <= t.infeasible_ns:
             due_ns = t.infeasible_ns
         if t.deadlock_ns and not 0 < due_ns <= t.deadlock_ns:
@@ -269,6 +274,7 @@ _HANDLERS: dict[type, Callable[[Step, Any], None]] = {
     pm.FunctionShipped: from_peer(definitions.on_function_shipped),
     pm.FunctionWanted: from_peer(definitions.on_function_wanted),
     pm.FunctionRefused: from_peer(definitions.on_function_refused),
+    pm.NoticeSent: from_peer(notices.on_notice_sent),
     pm.TemplateShipped: from_peer(handover.on_template_shipped),
     pm.RunDelivered: from_peer(handover.on_run_delivered),
     pm.RunCancelled: from_peer(handover.on_run_cancelled),

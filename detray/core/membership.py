@@ -36,7 +36,7 @@ from detray.core.head_messages import (
 from detray.core.lending import ASKED, end_loan, orphan, refuse
 from detray.core.payloads import template_key
 from detray.core.peer_messages import PeerMessage
-from detray.core.pulls import end_pulls_from
+from detray.core.pulls import end_pauses, end_pulls_from
 from detray.core.runs import cancel_task
 from detray.core.states import Assigned, Delivered
 from detray.core.step import Step
@@ -193,6 +193,7 @@ def on_peer_heard(s: Step, m: PeerHeard) -> None:
     if peer is not None and peer.silent:
         peer.silent = False
         s.to_head(PeerReachable(s.next_link_seq(), s.t.node, m.node))
+        end_pauses(s, m.node)
 
 
 def on_job_opened(s: Step, m: JobOpened) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from detray.core.strategy import Strategy
-from detray.ids import FunctionID, NodeID, ObjectID, TaskID
+from detray.ids import FunctionID, JobNumber, NodeID, ObjectID, TaskID
 
 Ref = tuple[ObjectID, NodeID]
 """An object and the node that owns it."""
@@ -342,6 +342,22 @@ class FunctionRefused(msgspec.Struct, frozen=True, array_like=True, gc=False, ta
     function: FunctionID
 
 
+class NoticeSent(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=325):
+    """To the node of a job's driver: what its user should hear, as `Notify` says it.
+
+    With a `demand` that no node can meet, with that `strategy`, it is told once in that job.
+    """
+
+    link_seq: int
+    node: NodeID
+    job: JobNumber
+    level: str
+    kind: str
+    text: str
+    demand: Demand = ()
+    strategy: Strategy | None = None
+
+
 PeerMessage = (
     FunctionShipped
     | TemplateShipped
@@ -368,4 +384,5 @@ PeerMessage = (
     | PullRefused
     | FunctionWanted
     | FunctionRefused
+    | NoticeSent
 )

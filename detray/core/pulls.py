@@ -9,6 +9,9 @@ Rules (PROTOCOL N12, N13, D 18, 20)
   tried, but only for what it has now (else nodes could wait for each other in a circle); when none
   is left the owner is told who had nothing. A way that breaks transfers is no proof of that: the
   same copy is tried again.
+- A copy that was pulled in vain twice is asked for again after a pause, which doubles each time and
+  ends early with what may have changed it: a burial, or a sign of the node that kept silent. A
+  pause holds no memory, and who asks this node meanwhile is sent elsewhere.
 - The block being written is a write pin, the block being read a view pin of the pseudo-client
   NO_CLIENT: neither is reused before the driver says that nobody touches it any more.
 """
@@ -41,15 +44,54 @@ def start_pull(s: Step, row: Object, shared: Shared, priority: int) -> None:
     if pull is None:
         size_bytes = row.state.size_bytes  # type: ignore[union-attr]  # Elsewhere
         number = s.next_number()
-        t.pulls[row.id] = Pull(row.id, shared.attempt, size_bytes, priority, number)
-        t.pull_queue.setdefault(priority, []).append(row.id)
-        s.queued = True
+        pull = t.pulls[row.id] = Pull(row.id, shared.attempt, size_bytes, priority, number)
+        pause_ns = _pause_ns(s, shared) if shared.broken else 0
+        if pause_ns:
+            pull.due_ns = t.now_ns + pause_ns
+            t.pull_ns = min(t.pull_ns or pull.due_ns, pull.due_ns)
+        else:
+            _queue(s, pull)
     elif priority < pull.priority:
         queue = t.pull_queue.get(pull.priority, [])
         if row.id in queue:
             queue.remove(row.id)
             t.pull_queue.setdefault(priority, []).append(row.id)
         pull.priority = priority
+
+
+def _queue(s: Step, pull: Pull) -> None:
+    pull.due_ns = 0
+    s.t.pull_queue.setdefault(pull.priority, []).append(pull.object)
+    s.queued = True
+
+
+def _pause_ns(s: Step, shared: Shared) -> int:
+    """How long to wait with another pull: 0 if somebody can be asked who has not failed twice."""
+    policy, broken = s.t.config.policy, _broken(shared)
+    counts = [broken.get(node, 0) for node in _holders(s, shared) if is_alive(s, node)]
+    least = min(counts, default=0)
+    if least < 2:
+        return 0
+    return min(policy.pull_retry_ns << min(least - 2, 32), policy.pull_retry_max_ns)
+
+
+def end_pauses(s: Step, node: NodeID = HERE) -> None:
+    """Go on with pulls whose pause is over, or began because of `node`, of which there is news."""
+    t = s.t
+    t.pull_ns = 0
+    for pull in [pull for pull in t.pulls.values() if pull.due_ns]:
+        row = t.objects.get(pull.object)
+        if row is None or not (row.takers or row.getters):
+            del t.pulls[pull.object]  # nobody waits for it any more
+            s.suspects.append(pull.object)
+        elif pull.due_ns <= t.now_ns or (row.shared is not None and node in _broken(row.shared)):
+            _queue(s, pull)
+        else:
+            t.pull_ns = min(t.pull_ns or pull.due_ns, pull.due_ns)
+
+
+def _broken(shared: Shared) -> dict[NodeID, int]:
+    return {} if shared.broken is None else shared.broken
 
 
 def admit(s: Step) -> None:
@@ -109,13 +151,18 @@ def _choose_source(s: Step, pull: Pull, row: Object | None) -> NodeID | None:
         return None
     if shared.attempt != pull.attempt:
         return None
+    for node in _holders(s, shared):
+        if is_alive(s, node) and pull.tried.count(node) < TRIES_MAX:
+            return node
+    return None
+
+
+def _holders(s: Step, shared: Shared) -> list[NodeID]:
+    """The other nodes that should have a copy, best first."""
     holders = shared.copies
     if shared.home == HERE and shared.keeper != HERE:
         holders = [shared.keeper, *holders]
-    for node in holders:
-        if node != s.t.node and is_alive(s, node) and pull.tried.count(node) < TRIES_MAX:
-            return node
-    return None
+    return [node for node in holders if node != s.t.node]
 
 
 def _end(s: Step, pull: Pull) -> None:
@@ -144,6 +191,10 @@ def _give_up(s: Step, pull: Pull, *, room: bool) -> None:
     dead = [node for node in shared.copies if not is_alive(s, node)]
     refused = [node for node in pull.tried if pull.tried.count(node) >= REFUSED]
     missing = tuple(dict.fromkeys((*refused, *dead)))
+    for node in dict.fromkeys(pull.tried):
+        if node not in missing:
+            shared.broken = _broken(shared)
+            shared.broken[node] = shared.broken.get(node, 0) + 1
     if shared.home == HERE:
         s.missing.append((row.id, pull.attempt, missing))
         return
@@ -181,6 +232,7 @@ def on_object_arrived(s: Step, m: ObjectArrived) -> None:
         if row is not None and shared is not None and (row.takers or row.getters):
             s.again.append(row.id)
         return
+    shared.broken = None
     move_object(row, Stored(block.segment, block.offset, block.size_bytes))
     places.note_sealed(s, row)
     shared.is_primary = pull.promote
@@ -221,6 +273,7 @@ def end_pulls_from(s: Step, node: NodeID) -> None:
             pull.followers.remove(node)
         if pull.source == node:
             _abort(s, pull)
+    end_pauses(s, node)
 
 
 # ------------------------------------------------------------------ the sending end
@@ -236,7 +289,7 @@ def on_pull_requested(s: Step, m: PullRequested) -> None:
             return
         pull = s.t.pulls.get(m.object)
         is_coming = pull is not None and pull.attempt == m.attempt and pull.source != m.node
-        if pull is not None and is_coming and m.is_patient:
+        if pull is not None and is_coming and not pull.due_ns and m.is_patient:
             pull.followers.append(m.node)
             return
     tell(s, m.node, PullRefused, m.object, m.attempt)

@@ -367,7 +367,7 @@ def _pull(s: Step, pull: Pull) -> Description:
     return {
         "id": pull.object.hex(),
         "direction": "in",
-        "state": "receiving" if is_asked else "queued" if not pull.has_room else "asking",
+        "state": _pull_state(pull),
         "size_bytes": pull.size_bytes,
         "from": pull.source if is_asked else None,
         "to": s.t.node,
@@ -376,6 +376,12 @@ def _pull(s: Step, pull: Pull) -> Description:
         "urgency": _URGENCY.get(pull.priority, ""),
         "tried": list(dict.fromkeys(pull.tried)),
     }
+
+
+def _pull_state(pull: Pull) -> str:
+    if pull.source != HERE:
+        return "receiving"
+    return "asking" if pull.has_room else "pausing" if pull.due_ns else "queued"
 
 
 def _sending(s: Step, item: ObjectID, count: int) -> Description:

@@ -248,6 +248,8 @@ class Shared(msgspec.Struct):
     is_forgotten: bool = False
     served: int = 0
     """Nodes told where to find it: the next one is sent to one of them (a tree, not a hot spot)."""
+    broken: dict[NodeID, int] | None = None
+    """How many pulls in a row came to nothing at a node, because transfers from there broke off."""
 
 
 class Peer(msgspec.Struct):
@@ -268,7 +270,10 @@ class Peer(msgspec.Struct):
 
 
 class Pull(msgspec.Struct):
-    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` did not do."""
+    """A copy on its way here. `source` HERE: it waits for quota or room. `tried` did not do.
+
+    `due_ns`: it pauses until then, since all that is known of has failed before (0: it does not).
+    """
 
     object: ObjectID
     attempt: int
@@ -282,6 +287,7 @@ class Pull(msgspec.Struct):
     """Nodes that asked us for it meanwhile."""
     promote: bool = False
     aborted: bool = False
+    due_ns: int = 0
 
 
 class Past(msgspec.Struct, gc=False):
@@ -438,6 +444,8 @@ class Tables(msgspec.Struct):
     """By priority, pulls that wait to be admitted, oldest first."""
     pulling_bytes: int = 0
     """Of pulls that were admitted."""
+    pull_ns: int = 0
+    """When the first of the pulls that pause goes on; 0: none pauses."""
     pasts: dict[TaskID, Past] = {}
     """Lineage, oldest first."""
     past_bytes: int = 0

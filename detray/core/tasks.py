@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from detray.core import objects, reports
+from detray.core import notices, objects, reports
 from detray.core.effects import CopyPayload, FailRequest
 from detray.core.gets import fail_get
 from detray.core.head_messages import DemandInfeasible, PlacementRefused
@@ -418,14 +418,12 @@ def report_infeasible(s: Step) -> None:
             continue
         move_task(task, Placing(state.asked_ns, state.offers, True))
         template = t.templates[task.template]
-        key = (job_of(item), template.demand, template.strategy)
-        if key not in t.reported:
-            t.reported.append(key)
-            text = _infeasible_text(s, task, state.offers)
-            hint = (
-                " It waits until such a node joins; init(infeasible='raise') makes this an error."
-            )
-            s.notify(key[0], "warning", "infeasible", text + hint)
+        text = _infeasible_text(s, task, state.offers)
+        hint = " It waits until such a node joins; init(infeasible='raise') makes this an error."
+        notices.notify(
+            s, job_of(item), "warning", "infeasible", text + hint,
+            template.demand, template.strategy,
+        )  # fmt: skip
 
 
 def _infeasible_text(s: Step, task: Task, offers: tuple[tuple[str, int], ...]) -> str:

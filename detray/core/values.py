@@ -245,7 +245,7 @@ def on_copy_promoted(s: Step, m: CopyPromoted) -> None:
             shared.is_primary = True
             return
         pull = s.t.pulls.get(m.object)
-        if pull is not None and pull.attempt == m.attempt:
+        if pull is not None and pull.attempt == m.attempt and not pull.due_ns:
             pull.promote = True
             return
     tell(s, m.node, CopyMissing, m.object, m.attempt, (s.t.node,), False)

@@ -209,6 +209,8 @@ class _View:
                     yield self.wait(task, "missing", f"needs {_name(item)}, not pulled", item)
                 else:
                     yield self._pending(task, row)
+            elif pull.due_ns:
+                yield self.wait(task, "peer", f"pauses before it asks for {_name(item)} again")
             elif pull.source == HERE and not self.t.block_queue and not self.t.moves:
                 yield self.wait(task, "missing", f"needs {_name(item)}, its pull has no source")
             else:

@@ -73,6 +73,7 @@ MESSAGES: dict[type, Say] = {
     pm.RefsSettled: lambda m, n: f"the owners know that I hold {items_text(m.objects)}",
     pm.FunctionWanted: lambda m, n: f"send me the function {short(m.function)}",
     pm.FunctionRefused: lambda m, n: f"there is no function {short(m.function)} any more",
+    pm.NoticeSent: lambda m, n: f"the drivers of job {m.job} should hear: {first_line(m.text)}",
     hm.PlacementRequested: lambda m, n: (
         f"where should {n(m.task)} run{attempt_text(m.attempt)}? it needs {amounts_text(m.demand)}"
     ),

@@ -130,4 +130,5 @@ SAYINGS: dict[type, Callable[[Any, Cast], str]] = {
     pm.PullRefused: _object,
     pm.FunctionWanted: lambda m, c: _function(m.function, c),
     pm.FunctionRefused: lambda m, c: _function(m.function, c),
+    pm.NoticeSent: lambda m, c: f"job {m.job}, {m.level} ({m.kind}): {c.symbolic(m.text)}",
 }
