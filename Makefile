@@ -2,7 +2,7 @@
 # virtual environment it runs in. `make demo` and `make test` are the two commands to know.
 #
 #   make demo         the main job: an index of Python's own standard library, checked
-#   make test         the whole test suite
+#   make test         the whole test suite, in two lanes (`pytest` runs it in one)
 #   make test-quick   without the tests marked slow
 #   make lint fmt     ruff, mypy, import-linter / rewrite in place
 #   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
@@ -37,10 +37,10 @@ demo: $(VENV)/.ready-demo
 	$(python) -m detray.demo $(DEMO)
 
 test: $(VENV)/.ready-dev
-	$(python) -m pytest $(TESTS)
+	$(python) -m tests $(TESTS)
 
 test-quick: $(VENV)/.ready-test
-	$(python) -m pytest -m "not slow" $(TESTS)
+	$(python) -m tests -m "not slow" $(TESTS)
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .

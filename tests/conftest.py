@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.__main__ import BESIDE
+
 _MARK = "DETRAY_TEST_RUN"
 _OF_THE_USER = (
     "DETRAY_ADDRESS",
@@ -66,14 +68,21 @@ def nothing_left_behind() -> Iterator[None]:
         time.sleep(0.05)
     assert not still_running, "a test left detray initialized"
     assert not left, "left behind after the last test:\n  " + "\n  ".join(left)
+    if BESIDE in os.environ:
+        assert not _home().exists(), "a test here starts processes: name it in tests/__main__.py"
 
 
 def _left_behind(memory_before: set[str]) -> list[str]:
     left = [f"process {pid}: {command}" for pid, command in _marked_processes()]
-    home = Path(os.environ[_MARK]) / f"detray-{os.getuid()}"
+    home = _home()
     if home.is_dir():
         left += [f"session {path}" for path in home.iterdir() if path.name != "flights"]
     return left + [f"/dev/shm/{name}" for name in _shared_memory() if name not in memory_before]
+
+
+def _home() -> Path:
+    """Where the sessions of this run are, if there was one."""
+    return Path(os.environ[_MARK]) / f"detray-{os.getuid()}"
 
 
 def _marked_processes() -> list[tuple[int, str]]:
