@@ -73,7 +73,7 @@ def _collect_running(options: Options) -> tuple[Collected, str]:
             sizes = cluster.payload_sizes()
             told = check_sizes(sizes, options.payloads_limit)
             if not options.json:
-                print(told, file=sys.stderr)
+                print(told, flush=True)
             fetched = cluster.payloads(
                 list(sizes), directory_of(options.output), options.payloads_limit, line.show
             )
