@@ -42,6 +42,8 @@ from detray.trace.payloads.format import (
 )
 from detray.trace.payloads.reading import KeptMessage, Payloads, open_payloads
 from detray.trace.payloads.recorder import (
+    CHUNK_BYTES,
+    REQUESTED_MAX,
     TASK_BLOCK_BYTES_MAX,
     PayloadRecorder,
     PayloadRing,
@@ -310,6 +312,34 @@ def test_the_bound_of_a_ring_holds() -> None:
     _, frames, note = ring.freeze()
     assert len(frames) == 10
     assert "definitions of functions were let go" in note
+
+
+def test_the_memory_of_a_ring_is_bounded_whatever_arrives() -> None:
+    """Calls, definitions and values of any size, and wishes for blocks that nobody ever writes."""
+    bound = 400_000
+    session = Session(ring_bytes=bound)
+    sizes = [3, 900, 70_000, 100_001, 3_000_000]
+    chance = random.Random(7)
+    for number in range(400):
+        size = chance.choice(sizes)
+        function = FunctionExported(DRIVER, FUNCTION.function, "f", size)
+        session.hear(bytes(size), chance.choice([submitted(number, size), function]))
+        session.blocks = {return_object(task(number), 0): bytes(size)}
+        session.request(WORKER, *session.blocks)
+        if number % 3:
+            session.hear(b"", finished(number, size, in_block=True))
+        assert session.recorder.size_bytes <= 2 * bound + CHUNK_BYTES, number
+    for number in range(2 * REQUESTED_MAX):
+        session.blocks = {return_object(task(number), 1): b"never written"}
+        session.request(WORKER, *session.blocks)
+    assert len(session.recorder._requested) <= REQUESTED_MAX
+    flight = session.recorder.freeze("")
+    data = b"".join(flight.pieces())
+    assert len(data) <= 2 * bound + 2 * CHUNK_BYTES
+    payloads = Payloads(data)
+    assert len(list(payloads.said())) > 3
+    assert "large values did not fit" in payloads.lacks
+    assert "definitions of functions were let go" in payloads.lacks
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else() -> None:

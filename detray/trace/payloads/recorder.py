@@ -56,6 +56,7 @@ CHUNK_BYTES = 64 << 10
 WRITE_BYTES = 256 << 10
 """A file is written in pieces of at least this much, or when it is flushed."""
 RING_BYTES = 64 << 20
+REQUESTED_MAX = 10_000
 TASK_BLOCK_BYTES_MAX = 1 << 20
 """Larger values of tasks are not kept: running their task again makes them."""
 
@@ -92,8 +93,9 @@ class PayloadRecorder:
         self._entries: list[bytes] = []
         self._count = 0
         self._size = 0
-        self._requested: set[ObjectID] = set()
-        """Blocks that were asked for: mostly there are none, and no report need be looked into."""
+        self._requested: dict[ObjectID, None] = {}
+        """Blocks that were asked for, the newest: mostly there are none, and no report need be
+        looked into. Who died before it wrote its block leaves its wish here."""
 
     @property
     def path(self) -> str | None:
@@ -114,10 +116,12 @@ class PayloadRecorder:
         if (not size and kinds.isdisjoint(_WITHOUT_PAYLOAD)) or self.problem:
             return
         if self._ring is not None and not kinds.isdisjoint(_DEFINITIONS):
-            self._ring.define(definitions_in(messages, payload))
-        self._entries += (ENTRY_HEAD.pack(len(meta), size), meta, bytes(payload))
-        self._count += 1
-        self._size += len(meta) + size
+            admits = self._ring.admits_definition
+            self._ring.define(definitions_in(messages, payload, admits))
+        if self._ring is None or self._ring.admits(len(meta) + size):
+            self._entries += (ENTRY_HEAD.pack(len(meta), size), meta, bytes(payload))
+            self._count += 1
+            self._size += len(meta) + size
         if self._size >= CHUNK_BYTES:
             self._close_chunk()
         if self._requested or BlockRequested in kinds:
@@ -148,9 +152,11 @@ class PayloadRecorder:
         for m in messages:
             kind = type(m)
             if kind is BlockRequested:
-                self._requested.add(m.object)
+                self._requested[m.object] = None
+                if len(self._requested) > REQUESTED_MAX:
+                    del self._requested[next(iter(self._requested))]
             elif kind is BlockAbandoned:
-                self._requested.discard(m.object)
+                self._requested.pop(m.object, None)
             elif kind is RunFinished:
                 for index, part in enumerate(m.returns):
                     if part.in_block:
@@ -159,7 +165,7 @@ class PayloadRecorder:
                 self._take_block(m.client, m.object, 0)
 
     def _take_block(self, client: ClientID, item: ObjectID, attempt: int) -> None:
-        self._requested.discard(item)
+        self._requested.pop(item, None)
         view = self._find_block(client, item)
         if view is None or (client > 0 and len(view) > TASK_BLOCK_BYTES_MAX):
             return
@@ -198,14 +204,16 @@ class PayloadRecorder:
             self._file = None
 
 
-def definitions_in(messages: Messages, payload: bytes | memoryview) -> list[bytes]:
-    """The definitions among messages, as entries of their own."""
+def definitions_in(
+    messages: Messages, payload: bytes | memoryview, admits: Callable[[int], bool]
+) -> list[bytes]:
+    """The definitions among messages whose size is admitted, as entries of their own."""
     entries = []
     start = 0
     for m in messages:
         keys_of = INCOMING.get(type(m))
         size = sum(size for _, size in keys_of(m)) if keys_of else 0
-        if type(m) in _DEFINITIONS:
+        if type(m) in _DEFINITIONS and admits(size):
             meta = _encode([m])
             part = bytes(payload[start : start + size])
             entries.append(b"".join((ENTRY_HEAD.pack(len(meta), size), meta, part)))
@@ -256,7 +264,10 @@ class PayloadFile:
 
 
 class PayloadRing:
-    """The last frames within a bound, and definitions whatever their age, within as much again."""
+    """The last frames within a bound, and definitions whatever their age, within as much again.
+
+    What alone would push out most of what is there (a quarter of the bound) is not kept.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -273,6 +284,12 @@ class PayloadRing:
         """Bytes held now."""
         return self._size + self._definitions_size
 
+    def admits(self, size_bytes: int) -> bool:
+        """False, and counted, for what is too large to be kept."""
+        is_small = size_bytes <= self.bytes_max // 4
+        self._too_large += not is_small
+        return is_small
+
     def add(self, kind: int, payload: bytes) -> None:
         """Add a frame; the oldest ones go if there is no room."""
         self._frames.append((kind, payload))
@@ -282,10 +299,9 @@ class PayloadRing:
             self._gone += 1
 
     def add_block(self, item: ObjectID, attempt: int, view: memoryview) -> None:
-        """Add a large value, unless it would push out most of what is there."""
+        """Add a large value, if it is not too large."""
         size = len(view)
-        if size > self.bytes_max // 4:
-            self._too_large += 1
+        if not self.admits(size):
             return
         for start in range(0, size, PIECE_BYTES):
             head = BLOCK_HEAD.pack(0, item, attempt, size, start)
@@ -299,6 +315,12 @@ class PayloadRing:
         while self._definitions_size > self.bytes_max and len(self._definitions) > 1:
             self._definitions_size -= len(self._definitions.popleft())
             self._definitions_gone += 1
+
+    def admits_definition(self, size_bytes: int) -> bool:
+        """The same of a definition."""
+        is_small = size_bytes <= self.bytes_max // 4
+        self._definitions_gone += not is_small
+        return is_small
 
     def freeze(self) -> tuple[list[bytes], list[tuple[int, bytes]], str]:
         """Definitions, frames, and what is missing, in words."""
