@@ -230,8 +230,9 @@ class RunsRecalled(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2
 class LoadReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=213):
     """Node to head: what is free and what waits here; also the sign of life.
 
-    `free` in the order of the totals it joined with; `backlog` tasks are ready and have not begun;
-    `received` placements have reached this node since it joined.
+    `free` in the order of the totals it joined with, without what ready tasks will take as soon as
+    they have workers; `backlog` more are ready and find no room; `received` placements have reached
+    this node since it joined.
     """
 
     link_seq: int

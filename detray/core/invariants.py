@@ -357,8 +357,8 @@ def i26_only_the_living_borrow(t: Tables) -> None:
 
 
 def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
-    """I27: `promised_cpu` sums what tasks will take whose arguments are on their way, not lost."""
-    promised = 0
+    """I27: `promised` counts tasks of a shape whose arguments are on their way, not lost."""
+    promised = [0] * len(t.shapes)
     for task in t.tasks.values():
         if task.away is not None and task.away.promised:
             _require(task.state is FETCHING, "I27", task)
@@ -366,9 +366,8 @@ def i27_promises_are_what_is_fetched_for(t: Tables) -> None:
                 row = t.objects[ref]
                 is_lost = task.spec.task in row.takers and is_absent(row, local=False)
                 _require(not is_lost, "I27", (task, row))
-            shape = t.shapes[t.templates[task.template].shape]
-            promised += resources.cpu_of(shape.amounts)
-    _require(promised == t.promised_cpu, "I27", (promised, t.promised_cpu))
+            promised[t.templates[task.template].shape] += 1
+    _require(promised == [shape.promised for shape in t.shapes], "I27", (promised, t.shapes))
 
 
 def i28_what_runs_here_may_run_here(t: Tables) -> None:

@@ -15,7 +15,7 @@ Rules (PROTOCOL N15, N16, T4, D 35 to 38)
 
 from __future__ import annotations
 
-from detray.core import clients, placing
+from detray.core import clients, placing, resources
 from detray.core.definitions import end_wants
 from detray.core.effects import LeaveCluster, SendToHead, StopNode
 from detray.core.handover import lose_run
@@ -313,7 +313,17 @@ def report_load(s: Step) -> None:
 
 
 def _load(s: Step) -> tuple[int, ...]:
-    """What is free, by resource, then what waits here, then placements that reached this node."""
+    """What is free, by resource, then what waits here, then placements that reached this node.
+
+    What ready tasks will take is not free, though no run holds it before they have workers, and
+    they do not wait for room: nothing counts as both. Nor is what tasks will take whose arguments
+    are on their way.
+    """
     t = s.t
-    backlog = sum(shape.count for shape in t.shapes)
-    return (t.pool.available[1] - t.promised_cpu, *t.pool.available[2:], backlog, t.received)
+    waiting = [(shape.amounts, shape.count) for shape in t.shapes if shape.count]
+    free, backlog = resources.left_over(t.pool, waiting)
+    for shape in t.shapes:
+        if shape.promised:
+            for index, amount in shape.amounts:
+                free[index] -= amount * shape.promised
+    return (*free[resources.CPU :], backlog, t.received)

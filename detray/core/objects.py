@@ -12,7 +12,7 @@ Rules (PROTOCOL N3, D 4 to 12)
 
 from __future__ import annotations
 
-from detray.core import places, resources
+from detray.core import places
 from detray.core.effects import Place
 from detray.core.lifecycle import move_object, seal_object
 from detray.core.states import PENDING, Elsewhere, Failed, Gone, Inline, ObjectState, Stored
@@ -119,8 +119,7 @@ def break_promise(s: Step, task: Task) -> None:
     away = task.away
     if away is not None and away.promised:
         away.promised = False
-        shape = s.t.shapes[s.t.templates[task.template].shape]
-        s.t.promised_cpu -= resources.cpu_of(shape.amounts)
+        s.t.shapes[s.t.templates[task.template].shape].promised -= 1
 
 
 def break_promises(s: Step, row: Object) -> None:

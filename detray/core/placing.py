@@ -159,7 +159,7 @@ def enter_here(s: Step, task: Task, shape: Shape, *, first: bool = False) -> Non
         move_task(task, FETCHING)
         if not any(objects.is_absent(row, local=False) for row in missing):
             away_of(task).promised = True
-            s.t.promised_cpu += resources.cpu_of(shape.amounts)
+            shape.promised += 1
         task.missing = len(missing)
         for row in missing:
             row.takers += (spec.task,)

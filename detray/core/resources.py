@@ -8,6 +8,8 @@ bounds processes that demand little or nothing. Index 1 is CPU. These two a bloc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 UNIT = 10_000
@@ -81,6 +83,31 @@ def count_fitting(pool: Pool, amounts: Amounts, limit: int) -> int:
 def count_fitting_ever(pool: Pool, amounts: Amounts) -> int:
     """How many times `amounts` fits into the totals."""
     return min((pool.total[index] // amount for index, amount in amounts), default=0)
+
+
+def left_over(pool: Pool, waiting: Iterable[tuple[Amounts, int]]) -> tuple[list[int], int]:
+    """What is free once as many of these demands as fit have theirs, and how many do not fit.
+
+    `waiting`: amounts, and how many want them. Nothing is free where no process slot is.
+    """
+    devices = {index: list(free) for index, free in pool.devices.items()}
+    rest = Pool(pool.names, pool.total, list(pool.available), devices)
+    free = rest.available
+    unmet = 0
+    for amounts, count in waiting:
+        if devices and any(index in devices for index, _ in amounts):
+            while count and has_room(rest, amounts):
+                take(rest, amounts)
+                count -= 1
+        else:
+            fitting = count_fitting(rest, amounts, count)
+            for index, amount in amounts if fitting else ():
+                free[index] -= amount * fitting
+            count -= fitting
+        unmet += count
+    if free[SLOT] < UNIT:
+        free[:] = [min(amount, 0) for amount in free]
+    return free, unmet
 
 
 def cpu_of(amounts: Amounts) -> int:

@@ -150,6 +150,8 @@ class Shape(msgspec.Struct):
     moved_ns: int = 0
     """When one of the queue last began, or since when there is one; 0: it is empty."""
     was_asked: bool = False
+    promised: int = 0
+    """Tasks of it whose arguments are on their way: the head must not give away their room."""
 
 
 class Away(msgspec.Struct, gc=False):
@@ -459,8 +461,6 @@ class Tables(msgspec.Struct):
     next_shipped: int = 1
     received: int = 0
     """Placements that reached this node."""
-    promised_cpu: int = 0
-    """What the tasks that fetch their arguments will take: the head must not give it away."""
     stalled_at: int = -1
     stalled_ns: int = 0
     """What had happened here when runs were found blocked, and when the head is told of it if

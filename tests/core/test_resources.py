@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from dataclasses import dataclass
 
@@ -68,6 +69,57 @@ def check(pool: Pool, holders: list[Holder]) -> None:
     assert [free + used for free, used in zip(pool.available, held, strict=True)] == pool.total
     assert [*pool.devices.values()] == [devices]
     assert min(devices) >= 0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_waits_for_what_is_left_over(seed: int) -> None:
+    """What ready tasks will take is not free, and who does not find room finds none in the rest."""
+    generator = random.Random(seed)
+    pool = new_pool(TOTALS)
+    for _ in range(generator.randrange(80)):
+        amounts, _ = compile_demand(pool, generator.choice(DEMANDS))
+        if resources.has_room(pool, amounts):
+            resources.take(pool, amounts)
+    before = copy.deepcopy(pool)
+    waiting = [
+        (compile_demand(pool, demand)[0], generator.randrange(1, 30))
+        for demand in generator.sample(DEMANDS, generator.randrange(len(DEMANDS)))
+    ]
+    free, unmet = resources.left_over(pool, waiting)
+    assert pool == before
+    taken = [0] * len(free)
+    placed = 0
+    for amounts, count in waiting:
+        while count and resources.has_room(pool, amounts):
+            resources.take(pool, amounts)
+            for index, amount in amounts:
+                taken[index] += amount
+            placed, count = placed + 1, count - 1
+        assert not count or not _fits(free, pool, amounts)
+    assert unmet == sum(count for _, count in waiting) - placed
+    if free[resources.SLOT]:
+        assert [rest + used for rest, used in zip(free, taken, strict=True)] == before.available
+    else:
+        assert not any(free)
+
+
+def _fits(free: list[int], after: Pool, amounts: Amounts) -> bool:
+    """True if the amounts are free, on the devices too that are left `after` all took theirs."""
+    after.available[:], kept = free, after.available[:]
+    try:
+        return resources.has_room(after, amounts)
+    finally:
+        after.available[:] = kept
+
+
+def test_cpu_without_a_process_slot_is_not_free() -> None:
+    pool = new_pool(TOTALS)
+    nothing, _ = compile_demand(pool, ())
+    one, _ = compile_demand(pool, (("CPU", 10_000),))
+    assert resources.left_over(pool, [(nothing, resources.SLOTS_MIN - 1), (one, 2)]) == (
+        [0, 0, 0, 0],
+        1,
+    )
 
 
 def test_room_on_paper_is_not_room_on_a_device() -> None:
