@@ -277,37 +277,32 @@ HITS = ((2, 98), (4, 97), (8, 141), (16, 180))
 """Processors, and on how many of the 180 graphs HLFET is optimal."""
 
 
-def stg_makespans(processors: int, step: int) -> dict[str, tuple[int, int]]:
-    """Of every `step`-th graph: the makespan through the protocol, and the reference's (units)."""
-    found = {}
-    for path in data_files("stg/50", "*.stg")[::step]:
-        workload = load_stg(path)
-        result = play(workload, "blevel", processors)
-        assert result.makespan_ns % SECOND_NS == 0
-        reference = hlfet(graph_of(workload), processors).makespan
-        found[workload.name] = (result.makespan_ns // SECOND_NS, reference // SECOND_NS)
-    return found
+def hlfet_units(workload: Workload, processors: int) -> int:
+    """The makespan of the plain list scheduler."""
+    return hlfet(graph_of(workload), processors).makespan // SECOND_NS
 
 
 @pytest.mark.parametrize("processors", [processors for processors, _ in HITS])
 def test_hlfet_through_the_protocol_is_hlfet(processors: int) -> None:
-    """Every twelfth graph: the makespan of the plain list scheduler, never below an optimum."""
-    optima = load_optima(data_files("stg/optima", "*.csv"))
-    for name, (makespan, reference) in stg_makespans(processors, 12).items():
-        assert makespan == reference
-        assert makespan >= optima[name, processors].lower
+    """Every sixth graph, others for other machines: the makespan of the plain list scheduler."""
+    first = [count for count, _ in HITS].index(processors)
+    for path in data_files("stg/50", "*.stg")[first::6]:
+        workload = load_stg(path)
+        result = play(workload, "blevel", processors)
+        assert result.makespan_ns % SECOND_NS == 0
+        assert result.makespan_ns // SECOND_NS == hlfet_units(workload, processors)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("processors", "hits"), HITS)
 def test_hlfet_is_optimal_as_often_as_published(processors: int, hits: int) -> None:
-    """All 180 graphs of 50 tasks."""
+    """All 180 graphs of 50 tasks; never below an optimum."""
     optima = load_optima(data_files("stg/optima", "*.csv"))
-    makespans = stg_makespans(processors, 1)
-    assert len(makespans) == 180
-    met = [m == optima[name, processors].lower for name, (m, _) in makespans.items()]
-    assert sum(met) == hits
+    found = []
+    for path in data_files("stg/50", "*.stg"):
+        workload = load_stg(path)
+        found.append(hlfet_units(workload, processors) - optima[workload.name, processors].lower)
+    assert len(found) == 180 and min(found) >= 0
+    assert found.count(0) == hits
 
 
 @pytest.mark.parametrize("policy", ["heft", "mcp", "etf", "dls", "random", "stealing", "hybrid"])
