@@ -2,8 +2,9 @@
 # virtual environment it runs in. `make demo` and `make test` are the two commands to know.
 #
 #   make demo         the main job: an index of Python's own standard library, checked
-#   make test         the whole test suite, in two lanes (`pytest` runs it in one)
+#   make test         the whole test suite, in three lanes (`pytest` runs it in one)
 #   make test-quick   without the tests marked slow
+#   make test-other   what may differ between Pythons (PYTHON=python3.13 VENV=/some/where)
 #   make lint fmt     ruff, mypy, import-linter / rewrite in place
 #   make stress       minutes of seeded trouble     (SEED=7 MINUTES=3)
 #   make chaos        a cluster that is being broken (SEED=7 MINUTES=3)
@@ -30,7 +31,7 @@ PROFILE ?= small
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test test-quick lint fmt stress chaos replays bench swarm sim-bench wheel clean
+.PHONY: demo test test-quick test-other lint fmt stress chaos replays bench swarm sim-bench wheel clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready-demo
@@ -41,6 +42,9 @@ test: $(VENV)/.ready-dev
 
 test-quick: $(VENV)/.ready-test
 	$(python) -m tests -m "not slow" $(TESTS)
+
+test-other: $(VENV)/.ready-test
+	$(python) -m tests --portable
 
 lint: $(VENV)/.ready-dev
 	$(VENV)/bin/ruff check .

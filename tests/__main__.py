@@ -1,24 +1,27 @@
-"""All tests in two lanes: `python -m tests`, which is what `make test` does.
+"""All tests in three lanes: `python -m tests`, which is what `make test` does.
 
 Tests with real processes run one after the other, as they would under pytest alone. They wait more
-than they compute, so those that only compute run beside them, in a pytest of their own that takes
-what the others leave of the machine. Its output follows when both are done.
+than they compute, so those that only compute run beside them, in two pytests of their own that take
+what the others leave of the machine. Their output follows when all are done.
 
     python -m tests                              everything
     python -m tests -m "not slow" tests/trace    arguments are those of pytest
+    python -m tests --portable                   what may differ between Pythons
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-COMPUTING = ("core", "golden", "house", "property", "sim", "trace")
-"""Folders whose tests start no process of detray's, no server and no browser ..."""
+HERE = Path(__file__).resolve().parent
+COMPUTING = (("sim",), ("core", "golden", "house", "property", "trace"))
+"""Folders whose tests start no process of detray's, no server and no browser, by lane ..."""
 WITH_PROCESSES = (
     "sim/test_from_trace.py",
     "trace/test_diff.py",
@@ -26,51 +29,77 @@ WITH_PROCESSES = (
     "trace/test_report_page.py",
     "trace/test_why_real.py",
 )
-"""... but for these files. `tests/conftest.py` fails a run beside others that starts a session."""
+"""... but for these files. `tests/conftest.py` fails a lane beside others that starts a session."""
 BESIDE = "DETRAY_TESTS_BESIDE"
-"""Set in the environment of the lane that only computes."""
-_NICE = 10
+"""Set in the environment of the lanes that only compute."""
+
+PORTABLE = (
+    "core",
+    "golden",
+    "trace",
+    "runtime",
+    "surface",
+    "net",
+    "cluster/test_programs.py",
+    "cluster/test_drivers.py",
+)
+"""What may differ between Pythons: decisions, recordings, processes and what users call ..."""
+THE_SAME_EVERYWHERE = (
+    "core/test_fairness.py",
+    "net/test_blocks.py",
+    "net/test_cuts.py",
+    "trace/test_diff_traces.py",
+    "trace/test_drawing.py",
+    "trace/test_fuzz.py",
+    "trace/test_report_page.py",
+    "trace/test_seeking_fuzz.py",
+    "trace/test_shrinking.py",
+    "trace/test_shrinking_flights.py",
+    "trace/test_story.py",
+)
+"""... but for these, which take long and compute what no Python computes differently."""
+
+_NICE = 15
 _NO_TESTS = 5
 """What pytest ends with if no test was chosen."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run both lanes; 0 if both are fine, or what the first one that is not ended with."""
+    """Run all lanes; 0 if all are fine, or what the first one that is not ended with."""
+    options, files = _chosen(arguments)
+    lanes: dict[int, list[str]] = {}
+    for name in files:
+        lanes.setdefault(lane(name), []).append(name)
+    if len(lanes) < 2 or 0 not in lanes:
+        return _status(subprocess.run(_command(options, files), check=False).returncode)
+    with contextlib.ExitStack() as stack:
+        besides = [
+            stack.enter_context(_beside(options, lanes[number])) for number in sorted(lanes)[1:]
+        ]
+        codes = [subprocess.run(_command(options, lanes[0]), check=False).returncode]
+        codes += [process.wait() for process in besides]
+    return next((code for code in map(_status, codes) if code), 0)
+
+
+def lane(name: str) -> int:
+    """Where the tests of a file run: in lane 0 if they have real processes."""
+    place = _place(name)
+    for number, folders in enumerate(COMPUTING, start=1):
+        if place.partition("/")[0] in folders and place not in WITH_PROCESSES:
+            return number
+    return 0
+
+
+def _chosen(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Options of pytest, and all files."""
+    if "--portable" in arguments:
+        options = [word for word in arguments if word != "--portable"]
+        files = [name for part in PORTABLE for name in _files(str(HERE / part))]
+        files = [name for name in files if _place(name) not in THE_SAME_EVERYWHERE]
+        return [*options, "-m", "not slow"], files
     paths = [word for word in arguments if _is_path(word)]
     options = [word for word in arguments if word not in paths]
-    chosen = [name for path in paths or ["tests"] for name in _files(path)]
-    lanes = [[name for name in chosen if computes(name) is lane] for lane in (False, True)]
-    if not all(lanes):
-        return _status(subprocess.run(_command(options, chosen), cwd=ROOT, check=False).returncode)
-    real, computing = lanes
-    with tempfile.TemporaryFile() as output:
-        beside = subprocess.Popen(
-            [*_command(options, computing), "-p", "no:cacheprovider"],
-            cwd=ROOT,
-            env={**os.environ, BESIDE: "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: os.nice(_NICE) and None,
-        )
-        try:
-            first = subprocess.run(_command(options, real), cwd=ROOT, check=False).returncode
-            second = beside.wait()
-        except BaseException:
-            beside.terminate()
-            beside.wait()
-            raise
-        print(f"\nThe tests that only compute ({len(computing)} files):", flush=True)
-        output.seek(0)
-        sys.stdout.buffer.write(output.read())
-        sys.stdout.flush()
-    return _status(first) or _status(second)
-
-
-def computes(name: str) -> bool:
-    """Whether the tests of a file only compute, so that they disturb nobody."""
-    path = Path(name.partition("::")[0]).resolve().relative_to(ROOT / "tests")
-    return path.parts[0] in COMPUTING and path.as_posix() not in WITH_PROCESSES
+    return options, [name for path in paths or [str(HERE)] for name in _files(path)]
 
 
 def _is_path(word: str) -> bool:
@@ -84,6 +113,34 @@ def _files(path: str) -> list[str]:
     return [str(found) for found in sorted(Path(path).rglob("test_*.py"))]
 
 
+def _place(name: str) -> str:
+    """A file below this folder; "" if it is elsewhere."""
+    path = Path(name.partition("::")[0]).resolve()
+    return path.relative_to(HERE).as_posix() if path.is_relative_to(HERE) else ""
+
+
+@contextlib.contextmanager
+def _beside(options: list[str], files: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A lane that only computes, until the end of the block; then what it said is printed."""
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            ["nice", "-n", str(_NICE), *_command(options, files), "-p", "no:cacheprovider"],
+            env={**os.environ, BESIDE: "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+            output.seek(0)
+            print(f"\nBeside them, {len(files)} files that only compute:", flush=True)
+            sys.stdout.buffer.write(output.read())
+            sys.stdout.flush()
+
+
 def _command(options: list[str], files: list[str]) -> list[str]:
     return [sys.executable, "-m", "pytest", *options, *files]
 
@@ -93,5 +150,4 @@ def _status(code: int) -> int:
 
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
     sys.exit(main(sys.argv[1:]))
