@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 from typing import Any
@@ -64,6 +65,11 @@ def run_shrink(options: argparse.Namespace) -> int:
         print(all_sentences())
         return 0
     expectations = read_expectations(options.expect, DEFAULT)
+    output = options.output or f"{os.path.splitext(options.trace)[0]}.txt"
+    if output != "-" and os.path.abspath(output) == os.path.abspath(options.trace):
+        raise TraceError(f"{output} is the trace itself: name another file with -o")
+    if output != "-" and not os.path.isdir(os.path.dirname(output) or "."):
+        raise TraceError(f"{output}: there is no such directory to write it to")
     trace = open_named(options)
     try:
         with ProgressLine(is_quiet=options.json) as line:
@@ -75,12 +81,8 @@ def run_shrink(options: argparse.Namespace) -> int:
         print(json.dumps({"violated": None}) if options.json else str(nothing))
         return 1
     text = shrunk_transcript(shrunk, os.path.basename(options.trace))
-    output = options.output or f"{os.path.splitext(options.trace)[0]}.txt"
     if output != "-":
-        if os.path.abspath(output) == os.path.abspath(options.trace):
-            raise TraceError(f"{output} is the trace itself: name another file with -o")
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(text)
+        _write(output, text)
     if options.json:
         print(json.dumps(_as_data(shrunk, output), indent=1))
     elif output == "-":
@@ -88,6 +90,19 @@ def run_shrink(options: argparse.Namespace) -> int:
     else:
         print(_as_text(shrunk, output))
     return 0
+
+
+def _write(path: str, text: str) -> None:
+    """All of it or nothing, whenever it ends. Raises OSError."""
+    partial = f"{path}.part"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
 
 
 # ------------------------------------------------------------------ what is shown

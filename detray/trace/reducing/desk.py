@@ -85,6 +85,14 @@ class Desk:
         handler = _SAYINGS.get(type(m))
         return handler(self, m, item) if handler is not None else NOTHING
 
+    def may_say(self, item: Item) -> bool:
+        """True if the run that says it is under way here, and not the first of its worker yet."""
+        task = self.naming.known(item.actor) if item.actor else None
+        if task is None or task not in self.tables.tasks:
+            return False
+        run = self.runs.get(TaskID(task))
+        return run is None or self.queues[run[0]][:1] != [task]
+
     def _who(self, m: Any, item: Item) -> ClientID | None:  # Any: a client's stimulus
         """Who says it here; None if nobody can."""
         client: ClientID = m.client

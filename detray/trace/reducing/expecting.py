@@ -473,20 +473,29 @@ class WatchedCore:
 
 
 def find_violation(
-    trace: Trace, expectations: Sequence[Expectation], makers: Makers = schedulers
+    trace: Trace,
+    expectations: Sequence[Expectation],
+    makers: Makers = schedulers,
+    report: Callable[[str], object] = lambda text: None,
 ) -> Violation | None:
     """The first violation in a trace, None if there is none. Raises TraceError.
 
-    Each step is played as it was recorded, whether or not today's cores decide the same.
+    Each step is played as it was recorded, whether or not today's cores decide the same. `report`
+    hears how far it is.
     """
     watcher = Watcher(trace.header.date_ns, expectations)
     watcher.step = trace.first_step
+    is_played, taken = False, 0
     for item in play(trace, watcher.makers(makers)):
         if isinstance(item, Opening):
             continue
         if watcher.violation is not None:
             return watcher.violation
         watcher.step = item.step.number + 1
+        is_played = is_played or item.is_played
+        taken += 1
+        if taken % _REPORT_STEPS == 0:
+            report(f"{taken:,} of {trace.step_count:,} steps looked at")
     if watcher.broken is not None:
         if any(start.snapshots and not start.begins for start in trace.starts):
             raise TraceError(
@@ -494,6 +503,15 @@ def find_violation(
                 f"not fit it: {watcher.broken!r}"
             ) from watcher.broken
         raise watcher.broken
+    if taken and not is_played:
+        raise TraceError(
+            f"{trace.name}: none of its {taken:,} steps can be played: it begins in the middle, "
+            "without a state to go on from. Nothing can be said of what it violates: record from "
+            'the start, with detray.init(record="run.trace") or detray start --record FILE'
+        )
     if watcher.violation is None:
         watcher.end()
     return watcher.violation
+
+
+_REPORT_STEPS = 2_000

@@ -13,6 +13,7 @@ good as the recording if it violates the same expectation in the same way (`shri
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,10 +22,20 @@ from msgspec.structs import replace
 from detray.core import head_messages as hm
 from detray.core import peer_messages as pm
 from detray.core import stimuli as st
-from detray.core.states import Assigned, Delivered, Inline, Stored
+from detray.core.states import READY, Assigned, Delivered, Inline, Stored
 from detray.core.tables import DRIVER, HERE, OBSERVER, Client, Object, Tables, Task, Template
-from detray.ids import ClientID, JobNumber, NodeID, TaskID, TemplateID, job_of
+from detray.ids import (
+    ClientID,
+    JobNumber,
+    NodeID,
+    TaskID,
+    TemplateID,
+    job_of,
+    return_object,
+    root_task,
+)
 
+TOOK_NS = 5_000
 SPILLED_BYTES = 1_000
 """The size that a value on disk is given, for it is put into memory."""
 _NOBODY = NodeID(-1)
@@ -41,9 +52,12 @@ class Saying(NamedTuple):
 Step = list[Saying]
 
 
-def prelude(tables: Tables) -> list[Step]:
-    """The steps that come before those of a core that began with these tables."""
-    return [step for step in _Prelude(tables).steps() if step]
+def prelude(tables: Tables, has_run: bool = False) -> list[Step]:
+    """The steps that come before those of a core that began with these tables.
+
+    With `has_run` its workers have run something first: as many as there were are up and idle.
+    """
+    return [step for step in _Prelude(tables).steps(has_run) if step]
 
 
 class _Prelude:
@@ -68,11 +82,13 @@ class _Prelude:
             for theirs, ours in peer.known_templates.items()
         }
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self, has_run: bool) -> Iterator[Step]:
         """All of it, in an order in which it could have come."""
         yield from self._members()
         yield [Saying(m) for m in self._definitions()]
         yield from self._values()
+        if has_run:
+            yield from self._runs_before()
         yield from self._tasks()
         yield from self._blocks()
 
@@ -161,6 +177,46 @@ class _Prelude:
         return worker.runs[0].task if worker is not None and worker.runs else TaskID(b"")
 
     # -------------------------------------------------------------- tasks
+
+    def _runs_before(self) -> Iterator[Step]:
+        """A task for each worker, that it finishes: so it is there."""
+        lanes = Counter(worker.lane for worker in self._t.workers.values() if worker.ready)
+        tasks: list[Task] = []
+        for lane, count in lanes.items():
+            for template in self._t.templates.values():
+                if self._made_up(template, lane, 0) is not None:
+                    rows = (self._made_up(template, lane, len(tasks) + n) for n in range(count))
+                    tasks += [row for row in rows if row is not None]
+                    break
+        yield [told for row in tasks for told in self._submitted(row)]
+        yield self._come_up()
+        for row in tasks:
+            task, count = row.spec.task, self._t.templates[row.template].num_returns
+            done = st.RunFinished(ClientID(1), task, 0, 0, TOOK_NS, (st.Return(5),) * count)
+            yield [Saying(done, task)]
+        for row in tasks:
+            author = self._driver(row.spec.task)
+            if author is not None:
+                yield [Saying(st.RefsDropped(author, (return_object(row.spec.task, 0),), (1,)))]
+
+    def _made_up(self, template: Template, lane: int, number: int) -> Task | None:
+        """A task of that template that never was, if it can run in that kind of worker."""
+        if not 0 <= template.shape < len(self._t.shapes) or template.waits:
+            return None
+        shape = self._t.shapes[template.shape]
+        job = job_of(template.function)
+        shipped = self._shipped.get(template.number)
+        if (
+            shape.lane != lane
+            or not shape.feasible
+            or (shipped is None and job not in self._drivers)
+        ):
+            return None
+        task = TaskID(job.to_bytes(4, "big") + b"\xff" * 8 + number.to_bytes(4, "big"))
+        author = self._drivers.get(job, ClientID(0))
+        spec = st.TaskSubmitted(author, task, TemplateID(template.number), root_task(job), 1, 20)
+        owner = HERE if shipped is None else shipped[0]
+        return Task(spec, template.number, 0, READY, 0, owner=owner)
 
     def _tasks(self) -> Iterator[Step]:
         """By depth: those with a worker, the others, then the gets of those that submitted them."""

@@ -8,6 +8,8 @@ Rules
   sent; the tape says when.
 - Ids are minted as their makers mint them, so names follow from the part alone.
 - All cores share one clock, which starts at `START_NS`.
+- For a core whose past is gone this is too strict: it sends runs in another order than it did. What
+  they say waits until they were sent (`Players.is_patient`).
 - A part ends where an expectation is violated.
 """
 
@@ -63,10 +65,15 @@ class Take(NamedTuple):
 
 
 class Players(NamedTuple):
-    """Who is played, and how. `played` are core numbers."""
+    """Who is played, and how. `played` are core numbers.
+
+    With `is_lazy` definitions are said when something needs them. With `is_patient` what a run says
+    before it was sent here is said when it has been: a core whose past is gone may send it later.
+    """
 
     played: frozenset[int]
     is_lazy: bool
+    is_patient: bool = False
 
 
 def has_empty_store(config: Any, state: bytes) -> bool:
@@ -141,6 +148,8 @@ class _Run:
         self._head = next((n for n in players.played if isinstance(infos[n], HeadCore)), -1)
         self._began: set[int] = set()
         """Cores that took a step."""
+        self._held: dict[int, list[Item]] = {}
+        """By core, what runs say that it has not sent to a worker yet."""
         self._kept: list[int] = []
         self._steps: list[RehearsedStep] = []
 
@@ -160,23 +169,25 @@ class _Run:
             at = stop
         if watcher.violation is None:
             watcher.end()
-        return Take(watcher.violation, tuple(self._kept), self._steps)
+        return Take(watcher.violation, tuple(sorted(self._kept)), self._steps)
 
     def _step(self, first: Item, items: Sequence[Item]) -> bool:
         """One step of a core; False if the core raised."""
         number = first.core
         core = self._cores.get(number) or self._begin(number)
+        now_ns = START_NS + STEP_NS + self._times[first.step]
         said: list[Any] = []
         letters: list[Letter | None] = []
-        kept = []
         is_step = False
         desk = self._desks.get(number)
-        if desk is not None and desk.early:
-            said += desk.say_belated()
+        if desk is not None:
+            if desk.early:
+                said += desk.say_belated()
+            said += self._say_held(number)
             letters += [None] * len(said)
         for item in items:
             if item.stimulus is None:
-                kept.append(item.place)
+                self._kept.append(item.place)
                 is_step = True
                 continue
             before = len(said)
@@ -190,20 +201,30 @@ class _Run:
                 said += self._say(item)
                 letters += [None] * (len(said) - before)
             if len(said) > before:
-                kept.append(item.place)
+                self._kept.append(item.place)
                 is_step = True
             elif desk is not None and type(item.stimulus) is WorkerReady:
-                kept.append(item.place)  # its time comes when it is ordered
-        self._kept += kept
+                self._kept.append(item.place)  # its time comes when it is ordered
         if not is_step and not said:
             return True
-        now_ns = START_NS + STEP_NS + self._times[first.step]
+        if not self._take(core, number, first.step, now_ns, said, letters):
+            return False
+        while self._watcher.violation is None and (held := self._say_held(number)):
+            now_ns += STEP_NS
+            if not self._take(core, number, first.step, now_ns, held, [None] * len(held)):
+                return False
+        return True
+
+    def _take(
+        self, core: Any, number: int, step: int, now_ns: int, said: list[Any],
+        letters: list[Letter | None],
+    ) -> bool:  # fmt: skip  # Any: of both kinds, stimuli
+        """The core is told that; False if it raised."""
         self._rehearsal.stimuli += len(said)
         if self._record:
-            step = RehearsedStep(first.step, number, now_ns, tuple(said), tuple(letters))
-            self._steps.append(step)
+            self._steps.append(RehearsedStep(step, number, now_ns, tuple(said), tuple(letters)))
         watcher = self._watcher
-        watcher.step = first.step
+        watcher.step = step
         if number not in self._began:
             self._began.add(number)
             watcher.begin(number, core.tables)
@@ -216,6 +237,24 @@ class _Run:
         watcher.after(number, said, effects, core.tables)
         self._see(number, effects)
         return True
+
+    def _say_held(self, number: int) -> list[Any]:  # Any: stimuli
+        """What runs would have said before, that have begun by now."""
+        held = self._held.get(number)
+        if not held:
+            return []
+        desk = self._desks[number]
+        said: list[Any] = []
+        left: list[Item] = []
+        for item in held:
+            new = desk.say(item)
+            if new:
+                said += new
+                self._kept.append(item.place)
+            elif desk.may_say(item):
+                left.append(item)
+        self._held[number] = left
+        return said
 
     def _begin(self, number: int) -> Any:  # Any: as above
         info = self._tape.infos[number]
@@ -240,7 +279,11 @@ class _Run:
             outside = self._outsides[item.core]
             assert isinstance(outside, Outside)
             outside.restart(m)
-        return self._desks[item.core].say(item)
+        desk = self._desks[item.core]
+        said = desk.say(item)
+        if not said and self._rehearsal.players.is_patient and desk.may_say(item):
+            self._held.setdefault(item.core, []).append(item)
+        return said
 
     def _deliver(self, item: Item) -> Said:
         """The letters of a link up to the one that the tape tells of; none if it was not sent."""

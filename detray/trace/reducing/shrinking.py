@@ -81,22 +81,23 @@ def shrink(
 ) -> Shrunk:
     """The smallest part of `trace` that violates the first of `expectations` that it violates.
 
+    At most `runs_max` parts are tried, for at most `seconds_max` once the violation is found.
     Raises TraceError; NothingViolated if it violates none of them, NothingToShrink if it cannot be
     shrunk.
     """
     began = perf_counter()
     if not trace.step_count:
         raise NothingToShrink(f"{trace.name} holds no steps: there is nothing to shrink")
-    found = find_violation(trace, expectations, makers)
+    found = find_violation(trace, expectations, makers, report)
     if found is None:
         _mind_differences(trace, expectations, makers)
         said = ", ".join(repr(expectation.sentence) for expectation in expectations)
         raise NothingViolated(f"{trace.name} violates nothing: {said} {_holds(expectations)}")
     expectation = next(e for e in expectations if e.sentence == found.sentence)
-    tape = tape_of(trace, found.step, found.core, makers)
     report(f"violated in step {found.step:,}: {found.text()}")
-    rehearsal, part = _first_part(trace, tape, expectation, found)
-    work = _Work(rehearsal, part, found, runs_max, began + seconds_max, report)
+    rehearsal, part = _first_part(trace, expectation, found, makers)
+    tape = rehearsal.tape
+    work = _Work(rehearsal, part, found, runs_max, perf_counter() + seconds_max, report)
     work.reduce()
     final = work.take(record=True)
     assert final.violation is not None
@@ -147,24 +148,40 @@ def _holds(expectations: Sequence[Expectation]) -> str:
 
 
 def _first_part(
-    trace: Trace, tape: Tape, expectation: Expectation, found: Violation
+    trace: Trace, expectation: Expectation, found: Violation, makers: Makers
 ) -> tuple[Rehearsal, tuple[int, ...]]:
     """The players with the fewest cores that violates it from the beginning of the trace."""
-    seen = []
-    for players in _casts(tape, found.core):
-        rehearsal = Rehearsal(tape, [expectation], players)
-        part = [item.place for item in tape.items if item.core in players.played]
-        take = rehearsal.play(part, tape.dates_ns)
-        if take.violation is not None and take.violation.kind == found.kind:
-            return rehearsal, tuple(part)
-        seen.append(take.violation.text() if take.violation is not None else "nothing")
-    if tape.late:
+    seen: list[str] = []
+    tape = tape_of(trace, found.step, found.core, makers)
+    first = _violating(tape, expectation, found, seen)
+    if first is None and found.core in tape.late:
+        tape = tape_of(trace, found.step, found.core, makers, has_run=True)
+        first = _violating(tape, expectation, found, seen)
+    if first is not None:
+        return first
+    if found.core in tape.late:
         raise NothingToShrink(_why_late(trace, tape, found, seen))
     raise NothingToShrink(
         f"{found.text()} (step {found.step} of {trace.name}), but not when fresh cores are told "
         f"the same under other names (then: {'; '.join(dict.fromkeys(seen))}): nothing can be "
         "left out. `detray replay --expect` shows the step"
     )
+
+
+def _violating(
+    tape: Tape, expectation: Expectation, found: Violation, seen: list[str]
+) -> tuple[Rehearsal, tuple[int, ...]] | None:
+    """The first players, and part, that do; None if none does. `seen` are what came out instead."""
+    is_late = found.core in tape.late
+    for players in _casts(tape, found.core):
+        rehearsal = Rehearsal(tape, [expectation], players)
+        part = [item.place for item in tape.items if item.core in players.played]
+        for trial in [part, related(tape.items, part, found.subjects)] if is_late else [part]:
+            take = rehearsal.play(trial, tape.dates_ns)
+            if take.violation is not None and take.violation.kind == found.kind:
+                return rehearsal, tuple(trial)
+            seen.append(take.violation.text() if take.violation is not None else "nothing")
+    return None
 
 
 def _why_late(trace: Trace, tape: Tape, found: Violation, seen: Sequence[str]) -> str:
@@ -194,6 +211,8 @@ def _casts(tape: Tape, core: int) -> Iterator[Players]:
     for is_lazy in (True, False):
         if core in able and (core not in heads or core in plain):
             yield Players(frozenset((core,)), is_lazy)
+            if core in tape.late:
+                yield Players(frozenset((core,)), is_lazy, is_patient=True)
         if is_calm and len(able) > 1:
             yield Players(frozenset(able), is_lazy)
 
@@ -316,29 +335,7 @@ class _Work:
 
     def _related(self) -> None:
         """Keep only what has to do with the violation's subject, if that does it."""
-        items = self._rehearsal.tape.items
-        parents: dict[Any, Any] = {}  # Any: task ids
-        args: dict[Any, set[bytes]] = {}
-        for item in items:
-            m = item.stimulus
-            if isinstance(m, st.TaskSubmitted | pm.RunDelivered):
-                parents[m.task] = m.parent
-                args[m.task] = ids_in(m.args)
-        wanted: set[Any] = {x if len(x) == TASK_ID_BYTES else x[:16] for x in self._subjects}
-        if not wanted:
-            return
-        todo = list(wanted)
-        while todo:
-            task = todo.pop()
-            more = {x[:TASK_ID_BYTES] for x in args.get(task, ())} | {parents.get(task, task)}
-            todo += more - wanted
-            wanted |= more
-        part = [
-            item.place
-            for item in self.items
-            if not isinstance(item.stimulus, st.TaskSubmitted | pm.RunDelivered)
-            or item.stimulus.task in wanted
-        ]
+        part = related(self._rehearsal.tape.items, self.part, self._subjects)
         if len(part) < len(self.part):
             self._try(part)
             self._note("what concerns it")
@@ -481,6 +478,33 @@ def _round_below(gap: int) -> Iterator[int]:
     if gap > GAP_NS:
         step = 10 ** max(0, len(str(gap)) - 2)
         yield from (value for value in (gap // step * step, gap // step * step + step))
+
+
+def related(items: Sequence[Item], part: Part, subjects: Iterable[bytes]) -> list[int]:
+    """The part without tasks that have nothing to do with the subjects: all of it if there are
+    none. Related are what a task takes and who submitted it."""
+    parents: dict[Any, Any] = {}  # Any: task ids
+    args: dict[Any, set[bytes]] = {}
+    for item in items:
+        m = item.stimulus
+        if isinstance(m, st.TaskSubmitted | pm.RunDelivered):
+            parents[m.task] = m.parent
+            args[m.task] = ids_in(m.args)
+    wanted: set[Any] = {x if len(x) == TASK_ID_BYTES else x[:16] for x in subjects}
+    if not wanted:
+        return list(part)
+    todo = list(wanted)
+    while todo:
+        task = todo.pop()
+        more = {x[:TASK_ID_BYTES] for x in args.get(task, ())} | {parents.get(task, task)}
+        todo += more - wanted
+        wanted |= more
+    return [
+        place
+        for place in part
+        if not isinstance(items[place].stimulus, st.TaskSubmitted | pm.RunDelivered)
+        or items[place].stimulus.task in wanted
+    ]
 
 
 def _creates(item: Item) -> object:

@@ -65,12 +65,15 @@ class Tape(NamedTuple):
         return {NodeID(number) for number in numbers}
 
 
-def tape_of(trace: Trace, last_step: int, core: int, makers: Makers = schedulers) -> Tape:
+def tape_of(
+    trace: Trace, last_step: int, core: int, makers: Makers = schedulers, *, has_run: bool = False
+) -> Tape:
     """Everything up to `last_step`, that one included (-1: all). Raises TraceError.
 
-    In the end comes a step of `core` at the same time: whoever plays only that core knows it.
+    In the end comes a step of `core` at the same time: whoever plays only that core knows it. If
+    that core begins in the middle a prelude comes first (`prelude.py`, which knows `has_run`).
     """
-    reel = _Reel(trace)
+    reel = _Reel(trace, has_run)
     for item in play(trace, makers):
         if isinstance(item, Opening):
             reel.open(item, core, makers)
@@ -86,7 +89,8 @@ def tape_of(trace: Trace, last_step: int, core: int, makers: Makers = schedulers
 class _Reel:
     """Winds the steps of a trace onto a tape."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, has_run: bool) -> None:
+        self._has_run = has_run
         self._header = trace.header
         self._directory = Directory(trace.header, nodes_of(trace))
         self.items: list[Item] = []
@@ -118,7 +122,7 @@ class _Reel:
         for worker in tables.workers.values():
             self._queues[core, worker.id] = [run.task for run in worker.runs]
         if core == wanted:
-            steps = prelude(tables)
+            steps = prelude(tables, self._has_run)
             self._prelude = [
                 Item(0, number - len(steps) - 1, core, told.stimulus, told.actor, -1, told.node)
                 for number, step in enumerate(steps)
