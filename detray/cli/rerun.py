@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.plain_output import plain_output
+from detray.cli.starting import size
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -33,11 +34,13 @@ examples:
   detray rerun run.trace 1.9f3a12.3 --trust    one task; exit code 0: the same, 1: not, 2: cannot
   detray rerun run.trace parse --trust --pdb   stop at its first line, and where it raises
   detray rerun run.trace --all --trust         everything: which tasks are not deterministic?
+  detray rerun run.trace --all --trust --timeout 5 --memory 2G
 """
 _ROWS_MAX = 40
 _REPORTS_MAX = 3
 """Tasks of one function that are told apart; more are counted."""
 _PROGRESS_S = 2.0
+_SECONDS_MAX = 1e9
 _LINES_AT_ONCE = 5
 
 
@@ -69,6 +72,18 @@ def add_rerun(commands: Any) -> None:  # Any: argparse's class for it is private
     parser.add_argument(
         "--here", action="store_true", help="in this process, even if the task killed its own"
     )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="with --all: kill a task that takes longer (default: 60, or 20 times what it took)",
+    )
+    parser.add_argument(
+        "--memory",
+        type=size,
+        metavar="SIZE",
+        help="with --all: no task may have more, as 4G (default: what there is)",
+    )
     parser.add_argument("--payloads", metavar="FILE", help="(default: TRACE.payloads)")
     parser.add_argument("--salvage", action="store_true", help="read damaged files to the damage")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -83,6 +98,8 @@ def run_rerun(options: argparse.Namespace) -> int:
         raise ValueError("say which task (--list shows them), or --all (see: detray rerun --help)")
     if options.all and (options.pdb or options.attempt is not None):
         raise ValueError("--pdb and --attempt belong to one task, not to --all")
+    if not options.all and (options.timeout is not None or options.memory is not None):
+        raise ValueError("--timeout and --memory belong to --all")
     if options.pdb and options.json:
         raise ValueError("--pdb is for people, --json for programs")
     recorded = rerun.open_recorded(options.trace, options.payloads, options.salvage)
@@ -90,8 +107,7 @@ def run_rerun(options: argparse.Namespace) -> int:
         with plain_output(cut=not options.json):
             return _list(rerun.list_tasks(recorded), options.json)
     if options.all:
-        with _without_waiting():
-            return _run_all(recorded, options)
+        return _run_all(recorded, options)
     with _without_waiting(), _Output(options.json):
         report = rerun.run(
             recorded,
@@ -107,6 +123,16 @@ def run_rerun(options: argparse.Namespace) -> int:
         report.traceback = ""  # The debugger has shown it.
     print(_as_json(report) if options.json else _as_text(report))
     return 1 if report.verdict == rerun.DIFFERS else 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < _SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: seconds above 0, as 30 or 0.5")
+    return seconds
 
 
 def _say(line: str) -> None:
@@ -170,7 +196,12 @@ def _run_all(recorded: Recorded, options: argparse.Namespace) -> int:
     progress = _Progress()
     with _Output(to_stderr=True):
         summary = rerun.run_all(
-            recorded, trust=options.trust, tell=_Teller(), progress=progress.show
+            recorded,
+            trust=options.trust,
+            tell=_Teller(),
+            progress=progress.show,
+            timeout_s=options.timeout,
+            memory_bytes=options.memory or 0,
         )
     print(_as_json(summary) if options.json else _summary_text(summary))
     if summary.differing:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from detray.rerun.choosing import ListedTask, list_tasks
+from detray.rerun.everything import Summary, run_all
 from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN
-from detray.rerun.running import Report, RerunError, Summary, open_recorded, run, run_all
+from detray.rerun.running import Report, RerunError, open_recorded, run
 
 __all__ = [
     "CANNOT",

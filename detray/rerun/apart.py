@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
+import select
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from detray.runtime.deaths import death_reason
+import msgspec
+
+from detray.runtime.deaths import OomWatch, death_reason
 
 _PR_SET_PDEATHSIG = 1
 _BROKEN_STATUS = 70
 _STACK_BYTES_MAX = 16 << 10
+_PIECE_BYTES = 1 << 20
+_LENGTH_BYTES = 8
+
+
+Send = Callable[..., None]
+"""Sends a message, a word and plain facts, from a child to its parent."""
 
 
 class Ended(NamedTuple):
-    """How a child ended: with `data`, or `died` in words, with the stacks that it left."""
+    """How a child ended: with `data`, or `died` in words, with the stacks that it left.
+
+    `is_broken` if it was not the work that ended it but an error of ours, whose traceback it wrote.
+    """
 
     data: bytes | None
     died: str = ""
     stack: str = ""
+    is_broken: bool = False
 
 
 def run_apart(work: Callable[[], bytes]) -> Ended:
@@ -58,6 +74,169 @@ def run_apart(work: Callable[[], bytes]) -> Ended:
         stacks.seek(0)
         stack = _of_the_user(stacks.read(_STACK_BYTES_MAX).decode(errors="replace").strip())
         return Ended(None, death_reason(status, struck_by_oom=False), stack)
+
+
+class Child:
+    """A fork that works, and sends messages meanwhile. It ends with us, whatever ends us.
+
+    It has a process group of its own, so Ctrl-C is for this process alone; all who are in that
+    group end with it. What it would read from the terminal is empty.
+    """
+
+    def __init__(self, work: Callable[[Send], None], memory_bytes: int = 0) -> None:
+        """Have `work` done with a function that sends; with `memory_bytes`, it may have so much
+        memory more than this process has. Raises OSError."""
+        _flush()
+        self._oom = OomWatch()
+        self._stacks = tempfile.TemporaryFile()  # noqa: SIM115  # until the child has ended
+        self._buffer = bytearray()
+        self._ended: int | None = None
+        self._reading, writing = os.pipe()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._reading)
+            _be_the_sender(work, writing, self._stacks, parent, memory_bytes)
+        os.close(writing)
+        with suppress(OSError):
+            os.setpgid(self._pid, self._pid)  # Whoever of both comes first.
+        os.set_blocking(self._reading, False)
+        self._end = os.pidfd_open(self._pid)
+        self._poll = select.poll()
+        self._poll.register(self._reading, select.POLLIN)
+        self._poll.register(self._end, select.POLLIN)
+
+    def receive(self, patience_s: float | None = None) -> tuple[Any, ...] | None:
+        """The next message; None if there are no more, () if none came in time. (Any: plain.)"""
+        until = None if patience_s is None else time.monotonic() + patience_s
+        while (message := self._next()) is None:
+            if self._ended is not None:
+                return None
+            left_ms = None if until is None else max(0, (until - time.monotonic()) * 1e3)
+            ready = dict(self._poll.poll(left_ms))
+            if self._end in ready:
+                # Not the end of the pipe: who was forked in there may hold it open for ever.
+                self._ended = self._wait()
+            if not self._read() and not ready:
+                return ()
+        return message
+
+    def end(self, why: str = "") -> Ended:
+        """How it ended; it is killed if it has not, and then that is `why`."""
+        if self._ended is None:
+            self.kill()
+            return Ended(None, why)
+        status = self._ended
+        self._stacks.seek(0)
+        stack = _of_the_user(self._stacks.read(_STACK_BYTES_MAX).decode(errors="replace").strip())
+        struck = status == -signal.SIGKILL and self._oom.struck()
+        died = death_reason(status, struck_by_oom=struck)
+        return Ended(None, died, stack, is_broken=status == _BROKEN_STATUS)
+
+    def kill(self) -> None:
+        """Nothing of it is left. Nothing if nothing is."""
+        if self._reading < 0:
+            return
+        if self._ended is None:
+            with suppress(OSError):
+                os.killpg(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGKILL)  # It may have left its group.
+            self._ended = self._wait()
+        os.close(self._reading)
+        os.close(self._end)
+        self._reading = -1
+        self._stacks.close()
+
+    def _wait(self) -> int:
+        """Its status, when it has ended and so have those in its group."""
+        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
+        with suppress(OSError):
+            # Before it is forgotten: nobody else can have its number yet.
+            os.killpg(self._pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def _read(self) -> bool:
+        """Take what the pipe has; False if that is nothing."""
+        is_more = False
+        with suppress(BlockingIOError):
+            while piece := os.read(self._reading, _PIECE_BYTES):
+                self._buffer += piece
+                is_more = True
+                if self._ended is None:
+                    break  # Messages first: what was sent may be long.
+        return is_more
+
+    def _next(self) -> tuple[Any, ...] | None:
+        size = int.from_bytes(self._buffer[:_LENGTH_BYTES], "big") + _LENGTH_BYTES
+        if len(self._buffer) < max(size, _LENGTH_BYTES):
+            return None
+        message = msgspec.msgpack.decode(self._buffer[_LENGTH_BYTES:size], type=tuple[Any, ...])
+        del self._buffer[:size]
+        return message
+
+
+def _be_the_sender(
+    work: Callable[[Send], None],
+    writing: int,
+    stacks: IO[bytes],
+    parent: int,
+    memory_bytes: int,
+) -> None:
+    """Work and end, whatever comes."""
+    here, lock = os.getpid(), threading.RLock()
+
+    def send(*message: object) -> None:
+        if os.getpid() != here:
+            os._exit(0)  # A child of a task ends where the task's function returns.
+        data = msgspec.msgpack.encode(message)
+        whole = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+        with lock:
+            if len(whole) <= select.PIPE_BUF:
+                os.write(writing, whole)  # All of it or nothing, whatever signal comes.
+            else:
+                _write_all(writing, whole)
+
+    status = 0
+    try:
+        with suppress(OSError):
+            os.setpgid(0, 0)
+        _end_with(parent)
+        _bound_memory(memory_bytes)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        faulthandler.enable(stacks)
+        work(send)
+        _flush()
+    except BaseException:
+        status = _BROKEN_STATUS
+        if os.getpid() == here:
+            traceback.print_exc()
+            _flush()
+    finally:
+        os._exit(status)
+
+
+def _write_all(writing: int, data: bytes) -> None:
+    """Write in pieces; a signal's handler that raises must not leave half of them."""
+    left = memoryview(data)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        while left:
+            left = left[os.write(writing, left) :]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _bound_memory(memory_bytes: int) -> None:
+    """Let the kernel take this process first when memory ends; and give it no more than that."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    if memory_bytes:
+        with open("/proc/self/status") as file:
+            has = next((int(line.split()[1]) << 10 for line in file if line[:7] == "VmData:"), 0)
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (has + memory_bytes, most))
 
 
 def _flush() -> None:

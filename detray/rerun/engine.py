@@ -39,6 +39,7 @@ from detray.ids import (
     return_object,
     task_of,
 )
+from detray.rerun.bystander import Bystander
 from detray.rerun.judging import (
     CANNOT,
     DIFFERS,
@@ -123,6 +124,9 @@ class Engine:
         self.tainted: set[ObjectID] = set()
         self.judged: dict[TaskID, Judgement] = {}
         """The verdicts on all tasks that ran with what they had."""
+        self.unmade: dict[TaskID, str] = {}
+        """Tasks that were to make values again, and why they did not."""
+        self.bystander = Bystander()
         self.wanted: Counter[ObjectID] = Counter()
         """How many planned tasks take a value."""
         self.live: Counter[ObjectID] = Counter()
@@ -169,9 +173,13 @@ class Engine:
         number = self.recorded.latest(task) if attempt is None else attempt
         self.need(call.args)
         scope = Scope()
-        outcome = self._perform(call, number, scope, invoke)
-        judgement = judge(self.recorded, task, number, outcome)
-        self._conclude(call, judgement, scope)
+        self.bystander.began(task, number)
+        try:
+            outcome = self._perform(call, number, scope, invoke)
+            judgement = judge(self.recorded, task, number, outcome)
+            self._conclude(call, judgement, scope)
+        finally:
+            self.bystander.ended()
         if number == self.recorded.latest(task):
             self.take(task, outcome, judgement)
         return outcome, judgement
@@ -179,10 +187,11 @@ class Engine:
     def take(self, task: TaskID, outcome: Outcome, judgement: Judgement) -> None:
         """Keep what a run made, for others that take it; it may have run elsewhere."""
         self.judged[task] = judgement
+        self.bystander.judged(task, judgement)
         for index, data in enumerate(outcome.returns or ()):
             item = return_object(task, index)
             if self.recorded.bytes_of(item) is None:
-                self._keep(item, data, is_same=judgement.verdict in (SAME, UNKNOWN))
+                self.keep(item, data, is_same=judgement.verdict in (SAME, UNKNOWN))
 
     def _conclude(self, call: Call, judgement: Judgement, scope: Scope) -> None:
         """What a verdict must also say."""
@@ -366,12 +375,19 @@ class Engine:
     def _make(self, task: TaskID) -> None:
         if task in self.judged and self.judged[task].verdict == CANNOT:
             raise CannotRerun(self.judged[task].text)
+        if task in self.unmade:
+            raise CannotRerun(self.unmade[task])
         self.tell(f"running {self.name(task)} again: its values were not kept")
         outcome, _ = self.run(task)
         if outcome.returns is None:
-            text = f"{self.name(task)} was to make a value again, but now {outcome.text}"
-            self.judged[task] = Judgement(CANNOT, text)
-            raise CannotRerun(text)
+            raise CannotRerun(self.give_up(task, outcome))
+
+    def give_up(self, task: TaskID, outcome: Outcome) -> str:
+        """A task that was to make its values again ended so: why nobody asks it once more."""
+        text = f"{self.name(task)} was to make a value again, but now {outcome.text}"
+        self.unmade[task] = text
+        self.bystander.unmade(task, text)
+        return text
 
     def _maker(self, item: ObjectID) -> TaskID:
         maker = self.recorded.maker_of(item)
@@ -390,7 +406,9 @@ class Engine:
 
     # -------------------------------------------------------------- what it makes
 
-    def _keep(self, item: ObjectID, data: bytes, *, is_same: bool) -> None:
+    def keep(self, item: ObjectID, data: bytes, *, is_same: bool) -> None:
+        """Keep a value that was made, while there is room or somebody needs it."""
+        self.bystander.kept(item, data, is_same=is_same)
         if item not in self.made:
             self.made[item] = data
             self.made_bytes += len(data)
@@ -432,7 +450,7 @@ class Engine:
         if text:
             scope.remarks.append(text)
         if then is None:
-            self._keep(item, data, is_same=not text)
+            self.keep(item, data, is_same=not text)
         return item
 
     def submit(

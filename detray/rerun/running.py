@@ -1,4 +1,4 @@
-"""Running one recorded task again, or all of them: what `detray rerun` does.
+"""Running one recorded task again: what `detray rerun` does. All of them: `everything.py`.
 
 Loading payloads unpickles, and unpickling runs code of whoever wrote the file. So nothing is loaded
 before somebody says `trust`; there is no way to tell one's own file from a stranger's that would
@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -26,7 +25,7 @@ from detray.rerun.apart import run_apart
 from detray.rerun.choosing import find_task
 from detray.rerun.client import RerunClient
 from detray.rerun.engine import CannotRerun, Engine
-from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN, Judgement, Outcome, judge
+from detray.rerun.judging import CANNOT, Judgement, Outcome, judge
 from detray.rerun.recorded import Recorded
 from detray.serialization.search_paths import travel_with
 from detray.trace.format import TraceError
@@ -60,19 +59,6 @@ class Report(msgspec.Struct):
     stack: str = ""
     """Where its process died, as `faulthandler` tells."""
     notes: list[str] = []
-
-
-class Summary(msgspec.Struct):
-    """What came of all tasks: how many by verdict, and reports of those that are not the same."""
-
-    tasks: int = 0
-    same: int = 0
-    differing: list[Report] = []
-    unknown: list[Report] = []
-    cannot: list[Report] = []
-    skipped: int = 0
-    """Tasks that never ran: cancelled, or an argument failed."""
-    duration_ns: int = 0
 
 
 def open_recorded(
@@ -119,12 +105,12 @@ def run(
         recorded = open_recorded(recorded)
     found = find_task(recorded, task)
     number = _attempt(recorded, found, attempt)
-    _check_trust(recorded, trust)
-    notes = _notes(recorded)
+    check_trust(recorded, trust)
+    notes = notes_on(recorded)
     tell = tell or notes.append
     engine = Engine(recorded, deep=deep, tell=tell)
     is_deadly = recorded.ending(found, number)[0] == "lost"
-    with _surroundings(engine, notes):
+    with surroundings(engine, notes):
         try:
             if is_deadly and not here and not pdb:
                 outcome, judgement = _run_apart(engine, found, number)
@@ -136,78 +122,7 @@ def run(
                 outcome, judgement = engine.run(found, number)
         except CannotRerun as problem:
             raise RerunError(f"{engine.name(found)} cannot run again: {problem}") from None
-    return _report(engine, found, number, outcome, judgement, notes)
-
-
-def run_all(
-    recorded: Recorded | str | os.PathLike[str],
-    *,
-    trust: bool = False,
-    tell: Tell | None = None,
-    progress: Callable[[int, int, int], None] | None = None,
-) -> Summary:
-    """Run every task again, one after the other, each with the inputs that it had.
-
-    `progress` is called with how many are done, of how many, and how many differ.
-
-    Raises RerunError, TraceError, OSError.
-    """
-    if not isinstance(recorded, Recorded):
-        recorded = open_recorded(recorded)
-    _check_trust(recorded, trust)
-    notes: list[str] = _notes(recorded)
-    engine = Engine(recorded, tell=tell or _ignore)
-    began_ns = time.monotonic_ns()
-    summary = Summary(tasks=len(recorded.calls))
-    for call in recorded.calls.values():
-        engine.wanted.update((*call.args, *call.refs))
-    with _surroundings(engine, notes) as calm:
-        for done, call in enumerate(list(recorded.calls.values())):
-            _check_one(engine, call.task, summary)
-            calm()
-            engine.wanted.subtract((*call.args, *call.refs))
-            if progress is not None:
-                progress(done + 1, summary.tasks, len(summary.differing))
-    summary.duration_ns = time.monotonic_ns() - began_ns
-    return summary
-
-
-def _check_one(engine: Engine, task: TaskID, summary: Summary) -> None:
-    """Run one of all, unless another needed its values and it ran already."""
-    recorded = engine.recorded
-    number = recorded.latest(task)
-    state, _ = recorded.ending(task, number)
-    outcome = Outcome()
-    judgement = engine.judged.get(task)
-    if judgement is None:
-        if state in ("", "cancelled", "waiting") or _never_ran(engine, task):
-            summary.skipped += 1
-            return
-        try:
-            if any(recorded.ending(task, n)[0] == "lost" for n in recorded.attempts(task)):
-                outcome, judgement = _run_apart(engine, task, number)
-                engine.take(task, outcome, judgement)
-            else:
-                outcome, judgement = engine.run(task, number)
-        except CannotRerun as problem:
-            judgement = engine.judged[task] = Judgement(CANNOT, str(problem))
-    report = _report(engine, task, number, outcome, judgement, [])
-    if judgement.verdict == SAME:
-        summary.same += 1
-    elif judgement.verdict == DIFFERS:
-        summary.differing.append(report)
-    elif judgement.verdict == UNKNOWN:
-        summary.unknown.append(report)
-    else:
-        summary.cannot.append(report)
-
-
-def _never_ran(engine: Engine, task: TaskID) -> bool:
-    """True if an argument failed: its task failed with it."""
-    return any(
-        (value := engine.at_hand(item, None)) is not None and value.failure is not None
-        for item in engine.recorded.calls[task].args
-    )
+    return report_on(engine, found, number, outcome, judgement, notes)
 
 
 def _run_apart(engine: Engine, task: TaskID, attempt: int) -> tuple[Outcome, Judgement]:
@@ -234,7 +149,8 @@ def _run_apart(engine: Engine, task: TaskID, attempt: int) -> tuple[Outcome, Jud
 # ------------------------------------------------------------------ what has to be so
 
 
-def _check_trust(recorded: Recorded, trust: bool) -> None:
+def check_trust(recorded: Recorded, trust: bool) -> None:
+    """Refuse to load payloads that nobody trusts, or that cannot be loaded. Raises RerunError."""
     name = recorded.payloads.name
     if not trust:
         raise RerunError(
@@ -267,14 +183,15 @@ def _attempt(recorded: Recorded, task: TaskID, wanted: int | None) -> int:
     return wanted
 
 
-def _notes(recorded: Recorded) -> list[str]:
+def notes_on(recorded: Recorded) -> list[str]:
+    """What a payload file lacks."""
     payloads = recorded.payloads
     found = [f"{payloads.name}: {payloads.note}"] if payloads.note else []
     return found + ([f"{payloads.name}: {payloads.lacks}"] if payloads.lacks else [])
 
 
 @contextmanager
-def _surroundings(engine: Engine, notes: list[str]) -> Iterator[Callable[[], None]]:
+def surroundings(engine: Engine, notes: list[str]) -> Iterator[Callable[[], None]]:
     """What workers had: the session, the search path, the working directory, the arguments.
 
     Yields what takes back alarms, signal handlers and builtins that a task has set.
@@ -345,7 +262,7 @@ def _signals(engine: Engine) -> Iterator[Callable[[], None]]:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD, signal.SIGPIPE)
 
 
-def _report(
+def report_on(
     engine: Engine,
     task: TaskID,
     attempt: int,
@@ -353,12 +270,8 @@ def _report(
     judgement: Judgement,
     notes: list[str],
 ) -> Report:
+    """What is told of a run."""
     recorded = engine.recorded
-    life = recorded.history.tasks.get(task)
-    then_ns = -1
-    for past in life.attempts if life is not None else ():
-        if past.number == attempt and past.started_ns >= 0 and past.ended_ns >= 0:
-            then_ns = past.ended_ns - past.started_ns
     return Report(
         id=task.hex(),
         name=short(task),
@@ -367,7 +280,7 @@ def _report(
         verdict=judgement.verdict,
         text=judgement.text,
         remarks=judgement.remarks,
-        then_ns=then_ns,
+        then_ns=then_ns(recorded, task, attempt),
         now_ns=outcome.duration_ns or -1,
         traceback=outcome.traceback,
         stack=outcome.stack,
@@ -375,5 +288,10 @@ def _report(
     )
 
 
-def _ignore(line: str) -> None:
-    """What nobody wants to read."""
+def then_ns(recorded: Recorded, task: TaskID, attempt: int) -> int:
+    """How long a recorded attempt took, -1 if nobody knows."""
+    life = recorded.history.tasks.get(task)
+    for past in life.attempts if life is not None else ():
+        if past.number == attempt and past.started_ns >= 0 and past.ended_ns >= 0:
+            return past.ended_ns - past.started_ns
+    return -1
