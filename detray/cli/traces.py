@@ -16,6 +16,7 @@ from detray.cli.heads import find_head
 from detray.cli.opening import open_named
 from detray.cli.progress import ProgressLine
 from detray.trace.collecting import Collected, collect
+from detray.trace.documents import document
 from detray.trace.format import TraceError
 from detray.trace.payloads.collecting import collect_payloads
 from detray.trace.payloads.format import payloads_path
@@ -52,7 +53,8 @@ def run_collect(options: Options) -> int:
     else:
         collected, written = _collect_running(options)
     if options.json:
-        print(json.dumps(msgspec.to_builtins(collected), indent=1))
+        data = msgspec.to_builtins(collected)
+        print(document("detray trace collect", {"output": data.pop("path"), **data}))
     else:
         print(_collected_text(collected))
         if written:
@@ -110,11 +112,23 @@ def _running(options: Options) -> RunningCluster:
 
 def _write_payloads(files: list[Payloads], collected: Collected) -> str:
     """Bring payload files together beside the whole; what was written, "" if nothing was."""
-    if not files:
-        return ""
     target = payloads_path(collected.path)
-    collected.notes += collect_payloads(files, open_trace(collected.path).header, target)
-    return f"{target}: {size_text(os.path.getsize(target))}" if os.path.exists(target) else ""
+    before = _file_number(target)
+    if files:
+        collected.notes += collect_payloads(files, open_trace(collected.path).header, target)
+    if _file_number(target) != before:
+        return f"{target}: {size_text(os.path.getsize(target))}"
+    if before:
+        collected.notes.append(f"{target} was there before and is left as it was: of other tasks")
+    return ""
+
+
+def _file_number(path: str) -> int:
+    """By what a file is told from the one that replaced it; 0 if there is none."""
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _collected_text(collected: Collected) -> str:
@@ -151,7 +165,9 @@ def run_story(options: Options) -> int:
     subject = find_subject(trace, options.about)
     lines = story(trace, subject)
     if options.json:
-        print(json.dumps([line._asdict() for line in lines], indent=1))
+        told = [line._asdict() for line in lines]
+        data = {"trace": trace.name, "subject": str(subject), "lines": told}
+        print(document("detray story", data))
         return 0
     is_known = False
     for line in lines:

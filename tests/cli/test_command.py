@@ -207,6 +207,9 @@ def test_recordings_are_collected(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["unmatched"] > 0
     assert main(["replay", output]) == 0
     assert "collected: no recording of the head was given" in capsys.readouterr().out
+    Path(f"{output}.payloads").write_text("of last week")
+    assert main(["trace", "collect", *paths, "-o", output]) == 0
+    assert f"{output}.payloads was there before and is left as it was" in capsys.readouterr().out
 
 
 def test_a_graph_is_drawn_beside_its_trace(trace, capsys):
