@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,6 +67,7 @@ _NO_TESTS = 5
 
 def main(arguments: list[str]) -> int:
     """Run all lanes; 0 if all are fine, or what the first one that is not ended with."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     options, files = _chosen(arguments)
     lanes: dict[int, list[str]] = {}
     for name in files:
