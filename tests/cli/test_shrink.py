@@ -11,7 +11,8 @@ from detray.cli.command import main
 from detray.trace.reducing.expecting import RULES
 from tests.golden import test_transcripts as golden
 from tests.trace.test_expecting import busy_camera
-from tests.trace.test_shrinking import DIFFICULT, troubled
+from tests.trace.test_shrinking import DIFFICULT, noise, troubled
+from tests.trace.test_shrinking_flights import flight_bytes
 from tests.trace.told import ToldNode
 
 FINE = "no node dies"
@@ -39,6 +40,61 @@ def test_a_trace_becomes_a_transcript_that_the_golden_tests_play(path, capsys, t
     golden.test_a_transcript_says_what_comes_out(story, False)
     golden.test_a_transcript_goes_on_from_a_snapshot_at_every_step(story)
     golden.test_a_head_goes_on_from_a_snapshot_at_every_step(story)
+
+
+def test_what_a_flight_recorder_has_becomes_one_as_well(tmp_path, capsys):
+    """It has lost its first steps; the golden tests play it like any other."""
+    flight, story = tmp_path / "node.flight.trace", tmp_path / "story.txt"
+    flight.write_bytes(flight_bytes())
+    sentence = "no task runs more than 20 ms"
+    assert main(["shrink", str(flight), "--expect", sentence, "-o", str(story)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("the recording begins in the middle: what was there then is told ")
+    assert "# Its first steps were gone: " in story.read_text()
+    golden.test_a_transcript_says_what_comes_out(story, False)
+    golden.test_a_transcript_goes_on_from_a_snapshot_at_every_step(story)
+    assert main(["shrink", str(flight), "--expect", sentence, "-o", str(story), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["stimuli_told_anew"] > data["stimuli"]
+
+
+def test_whenever_it_ends_no_half_file_is_left(path, tmp_path, monkeypatch, capsys):
+    """Ctrl-C while it shrinks, and while it writes; a full disk."""
+    story = tmp_path / "story.txt"
+    arguments = ["shrink", str(path), "--expect", DIFFICULT, "-o", str(story)]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr("detray.trace.reducing.rehearsal.Rehearsal.play", interrupted)
+        assert main(arguments) == 130
+    for error, status in ((KeyboardInterrupt(), 130), (OSError(28, "No space left", "x"), 2)):
+
+        def failing(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        with monkeypatch.context() as m:
+            m.setattr("os.replace", failing)
+            assert main(arguments) == status
+    assert list(tmp_path.iterdir()) == []
+    assert capsys.readouterr().err == "detray: x: No space left\n"
+    assert main(["shrink", str(path), "-o", str(tmp_path / "none" / "x.txt")]) == 2
+    assert "no such directory" in capsys.readouterr().err
+
+
+def test_a_transcript_that_nobody_would_read_is_not_written(tmp_path, capsys):
+    """The budget is spent before anything has gone."""
+    node = ToldNode(tmp_path / "run.trace")
+    node.open()
+    noise(node, 60)
+    busy_camera(node)
+    node.close()
+    trace = str(tmp_path / "run.trace")
+    assert main(["shrink", trace, "--expect", DIFFICULT, "--runs", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "the budget is spent (2 runs" in said and "Give it more --runs" in said
+    assert list(tmp_path.iterdir()) == [tmp_path / "run.trace"]
 
 
 def test_a_transcript_that_says_something_else_does_not_pass(path, tmp_path):
@@ -70,7 +126,7 @@ def test_for_programs(path, capsys, tmp_path):
     assert data["stimuli"] < 10 < data["stimuli_before"] and data["is_minimal"]
     assert data["passes"][0][0] == "played anew"
     assert main(["shrink", str(path), "--expect", FINE, "--json"]) == 1
-    assert json.loads(capsys.readouterr().out) == {"violated": None}
+    assert json.loads(capsys.readouterr().out)["violated"] is None
 
 
 def test_what_is_not_violated_answers_no(path, capsys):

@@ -296,10 +296,35 @@ def _change(rng: random.Random, value: object) -> None:
 
 def test_a_file_without_any_state_or_step_says_so():
     """Nothing to play is no proof that all is well."""
-    machine = Machine(ring_bytes=60_000)
-    many(machine, rounds=120)
-    machine.recorder.read_all()
-    trace = Trace(machine.recorder.read_all(), "flight")
-    if not trace.step_count:
-        with pytest.raises(NothingToShrink, match="holds no steps"):
-            shrink(trace, [expect("every task ends")])
+    trace = Trace(flight_bytes(), "flight")
+    bare = [msgspec.structs.replace(start, snapshots=()) for start in trace.starts]
+    trace.starts = bare
+    with pytest.raises(TraceError, match=r"none of its .* steps can be played.*record from the"):
+        shrink(trace, [expect("every task ends")])
+    with pytest.raises(TraceError, match=r"none of its .* steps can be played"):
+        expect("no task fails").check(trace)
+
+
+def test_what_failed_before_does_not_count(tmp_path):
+    """The core has counted it; the recording has not got it."""
+    node = FlownNode(tmp_path / "told.trace")
+    node.open()
+    task = node.submit()
+    node.ready()
+    worker = node.core.tables.tasks[task].state.worker  # type: ignore[union-attr]
+    node.tell(WorkerLost(worker, 0, False, "killed by signal SIGKILL"))
+    noise(node, 120)
+    trace = node.land()
+    assert node.core.tables.counts["workers lost"] == 1
+    assert expect("no worker dies").check(trace) is None
+    assert expect("no task is retried").check(trace) is None
+
+
+def test_idle_workers_are_there_once_they_have_run_something(tmp_path):
+    """As many as there were."""
+    node = FlownNode(tmp_path / "told.trace")
+    node.open()
+    noise(node, 120)
+    shrunk = shrink(node.land(), [expect("no more than 1 workers on a node")])
+    assert shrunk.told <= 6
+    transcript_of(shrunk)

@@ -139,7 +139,8 @@ def _mind_differences(trace: Trace, expectations: Sequence[Expectation], makers:
         raise NothingToShrink(
             f"{trace.name}: {report.difference.what} (step {number}). "
             "There is no recording of what a part of it would have decided, so nothing can be left "
-            f"out: detray replay {trace.name} shows the step"
+            f"out: detray replay {trace.name} shows the step. If what is decided there is wrong, "
+            "say what is expected instead (--expect): that can be shrunk"
         )
 
 

@@ -37,12 +37,23 @@ from detray.trace.transcript.telling import Telling, core_line
 
 SHRUNK = "# Shrunk from "
 """What the transcripts begin with that belong to no rule yet."""
+STEPS_MAX = 250
+"""Nobody reads a longer transcript of what might be shorter, and writing it takes minutes."""
 _TIMES = ((60_000_000_000, "min"), (1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 _MAPPED = {TASK_ID_BYTES, OBJECT_ID_BYTES}
 
 
 def shrunk_transcript(shrunk: Shrunk, name: str) -> str:
-    """What is left of the trace called `name`. Raises NothingToShrink if it says another thing."""
+    """What is left of the trace called `name`.
+
+    Raises NothingToShrink if it says another thing, or if too much is left to be read.
+    """
+    if not shrunk.is_minimal and len(shrunk.steps) > STEPS_MAX:
+        raise NothingToShrink(
+            f"{name}: the budget is spent ({shrunk.runs:,} runs, {shrunk.seconds:.0f} s), and "
+            f"{shrunk.told:,} stimuli are left: too many for a transcript. Give it more --runs, or "
+            "more --seconds"
+        )
     heading = [
         f"{SHRUNK.removeprefix('# ')}{name}, {shrunk.told_before:,} stimuli to {shrunk.told:,}. "
         "It violates",
