@@ -288,6 +288,7 @@ _KNOBS: tuple[tuple[str, tuple[int | str | bool, ...]], ...] = (
     ("in_flight_ns", (5 * MS, 50 * MS)),
     ("lease_ns", (0, 10 * SECOND)),
     ("pull_share_permille", (1, 1000)),
+    ("pull_retry_ns", (0, 2 * SECOND)),
     ("lineage_bytes_max", (0, 2_000)),
     ("rebalance", (True,)),
 )
