@@ -16,7 +16,7 @@ from detray.errors import EngineError
 from detray.trace.format import TraceError
 from detray.trace.reading import open_trace
 from tests.chaos.program import Wrong
-from tests.support.netns import Machines
+from tests.support.netns import Machines, find_paths
 
 _QUIET_S = 40.0
 _LOOK_S = 0.2
@@ -50,7 +50,7 @@ class CrashWatch:
             for path, text in list(self._machines.logs()):
                 if "Traceback" in text:
                     self._found[str(path)] = f"{path}:\n{text}"
-            for path in self._machines.base.glob("*/detray-*/flights/*.trace"):
+            for path in find_paths(self._machines.base, "*/detray-*/flights/*.trace"):
                 with suppress(OSError, ValueError):
                     reason = open_trace(path, salvage=True).reason
                     if "crashed" in reason:

@@ -305,7 +305,7 @@ class Machines(Cluster):
     def logs(self) -> Iterator[tuple[Path, str]]:
         """What processes of this cluster, the living ones, have written to their log files."""
         for machine in self._machines:
-            for path in sorted(machine.directory.glob("detray-*/*/*.log")):
+            for path in find_paths(machine.directory, "detray-*/*/*.log"):
                 with contextlib.suppress(OSError):
                     yield path, path.read_text(errors="replace")
 
@@ -317,9 +317,17 @@ class Machines(Cluster):
 
     def _left(self) -> list[str]:
         left = [f"{pid}: {name}" for pid, name in processes_with(f"TMPDIR={self.base}/")]
-        left += [str(path) for path in self.base.glob("*/detray-*/*") if path.name != "flights"]
+        paths = find_paths(self.base, "*/detray-*/*")
+        left += [str(path) for path in paths if path.name != "flights"]
         maps = Path("/proc/self/maps").read_text()
         return left + [line for line in maps.splitlines() if "/memfd:detray" in line]
+
+
+def find_paths(directory: Path, pattern: str) -> list[Path]:
+    """The paths that match, sorted, though sessions that end remove directories meanwhile."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(directory.glob(pattern))
 
 
 def processes_with(mark: str) -> list[tuple[int, str]]:
