@@ -109,7 +109,7 @@ def test_two_drivers_share_the_cpus(driver: Cluster) -> None:
 
         time.sleep(0.1)
 
-    many = [detray.remote(nap).remote() for _ in range(300)]
+    many = [detray.remote(nap).remote() for _ in range(1_000)]
     status, out, err = run_program(
         f"""
         import detray as ray

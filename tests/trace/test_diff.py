@@ -245,7 +245,9 @@ import detray
 
 @detray.remote
 def slow(number):
-    time.sleep(0.3 if (number == 0) == bool(os.environ["FAULT"]) else 0)
+    is_late = (number == 0) == bool(os.environ["FAULT"])
+    while is_late and not os.path.exists("first" + os.environ["FAULT"]):
+        time.sleep(0.01)
     return number
 
 @detray.remote
@@ -256,6 +258,7 @@ detray.init(num_cpus=2, record=sys.argv[1])
 waiting = [slow.remote(0), slow.remote(1)]
 while waiting:
     (ready,), waiting = detray.wait(waiting, num_returns=1)
+    open("first" + os.environ["FAULT"], "w").close()
     detray.get(after.remote(ready))
 detray.shutdown()
 """
