@@ -61,6 +61,8 @@ THE_SAME_EVERYWHERE = (
 """... but for these, which take long and compute what no Python computes differently."""
 
 _NICE = 15
+_PATIENT = ("--timeout=600", "-p", "no:cacheprovider")
+"""Who takes what others leave may be slow: there a test hangs that has not ended in ten minutes."""
 _NO_TESTS = 5
 """What pytest ends with if no test was chosen."""
 
@@ -126,7 +128,7 @@ def _beside(options: list[str], files: list[str]) -> Iterator[subprocess.Popen[b
     """A lane that only computes, until the end of the block; then what it said is printed."""
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            ["nice", "-n", str(_NICE), *_command(options, files), "-p", "no:cacheprovider"],
+            ["nice", "-n", str(_NICE), *_command([*_PATIENT, *options], files)],
             env={**os.environ, BESIDE: "1"},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -23,7 +23,7 @@ def test_seeded_programs_end_with_nothing_left(block: int) -> None:
             raise
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_drawn_programs_end_with_nothing_left(data: st.DataObject) -> None:
     def choose(count: int) -> int:

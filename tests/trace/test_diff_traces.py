@@ -159,7 +159,7 @@ def test_slower_tasks_are_listed_with_what_they_cost(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ chance
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(where=some.integers(min_value=0), what=some.binary(min_size=1, max_size=40))
 def test_a_trace_that_lies_ends_in_an_error_or_an_answer(where: int, what: bytes) -> None:
     """Steps and headers overwritten behind right checks, compared both ways round."""
