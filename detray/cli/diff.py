@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.collector import rarely_collecting
+from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ def run_diff(options: argparse.Namespace) -> int:
     a, b = (open_trace(path, salvage=options.salvage) for path in (options.a, options.b))
     found = diff(a, b, top=options.top)
     if options.json:
-        print(json.dumps(msgspec.to_builtins(found), indent=1))
+        data = msgspec.to_builtins(found)
+        for run in (data["a"], data["b"]):
+            run["trace"] = run.pop("path")
+        print(document("detray diff", data))
     else:
         print(as_text(found, options.top))
     is_same = found.is_same and (found.is_placed_alike or not options.placement)

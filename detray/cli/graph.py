@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
 from detray.cli.tables import counts_text, table
+from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def run(options: Options) -> int:
     if output is None and not (options.json or options.functions):
         ending = {"wfformat": "wf.json", None: "svg"}.get(options.format, options.format)
         output = f"{os.path.splitext(options.trace)[0]}.{ending}"
+    if output == "-" and options.json:
+        raise ValueError("--json and -o - both want standard output: name a file, or leave one out")
     if output == "-":
         form = options.format or "svg"
     elif output:
@@ -93,7 +95,8 @@ def run(options: Options) -> int:
         if not options.json:
             print(drawn)
     if options.json:
-        print(json.dumps(_as_data(summary), indent=1))
+        files = {"trace": trace.name, "output": output}
+        print(document("detray graph", files | _as_data(summary)))
     elif options.functions:
         print(_functions_text(summary))
     else:
@@ -110,8 +113,8 @@ def _as_data(summary: RunSummary) -> dict[str, Any]:  # Any: JSON
         "states": summary.states,
         "retries": summary.retries,
         "objects": summary.objects,
-        "bytes_made": summary.bytes_made,
-        "bytes_taken": summary.bytes_taken,
+        "made_bytes": summary.bytes_made,
+        "taken_bytes": summary.bytes_taken,
         "levels": summary.levels,
         "work_ns": summary.work_ns,
         "span_ns": summary.span_ns,

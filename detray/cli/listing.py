@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from detray.cli.heads import add_cluster, find_head
 from detray.cli.observer import Observer
+from detray.cli.saying import say
 from detray.cli.tables import counts_text, table
 from detray.core.resources import UNIT
 from detray.runtime.rows import Row, join, read_filters, select
 from detray.runtime.session import live_sessions
+from detray.trace.documents import document, in_house_units
 
 KINDS = ("tasks", "objects", "nodes", "workers", "jobs", "transfers")
 _TOLD_BY_NODES = ("tasks", "objects", "workers", "transfers")
@@ -30,6 +31,7 @@ _COLUMNS = {
     "transfers": ("id", "direction", "state", "size_bytes", "from", "to", "urgency"),
 }
 """What the tables show; --json has all there is."""
+_AMOUNTS = ("demand", "total", "available")
 _CELL_CHARS = 60
 
 EXAMPLES = """\
@@ -83,12 +85,11 @@ def run_list(options: argparse.Namespace) -> int:
     filters = read_filters(options.filter)
     rows = _rows(options)
     if rows is None:
-        return _nobody()
+        return _nobody(options)
     found = select(rows, filters)
     shown = found[: max(0, options.limit)]
     if options.json:
-        print(json.dumps(shown, indent=1))
-        return 0
+        return _print_rows("detray list", options.kind, shown)
     columns = _COLUMNS[options.kind]
     if not shown:
         print(f"no {options.kind}" + (" like that" if options.filter else ""))
@@ -103,10 +104,10 @@ def run_get(options: argparse.Namespace) -> int:
     """`detray get`: 1 if there is no such thing."""
     rows = _rows(options, options.id)
     if rows is None:
-        return _nobody()
+        return _nobody(options)
     found = [row for row in rows if _is_called(row, options.id)]
     if options.json:
-        print(json.dumps(found, indent=1))
+        _print_rows("detray get", options.kind, found)
         return 0 if found else 1
     if not found:
         print(f"no {options.kind} called {options.id}")
@@ -127,7 +128,7 @@ def _rows(options: argparse.Namespace, name: str = "") -> list[Row] | None:
         if isinstance(answer, list):
             return answer
         for node, reason in answer.get("missing", {}).items():
-            print(f"detray: node {node} is missing: {reason}", file=sys.stderr)
+            say(f"node {node} is missing: {reason}")
         return join(options.kind, answer["rows"])
     sessions = live_sessions()
     if not sessions:
@@ -151,9 +152,26 @@ def _rows_of_session(socket_path: str, kind: str, topic: str) -> list[Row]:
     return [{"id": str(summary["node"]), "number": summary["node"], "alive": True, **summary}]
 
 
-def _nobody() -> int:
-    print("no cluster and no detray session of yours is running")
+def _nobody(options: argparse.Namespace) -> int:
+    tell = say if options.json else print
+    tell("no cluster and no detray session of yours is running")
     return 1
+
+
+def _print_rows(command: str, kind: str, rows: list[Row]) -> int:
+    shown = in_house_units([in_units(row) for row in rows])
+    print(document(command, {"kind": kind, "rows": shown}))
+    return 0
+
+
+def in_units(row: Row) -> dict[str, Any]:  # Any: plain data
+    """The row with amounts of resources as users give them, not in ten-thousandths."""
+    return {
+        name: {each: amount / UNIT for each, amount in value.items()}
+        if name in _AMOUNTS and isinstance(value, Mapping)
+        else value
+        for name, value in row.items()
+    }
 
 
 def _is_called(row: Row, name: str) -> bool:

@@ -57,12 +57,12 @@ def run(options: argparse.Namespace) -> int:
     """The command; 1 if there is no cluster, no such log, or a node that does not answer."""
     head = find_head(options)
     if head is None:
-        say("no cluster of yours runs on this machine: name its head with --address")
+        print("no cluster of yours runs on this machine: name its head with --address")
         return 1
     nodes = _Nodes(head)
     sizes = _sources(nodes, options)
     if not sizes and not nodes.away and not options.follow:
-        say("no such log" if options.worker is not None else "no process has written anything")
+        print("no such log" if options.worker is not None else "no process has written anything")
         return 1
     seen: dict[_Source, int] = {}
     for source, size in sizes.items():

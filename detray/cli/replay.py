@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from detray.cli.expectations import (
 )
 from detray.cli.opening import add_trace, open_named
 from detray.cli.progress import SOON_S, ProgressLine
+from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run_replay(options: argparse.Namespace) -> int:
     violation = violation_of(trace, expectations)
     if options.json:
         data = _as_json(trace, report) | {"violation": violation_data(violation)}
-        print(json.dumps(data, indent=1))
+        print(document("detray replay", data))
     else:
         print(_as_text(trace, report))
         if violation is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
 from detray.cli.progress import ProgressLine
+from detray.trace.documents import document
 
 _ABOUT = """\
 Write one HTML file that shows a run: a timeline of workers that zooms, the critical path, the
@@ -56,7 +56,8 @@ def run_report(options: argparse.Namespace) -> int:
         path = report(trace, output, title=options.title, progress=line.show)
     size = path.stat().st_size
     if options.json:
-        print(json.dumps({"path": str(path), "size_bytes": size}))
+        data = {"trace": trace.name, "output": str(path), "size_bytes": size}
+        print(document("detray report", data))
     else:
         print(f"{path}: {size / 1e6:.1f} MB; open it with a browser")
     if options.open:

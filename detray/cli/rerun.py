@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import threading
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from detray.cli.plain_output import plain_output
 from detray.cli.starting import size
+from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def run_rerun(options: argparse.Namespace) -> int:
     recorded = rerun.open_recorded(options.trace, options.payloads, options.salvage)
     if options.list:
         with plain_output(cut=not options.json):
-            return _list(rerun.list_tasks(recorded), options.json)
+            return _list(rerun.list_tasks(recorded), options)
     if options.all:
         return _run_all(recorded, options)
     with _without_waiting(), _Output(options.json):
@@ -121,7 +121,7 @@ def run_rerun(options: argparse.Namespace) -> int:
         )
     if options.pdb:
         report.traceback = ""  # The debugger has shown it.
-    print(_as_json(report) if options.json else _as_text(report))
+    print(_as_json(options, _row(report)) if options.json else _as_text(report))
     return 1 if report.verdict == rerun.DIFFERS else 0
 
 
@@ -181,10 +181,27 @@ def _times(report: Report) -> str:
     return ", ".join(filter(None, (then, now))) or "no times"
 
 
-def _as_json(value: Any) -> str:  # Any: a struct, or a list of them
+def _as_json(options: argparse.Namespace, body: dict[str, Any]) -> str:  # Any: JSON
+    return document("detray rerun", {"trace": options.trace, **body})
+
+
+def _row(row: Report | ListedTask) -> dict[str, Any]:  # Any: JSON
+    """A task with the keys that it has everywhere: `short`, and its function as `name`."""
     import msgspec
 
-    return json.dumps(msgspec.to_builtins(value), indent=1)
+    data = msgspec.structs.asdict(row)
+    named = {"id": data.pop("id"), "short": data.pop("name"), "name": data.pop("function")}
+    return named | data
+
+
+def _summary_data(summary: Summary) -> dict[str, Any]:  # Any: JSON
+    import msgspec
+
+    data = msgspec.structs.asdict(summary)
+    return {
+        key: [_row(report) for report in value] if isinstance(value, list) else value
+        for key, value in data.items()
+    }
 
 
 # ------------------------------------------------------------------ all tasks
@@ -203,7 +220,8 @@ def _run_all(recorded: Recorded, options: argparse.Namespace) -> int:
             timeout_s=options.timeout,
             memory_bytes=options.memory or 0,
         )
-    print(_as_json(summary) if options.json else _summary_text(summary))
+    is_json = options.json
+    print(_as_json(options, _summary_data(summary)) if is_json else _summary_text(summary))
     if summary.differing:
         return 1
     return 2 if summary.cannot else 0
@@ -305,9 +323,9 @@ def _nothing() -> None:
 # ------------------------------------------------------------------ which there are
 
 
-def _list(rows: list[ListedTask], as_json: bool) -> int:
-    if as_json:
-        print(_as_json(rows))
+def _list(rows: list[ListedTask], options: argparse.Namespace) -> int:
+    if options.json:
+        print(_as_json(options, {"rows": [_row(row) for row in rows]}))
         return 0
     width = max([len(row.name) for row in rows[:_ROWS_MAX]], default=0)
     for row in rows[:_ROWS_MAX]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 from typing import Any
 
 from detray.cli.expectations import add_expect, all_sentences, read_expectations
 from detray.cli.opening import add_trace, open_named
 from detray.cli.progress import ProgressLine
+from detray.trace.documents import document
 from detray.trace.format import TraceError
 
 _EXAMPLES = """\
@@ -70,6 +70,8 @@ def run_shrink(options: argparse.Namespace) -> int:
         raise TraceError(f"{output} is the trace itself: name another file with -o")
     if output != "-" and not os.path.isdir(os.path.dirname(output) or "."):
         raise TraceError(f"{output}: there is no such directory to write it to")
+    if output == "-" and options.json:
+        raise ValueError("--json and -o - both want standard output: name a file, or leave one out")
     trace = open_named(options)
     try:
         with ProgressLine(is_quiet=options.json) as line:
@@ -78,13 +80,15 @@ def run_shrink(options: argparse.Namespace) -> int:
                 report=line.show,
             )  # fmt: skip
     except NothingViolated as nothing:
-        print(json.dumps({"violated": None}) if options.json else str(nothing))
+        data = {"trace": trace.name, "violated": None}
+        print(document("detray shrink", data) if options.json else str(nothing))
         return 1
     text = shrunk_transcript(shrunk, os.path.basename(options.trace))
     if output != "-":
         _write(output, text)
     if options.json:
-        print(json.dumps(_as_data(shrunk, output), indent=1))
+        data = {"trace": trace.name, "output": output, **_as_data(shrunk)}
+        print(document("detray shrink", data))
     elif output == "-":
         print(text, end="")
     else:
@@ -137,7 +141,7 @@ def _cores(shrunk: Any) -> str:  # Any: a Shrunk
     return f"{names[0]} is" if len(names) == 1 else f"{', '.join(names)} are"
 
 
-def _as_data(shrunk: Any, output: str) -> dict[str, Any]:  # Any: a Shrunk, JSON
+def _as_data(shrunk: Any) -> dict[str, Any]:  # Any: a Shrunk, JSON
     return {
         "violated": shrunk.sentence,
         "step": shrunk.found.step,
@@ -148,8 +152,7 @@ def _as_data(shrunk: Any, output: str) -> dict[str, Any]:  # Any: a Shrunk, JSON
         "stimuli": shrunk.told,
         "cores": [info.name for info in shrunk.cores],
         "runs": shrunk.runs,
-        "seconds": round(shrunk.seconds, 3),
+        "duration_ns": round(shrunk.seconds * 1e9),
         "is_minimal": shrunk.is_minimal,
         "passes": [list(entry) for entry in shrunk.trail],
-        "output": output,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -12,13 +11,15 @@ from typing import Any
 
 from detray.cli import cluster_page
 from detray.cli.heads import HeadAt, find_head
+from detray.cli.listing import in_units
 from detray.cli.observer import NoAnswer, Observer
 from detray.cli.tables import counts_text, table
+from detray.core.resources import UNIT
 from detray.errors import EngineError
 from detray.runtime.session import INFO_NAME, LiveSession, live_sessions
+from detray.trace.documents import document, in_house_units
 from detray.trace.quantities import size_text
 
-UNITS = 10_000
 WATCH_S = 1.0
 
 Report = dict[str, Any]  # Any: what a service tells about itself
@@ -134,7 +135,8 @@ def _as_json(cluster: Report, reports: Sequence[tuple[LiveSession, Report]]) -> 
         {"directory": session.directory, "driver_pid": session.driver_pid, **report}
         for session, report in reports
     ]
-    return json.dumps({"nodes": [], **cluster, "sessions": sessions}, indent=1)
+    data = {"nodes": [], **cluster, "sessions": [in_units(session) for session in sessions]}
+    return document("detray status", in_house_units(data))
 
 
 def _as_text(reports: Sequence[tuple[LiveSession, Report]], wanted: str | None) -> str:
@@ -187,7 +189,7 @@ def _resources(report: Report) -> str:
 
 
 def _amount(name: str, units: int) -> str:
-    return size_text(units // UNITS) if name == "memory" else f"{units / UNITS:g}"
+    return size_text(units // UNIT) if name == "memory" else f"{units / UNIT:g}"
 
 
 def _workers(report: Report) -> str:

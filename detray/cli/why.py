@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.collector import rarely_collecting
 from detray.cli.opening import add_trace, open_named
+from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def run_why(options: argparse.Namespace) -> int:
     trace = open_named(options)
     answer = why(trace, options.about, depth=depth)
     if options.json:
-        print(json.dumps(msgspec.to_builtins(answer), indent=1))
+        data = {"trace": trace.name, **msgspec.to_builtins(answer)}
+        print(document("detray why", data))
     else:
         print(as_text(answer))
     return 0

@@ -169,7 +169,7 @@ def test_filters_pick_the_rows_of_which_all_are_true(monkeypatch, capsys, filter
     head = PlayedHead({"list": {"rows": ROWS, "missing": {}}})
     monkeypatch.setattr(listing, "find_head", lambda _: head)
     assert listing.run_list(options(filter=filters, json=True)) == 0
-    assert [row["id"] for row in json.loads(capsys.readouterr().out)] == ids
+    assert [row["id"] for row in json.loads(capsys.readouterr().out)["rows"]] == ids
     assert head.asked[0][:2] == ("list", "tasks")
 
 
@@ -215,4 +215,4 @@ def test_a_task_that_two_nodes_know_is_one_row(monkeypatch, capsys):
     head = PlayedHead({"list": {"rows": [sent, ROWS[0]], "missing": {}}})
     monkeypatch.setattr(listing, "find_head", lambda _: head)
     assert listing.run_list(options(json=True)) == 0
-    assert json.loads(capsys.readouterr().out) == [ROWS[0]]
+    assert json.loads(capsys.readouterr().out)["rows"] == [ROWS[0]]

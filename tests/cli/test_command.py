@@ -234,7 +234,7 @@ def test_a_story_is_told(trace, capsys):
     assert main(["story", trace, "dot"]) == 0
     assert "driver 1 submits dot" in capsys.readouterr().out
     assert main(["story", "--json", trace, "dot"]) == 0
-    assert "submits dot" in json.loads(capsys.readouterr().out)[0]["text"]
+    assert "submits dot" in json.loads(capsys.readouterr().out)["lines"][0]["text"]
 
 
 def test_bench_is_handed_its_own_arguments(monkeypatch):

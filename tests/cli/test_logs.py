@@ -100,12 +100,12 @@ def test_who_follows_hears_once_that_a_node_is_away(monkeypatch, capsys):
     assert err.count("node 2 does not answer") == 2
 
 
-def test_without_a_cluster_or_a_log_it_says_so_beside_the_answer(monkeypatch, capsys):
-    """On standard error, with exit code 1."""
+def test_without_a_cluster_or_a_log_it_says_so(monkeypatch, capsys):
+    """With exit code 1; and who is named and not there is an error."""
     monkeypatch.setattr(logs, "find_head", lambda _: None)
     assert logs.run(argparse.Namespace()) == 1
     assert ask(monkeypatch, HeadWithLogs(LOGS, away=set()), worker=7) == 1
     out, err = capsys.readouterr()
-    assert out == "" and "--address" in err and "no such log" in err
+    assert err == "" and "--address" in out and "no such log" in out
     with pytest.raises(EngineError, match="no node 9 lives: 1, 2, 3 do"):
         ask(monkeypatch, HeadWithLogs(LOGS, away=set()), node=9)

@@ -26,7 +26,7 @@ def good(x):
 
 @detray.remote
 def chance():
-    return random.random()
+    return random.uniform(0.1, 0.9)
 
 @detray.remote
 def bad(x):
@@ -113,7 +113,7 @@ def test_what_tasks_print_does_not_mix_with_an_answer_for_programs(directory: Pa
     summary = json.loads(out)
     assert status == 1
     assert (summary["tasks"], summary["same"]) == (5, 4)
-    assert [report["function"] for report in summary["differing"]] == ["chance"]
+    assert [report["name"] for report in summary["differing"]] == ["chance"]
     assert err.splitlines() == ["good says 1", "good says 2"]
     status, out, _ = ask(directory, "run.trace", "1.0c10a9.0", "--trust")
     assert out.splitlines()[0] == "good says 1"
@@ -125,8 +125,8 @@ def test_tasks_are_listed(directory: Path) -> None:
     lines = out.splitlines()
     assert (status, len(lines)) == (0, 5)
     assert lines[0].split()[1] == "failed" and lines[0].endswith("bad  KeyError: 'key'")
-    rows = json.loads(ask(directory, "run.trace", "--list", "--json")[1])
-    assert [row["function"] for row in rows] == ["bad", "good", "chance", "good", "helped"]
+    rows = json.loads(ask(directory, "run.trace", "--list", "--json")[1])["rows"]
+    assert [row["name"] for row in rows] == ["bad", "good", "chance", "good", "helped"]
     assert rows[0]["why_not"] == ""
 
 

@@ -176,13 +176,13 @@ def test_each_killer_has_its_verdict_and_the_others_go_on(directory: Path) -> No
         (directory / "deadly").unlink()
     summary = json.loads(out)
     assert process.returncode == 1, err
-    told = {report["function"]: report["text"] for report in summary["differing"]}
+    told = {report["name"]: report["text"] for report in summary["differing"]}
     assert set(told) == set(KILLED), (told, err)
     for name, reason in KILLED.items():
         assert reason in told[name] and told[name].startswith("it returned a value then")
     assert summary["unknown"] == []
     [spoilt] = summary["cannot"]
-    assert spoilt["function"] == "adds" and "makes_or_dies" in spoilt["text"]
+    assert spoilt["name"] == "adds" and "makes_or_dies" in spoilt["text"]
     assert summary["tasks"] == summary["same"] + len(told) + 1
     assert "running makes (" not in err, "made once, though their maker's process is gone"
     for pid in map(int, (directory / "pids").read_text().split()):

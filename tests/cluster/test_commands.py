@@ -184,13 +184,13 @@ def test_status_lists_and_logs_tell_what_runs(started: str) -> None:
         assert started in page and "1 alive" in page and "1 running" in page
         tasks = json.loads(
             detray_command("list", "tasks", "--filter", "state=running", "--json")[1]
-        )
+        )["rows"]
         assert [task["name"] for task in tasks] == ["wait_long"]
         assert "wait_long" in detray_command("get", "tasks", tasks[0]["id"][:30])[1]
         assert detray_command("list", "tasks", "--filter", "name=other")[:2] == (
             0, "no tasks like that\n"
         )  # fmt: skip
-        workers = json.loads(detray_command("list", "workers", "--json")[1])
+        workers = json.loads(detray_command("list", "workers", "--json")[1])["rows"]
         assert "wait_long" in [worker["task"] for worker in workers]
         assert detray_command("get", "nodes", node["id"][:3])[0] == 0
         status, out, err = detray_command("logs", "--tail", "5")

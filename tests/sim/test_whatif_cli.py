@@ -13,7 +13,7 @@ from detray_sim.cli import main
 from detray_sim.result import NodeShape
 from detray_sim.workloads.from_trace import load_trace
 from tests.sim.data import ROOT
-from tests.sim.recorded import bag, chain, record, remote
+from tests.sim.recorded import MS, bag, chain, record, remote
 from tests.trace.machine import Machine
 from tests.trace.programs import ten_sleeps
 
@@ -48,7 +48,7 @@ def test_the_answer_in_words(trace: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_the_answer_for_programs(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows with all bounds, knees, the sentence."""
     found = asked(capsys, trace, "--nodes", "1,2,4", *FREE, "--policy", "spread,locality")
-    assert (found["recorded_s"], found["reproduced_s"], found["tasks"]) == (0.16, 0.16, 16)
+    assert found["recorded_ns"] == found["reproduced_ns"] == 160 * MS and found["tasks"] == 16
     assert [(row["policy"], row["nodes"]) for row in found["rows"]] == [
         (policy, nodes) for policy in ("spread", "locality") for nodes in (1, 2, 4)
     ]
@@ -68,10 +68,10 @@ def test_functions_made_faster(trace: str, capsys: pytest.CaptureFixture[str]) -
     """One by one, or one by a factor."""
     sweep = [trace, "--nodes", "1", "--cpus", "16", *FREE]
     found = asked(capsys, *sweep, "--profile")
-    halved = {each["function"]: each["halved_makespan_s"] for each in found["profile"]}
-    assert found["rows"][0]["makespan_s"] == 0.04
-    assert halved == {"link": 0.02, "work": 0.04}
-    assert asked(capsys, *sweep, "--function", "link=0.5")["rows"][0]["makespan_s"] == 0.02
+    halved = {each["name"]: each["halved_makespan_ns"] for each in found["profile"]}
+    assert found["rows"][0]["makespan_ns"] == 40 * MS
+    assert halved == {"link": 20 * MS, "work": 40 * MS}
+    assert asked(capsys, *sweep, "--function", "link=0.5")["rows"][0]["makespan_ns"] == 20 * MS
     assert main(["whatif", *sweep, "--profile"]) == 0
     text = capsys.readouterr().out
     assert "if it took half" in text and text.index("\nlink") < text.index("\nwork")
@@ -79,7 +79,7 @@ def test_functions_made_faster(trace: str, capsys: pytest.CaptureFixture[str]) -
 
 def test_machines_as_recorded_but_faster(trace: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a number of nodes or CPUs it is the recorded cluster that is asked about."""
-    assert asked(capsys, trace, *FREE, "--speed", "2")["rows"][0]["makespan_s"] == 0.08
+    assert asked(capsys, trace, *FREE, "--speed", "2")["rows"][0]["makespan_ns"] == 80 * MS
 
 
 def test_what_is_written(trace: str, capsys: pytest.CaptureFixture[str]) -> None:

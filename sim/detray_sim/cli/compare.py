@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from detray.trace.documents import document, in_house_units
 from detray_sim.cli.output import Ticker, folder_for
 from detray_sim.cli.refusal import Refused
 from detray_sim.cli.scenarios import JOBS_MAX, add_changes, check_out, load, whole_numbers
@@ -63,7 +64,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--jobs", type=int, default=1, help="so many processes (default: 1)")
     add_changes(parser)
     parser.add_argument("--out", metavar="DIR", help="a new folder for tables and charts")
-    parser.add_argument("--json", action="store_true", help="the last line is one object")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 
 
@@ -83,9 +84,11 @@ def run(options: argparse.Namespace) -> int:
             for name, group in _by_workload(results).items():
                 if len({len(result.nodes) for result in group}) > 1:
                     scaling_chart(group).write(folder / f"scaling-{name}")
-    print(comparison_text(comparison), end="")
     if options.json:
-        print(msgspec.json.encode({"rows": comparison.rows, "runs": len(results)}).decode())
+        data = {"rows": msgspec.to_builtins(comparison.rows), "runs": len(results)}
+        print(document("detray-sim compare", in_house_units(data)))
+    else:
+        print(comparison_text(comparison), end="")
     unfinished = sum(bool(summary(result)["never_ran"]) for result in results)
     if unfinished:
         print(f"detray-sim: in {unfinished} runs some tasks never ran", file=sys.stderr)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-import msgspec
-
+from detray.trace.documents import document
 from detray_sim.faults import KINDS
 from detray_sim.policies import CATALOGUE
 from detray_sim.workloads.generators import GENERATORS
@@ -24,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="generators, policies, networks and faults that there are",
         description="What a scenario may name, with a line for each.",
     )
-    parser.add_argument("--json", action="store_true", help="the last line is one object")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 
 
@@ -37,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         "faults": {name: _spelled(name) for name in KINDS},
     }
     if options.json:
-        print(msgspec.json.encode(groups).decode())
+        print(document("detray-sim list", groups))
         return 0
     for title, group in groups.items():
         print(f"{title}:")

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import msgspec
-
+from detray.trace.documents import document, in_house_units
 from detray_sim.cli.output import Ticker, folder_for
 from detray_sim.cli.refusal import Refused
 from detray_sim.cli.scenarios import add_changes, check_out, load
@@ -45,7 +44,7 @@ def add_parser(
     parser.add_argument("--policy", default="", help="instead of the file's (detray-sim list)")
     add_changes(parser)
     parser.add_argument("--out", metavar="DIR", help="a new folder for tables and charts")
-    parser.add_argument("--json", action="store_true", help="the last line is one object")
+    parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 
 
@@ -56,15 +55,18 @@ def run(options: argparse.Namespace) -> int:
         raise Refused(f"--seed: it is from 0 on, not {options.seed}")
     scenario = load(options.scenario, options.changes, options.policy, options.seed)
     status = 0
+    told: list[Summary] = []
     with folder_for(options.out) as folder:
         for seed in scenario.seeds:
             inner = folder / f"seed{seed}" if folder and len(scenario.seeds) > 1 else folder
             numbers = _one(scenario, seed, inner)
-            print(
-                summary_text(numbers) if not options.json else msgspec.json.encode(numbers).decode()
-            )
+            if not options.json:
+                print(summary_text(numbers))
+            told.append(in_house_units(numbers))
             if numbers["failed"] or numbers["never_ran"]:
                 status = 1
+    if options.json:
+        print(document("detray-sim run", {"scenario": options.scenario, "runs": told}))
     return status
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from detray.trace.documents import document, in_house_units
 from detray.trace.names import describe
 from detray_sim.cli.output import Ticker
 from detray_sim.cli.refusal import Refused
@@ -74,7 +75,7 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_common(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(PROFILES)
     parser.add_argument("--profile", default="small", metavar="P", help=f"{names} (default: small)")
-    parser.add_argument("--json", action="store_true", help="the last line is one object")
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -96,9 +97,10 @@ def run_swarm(options: argparse.Namespace) -> int:
             canary=options.seeds >= CANARY_FROM,
             progress=lambda done, total, _: ticker.tell(done, total),
         )
-    _print_swarm(report)
     if options.json:
-        print(msgspec.json.encode(report).decode())
+        print(document("detray-sim swarm", in_house_units(msgspec.to_builtins(report))))
+    else:
+        _print_swarm(report)
     return 1 if report.failed or report.canary is False else 0
 
 
@@ -165,18 +167,21 @@ def run_seed(options: argparse.Namespace) -> int:
         shrunk_runs=reduced.shrunk.runs if reduced else 0,
         choices=sum(map(bool, reduced.shrunk.choices.values())) if reduced else 0,
     )
-    for line in draw_world(Tape(options.seed), profile).describe():
-        print(line)
-    _print_seed(report)
-    if wanted:
-        print("\n".join(_touching(options.seed, profile, wanted)))
-    if reduced is not None:
-        print(reduced.story, end="")
+    if not options.json:
+        for line in draw_world(Tape(options.seed), profile).describe():
+            print(line)
+        _print_seed(report)
+        if wanted:
+            print("\n".join(_touching(options.seed, profile, wanted)))
+        if reduced is not None:
+            print(reduced.story, end="")
     if options.record:
         story = reduced.story if reduced else tell(verdict.choices, profile, seed=options.seed)
         Path(options.record).write_text(story, encoding="utf-8")
     if options.json:
-        print(msgspec.json.encode(report).decode())
+        told = list(_touching(options.seed, profile, wanted)) if wanted else []
+        more = {"story": told, "shrunk_story": reduced.story if reduced else ""}
+        print(document("detray-sim seed", msgspec.structs.asdict(report) | more))
     return 1 if report.failed else 0
 
 

@@ -27,7 +27,7 @@ from detray_sim.workload import UNIT
 from detray_sim.workloads.from_trace import FOLLOW
 
 if TYPE_CHECKING:
-    from detray_sim.whatif import Question, Row
+    from detray_sim.whatif import Bound, Question, Row
     from detray_sim.whatif_play import Cluster, Progress
 
 NETWORK, LATENCY = "10Gbit", "100us"
@@ -113,7 +113,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--seeds", type=int, default=1, help="runs of each cluster, for policies that draw lots")
     add("--jobs", type=int, default=1, help="so many processes (default: 1)")
     add("--out", metavar="DIR", help="a new folder for table, plot and JSON")
-    add("--json", action="store_true", help="one object instead of text")
+    add("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 
 
@@ -128,7 +128,8 @@ def run(options: argparse.Namespace) -> int:
     if options.profile and len(clusters) > 1:
         raise Refused("--profile is about one cluster: give one number of --nodes and --cpus")
     own, rows, profile = _answers(options, asked, question, clusters)
-    report = _Report(question, own, rows, profile, list(_notes(options, asked, question, clusters)))
+    notes = list(_notes(options, asked, question, clusters))
+    report = _Report(options.trace, question, own, rows, profile, notes)
     with folder_for(options.out) as folder:
         if folder is not None:
             report.write(folder)
@@ -415,8 +416,10 @@ class _Report:
     """Everything that is told."""
 
     def __init__(
-        self, question: Question, own: Row, rows: list[Row], profile: Profile, notes: list[str]
-    ) -> None:
+        self, trace: str, question: Question, own: Row, rows: list[Row], profile: Profile,
+        notes: list[str],
+    ) -> None:  # fmt: skip
+        self.trace = trace
         self.question = question
         self.own = own
         self.rows = rows
@@ -465,24 +468,39 @@ class _Report:
 
     def json(self) -> str:
         """For programs."""
+        from detray.trace.documents import document, in_house_units
         from detray_sim.whatif_text import answer, knees
 
         recording = self.question.recording
         recorded_s = recording.makespan_ns / 1e9
-        return msgspec.json.encode(
+        data = in_house_units(
             {
-                "trace": recording.name,
+                "trace": self.trace,
                 "tasks": len(recording.tasks),
                 "recorded_s": recorded_s,
                 "reproduced_s": self.own.makespan_s,
                 "left_out": recording.left_out,
                 "notes": self.notes,
-                "rows": self.rows,
+                "rows": [_row_data(row) for row in self.rows],
                 "knees": knees(self.rows),
                 "profile": [
-                    {"function": name, "computes_s": spent_s, "halved_makespan_s": half_s}
+                    {"name": name, "computes_s": spent_s, "halved_makespan_s": half_s}
                     for name, spent_s, half_s in self.profile
                 ],
                 "answer": answer(self.rows, recorded_s),
             }
-        ).decode()
+        )
+        return document("detray-sim whatif", data)
+
+
+def _row_data(row: Row) -> dict[str, object]:
+    """A row for programs."""
+    data = msgspec.structs.asdict(row)
+    data["bound"] = _bound_data(row.bound)
+    data["bounds"] = [_bound_data(bound) for bound in row.bounds]
+    data["chain"] = [{"name": name, "length_s": length_s} for name, length_s in row.chain]
+    return data
+
+
+def _bound_data(bound: Bound) -> dict[str, object]:
+    return {"kind": bound.kind, "length_s": bound.s, "text": bound.text, "label": bound.short}
