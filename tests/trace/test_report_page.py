@@ -406,3 +406,97 @@ def test_a_hundred_thousand_tasks_fit_and_open(window: Any, folder: Path) -> Non
     press(window, "\ue007")
     see_text(window, "#panel-body", short(item))
     assert errors(window) == []
+
+
+def test_two_fingers_zoom_and_one_moves(window: Any, small: Path) -> None:
+    """On a touch screen; lifting them opens no story."""
+    show(window, small)
+    left, top, width = script(
+        window,
+        "(() => { const box = document.getElementById('rows').getBoundingClientRect();"
+        " return [box.left, box.top, box.width]; })()",
+    )
+    middle, y = left + width / 2, top + 10
+
+    def touch(kind: str, *places: float) -> None:
+        points = [{"x": x, "y": y, "id": number} for number, x in enumerate(places)]
+        window.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def range_changed(before: str) -> str:
+        see(window, lambda: text(window, "#range") != before, lambda: before)
+        return text(window, "#range")
+
+    whole = text(window, "#range")
+    touch("touchStart", middle - 40)
+    touch("touchStart", middle - 40, middle + 40)
+    for apart in range(48, 128, 8):
+        touch("touchMove", middle - apart, middle + apart)
+    touch("touchEnd")
+    closer = range_changed(whole)
+    assert closer.count(" to ") == 1
+    touch("touchStart", middle)
+    for way in range(8, 88, 8):
+        touch("touchMove", middle - way)
+    touch("touchEnd")
+    range_changed(closer)
+    assert script(window, "document.getElementById('panel').hidden")
+    assert errors(window) == []
+
+
+def test_on_paper_nothing_is_cut(window: Any, folder: Path) -> None:
+    """All rows are there, and tables are as wide as the page; afterwards the rows scroll again."""
+    page = folder / "sixty.html"
+    page.write_text(page_of(synthetic(folder / "sixty.trace", 2_000)), encoding="utf-8")
+    show(window, page)
+    high = "document.getElementById('rows').getBoundingClientRect().height"
+    before = script(window, high)
+    every = script(window, "document.getElementById('spacer').offsetHeight")
+    assert before < every  # there is more than the screen shows
+    media, size = "Emulation.setEmulatedMedia", "Emulation.setDeviceMetricsOverride"
+    a4 = {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    try:
+        window.execute_cdp_cmd(media, {"media": "print"})
+        window.execute_cdp_cmd(size, a4)
+        window.execute_script("dispatchEvent(new Event('beforeprint'))")
+        assert script(window, high) == every
+        cut = script(
+            window,
+            "[document.documentElement, ...document.querySelectorAll('section, main *')]"
+            ".filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1"
+            " && getComputedStyle(e).overflowX !== 'visible' || e === document.documentElement"
+            " && e.scrollWidth > e.clientWidth).map(e => e.id || e.className || e.tagName)",
+        )
+        assert cut == []
+    finally:
+        window.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        window.execute_cdp_cmd(media, {"media": ""})
+        window.execute_script("dispatchEvent(new Event('afterprint'))")
+    see(window, lambda: script(window, high) == before, lambda: str(script(window, high)))
+
+
+def test_a_frame_asks_the_page_once_how_wide_it_is(window: Any, folder: Path) -> None:
+    """Each such question may lay the whole page out; a frame draws thousands of runs."""
+    page = folder / "two.html"
+    page.write_text(page_of(synthetic(folder / "two.trace", 2_000)), encoding="utf-8")
+    show(window, page)
+    asked, frames = window.execute_async_script(
+        """
+        const done = arguments[0], lanes = document.getElementById("lanes");
+        const wide = lanes.clientWidth, canvas = document.getElementById("rows");
+        let asked = 0, frames = 0, left = 12;
+        Object.defineProperty(lanes, "clientWidth", {get() { asked++; return wide; }});
+        const clear = CanvasRenderingContext2D.prototype.setTransform;
+        canvas.getContext("2d").setTransform = function (...to) {
+          frames++;
+          return clear.apply(this, to);
+        };
+        function next() {
+          if (!left--) return done([asked, frames]);
+          canvas.dispatchEvent(new WheelEvent("wheel", {bubbles: true, cancelable: true,
+            deltaY: -20, clientX: canvas.getBoundingClientRect().left + 400}));
+          requestAnimationFrame(next);
+        }
+        next();
+        """
+    )
+    assert 0 < asked <= frames

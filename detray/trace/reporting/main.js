@@ -68,9 +68,12 @@ function showLegend() {
   const failed = el("span", "key failed", "failed or lost"), get = el("span", "key hollow", "in get"), path = el("span", "key path", "critical path");
   $("legend").append(...keys, el("span", "grow"), get, failed, path);
 }
-function fitTimeline() {
+const ROWS_PRINTED = 6000;  // pixels: a canvas has a limit
+function fitTimeline(all) {
+  measure();
   GUTTER = innerWidth < 900 ? 108 : D.isOne ? 122 : 150;
-  $("scroll").style.height = Math.min(Lanes.height, Math.max(220, Math.min(Math.round(innerHeight * 0.5), 600))) + "px";
+  const most = all ? ROWS_PRINTED : Math.max(220, Math.min(Math.round(innerHeight * 0.5), 600));
+  $("scroll").style.height = Math.min(Lanes.height, most) + "px";
   repaint();
 }
 function showNavigation() {
@@ -110,7 +113,9 @@ async function start() {
   $("panel-close").addEventListener("click", () => select("", -1));
   $("panel-back").addEventListener("click", () => history.back());
   addEventListener("popstate", followHash);
-  addEventListener("resize", fitTimeline);
+  addEventListener("resize", () => fitTimeline());
+  addEventListener("beforeprint", () => { fitTimeline(true); paintAll(); });  // paper does not scroll
+  addEventListener("afterprint", () => fitTimeline());
   new ResizeObserver(repaint).observe($("lanes"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readInk(); inkCharts(); repaint(); });
   fitTimeline();

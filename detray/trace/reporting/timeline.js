@@ -1,6 +1,8 @@
 /* The timeline: a row for every driver and worker, drawn anew for each span of time.
-   Less than a pixel is not drawn but counted: a column is as strong as it was busy, in the colour
-   of the longest run in it, and marked if one in it failed. So a frame costs what the screen holds. */
+   Less than a few pixels is not drawn but counted: a column is as strong as it was busy, in the colour
+   of the longest run in it, and marked if one in it failed. So a frame costs what the screen holds.
+   A frame asks the page nothing but how wide it is, once: asked for each run that took 200 ms. */
+const NARROW = 4;  // pixels: a run that has no more is painted by columns
 const ROW = 19, NODE_ROW = 24, AXIS = 26, PALETTE = 9;
 let GUTTER = 150;
 let Ink = {};
@@ -87,7 +89,9 @@ const Lanes = {rows: [], height: 0, hits: null,
 function isIdle(s) {  // a worker that ran nothing and that nothing befell has no row
   return !listOf(runsOfSeat(), s).length && !listOf(blocksOfSeat(), s).length && !S.reason[s];
 }
-const widthOf = () => $("lanes").clientWidth;
+let Wide = 0;
+function measure() { Wide = $("lanes").clientWidth; }
+const widthOf = () => Wide;
 const plotWidth = () => Math.max(50, widthOf() - GUTTER - 10);
 const xOf = us => GUTTER + (us - View.from) / (View.to - View.from) * plotWidth();
 const timeAt = x => View.from + (x - GUTTER) / plotWidth() * (View.to - View.from);
@@ -174,12 +178,21 @@ function cross(g, x, y) {
 }
 /* The first of items, sorted by start, that can be seen: items of one seat do not overlap, almost. */
 function firstSeen(items, start, at) {
-  let low = 0, high = items.length;
-  while (low < high) { const middle = low + high >> 1; if (start(items[middle]) < at) low = middle + 1; else high = middle; }
-  return Math.max(0, low - 2);
+  return Math.max(0, firstFrom(0, items.length, i => start(items[i]), at) - 2);
 }
+/* The first place from low up to high whose value is at least `least`; values do not fall. */
+function firstFrom(low, high, value, least) {
+  while (low < high) { const middle = low + high >> 1; if (value(middle) < least) low = middle + 1; else high = middle; }
+  return low;
+}
+/* What a frame reads of a run, in the order of runsOfSeat: each of a hundred thousand is looked at. */
+const runColumns = lazily(() => {
+  const {items} = runsOfSeat();
+  return {begin: Float64Array.from(items, begin), end: Float64Array.from(items, finish),
+    fn: Int32Array.from(items, a => T.fn[A.task[a]]), bad: Uint8Array.from(items, a => isBad(A.state[a]))};
+});
 function drawRuns(g, s, top, high) {
-  const items = listOf(runsOfSeat(), s), scale = plotWidth() / (View.to - View.from), named = [];
+  const {at, items} = runsOfSeat(), runs = runColumns(), {from, to} = View, scale = plotWidth() / (to - from), named = [];
   const columns = Strip.clear(), failed = [];
   let pixel = -1, busy = 0, most = 0, fn = 0, bad = false;
   const flush = () => {
@@ -188,22 +201,25 @@ function drawRuns(g, s, top, high) {
     if (bad) failed.push(pixel);
     pixel = -1; busy = most = 0; bad = false;
   };
-  for (let i = firstSeen(items, begin, View.from); i < items.length; i++) {
-    const a = items[i], start = begin(a), end = finish(a);
-    if (start > View.to) break;
-    if (!(end >= View.from)) continue;
-    const x = xOf(start), wide = (end - start) * scale, isFailed = isBad(A.state[a]);
-    if (wide >= 1.6) {
+  for (let i = Math.max(at[s], firstFrom(at[s], at[s + 1], i => runs.begin[i], from) - 2); i < at[s + 1]; i++) {
+    const start = runs.begin[i], end = runs.end[i];
+    if (start > to) break;
+    if (!(end >= from)) continue;
+    const x = (start - from) * scale, wide = (end - start) * scale;
+    if (wide >= NARROW) {
       flush();
-      const room = drawRun(g, a, x, wide, top, high, isFailed);
-      if (room > 34) named.push([a, Math.max(x, GUTTER - 2), room]);
+      const room = drawRun(g, items[i], GUTTER + x, wide, top, high, runs.bad[i]);
+      if (room > 34) named.push([items[i], Math.max(GUTTER + x, GUTTER - 2), room]);
       continue;
     }
-    const here = Math.max(0, Math.floor(x - GUTTER));
-    if (here !== pixel) { flush(); pixel = here; }
-    busy += wide;
-    if (wide >= most) { most = wide; fn = T.fn[A.task[a]]; }
-    bad = bad || isFailed;
+    const first = Math.max(0, Math.floor(x)), until = x + wide;
+    for (let here = first; here === first || here < until; here++) {
+      if (here !== pixel) { flush(); pixel = here; }
+      const share = Math.min(until, here + 1) - Math.max(x, here);
+      busy += share;
+      if (share >= most) { most = share; fn = runs.fn[i]; }
+    }
+    if (runs.bad[i]) bad = true;
   }
   flush();
   columns.draw(g, top, high);
@@ -284,10 +300,16 @@ function hatch(g, x, y, w, h) {
   g.restore();
 }
 /* Where a run, or a driver, stood still in get or wait: hollow. */
+const waitsUntil = lazily(() => {  // in the order of waitsOfSeat: the latest end so far; those of threads overlap
+  const {at, items} = waitsOfSeat(), until = new Float64Array(items.length);
+  for (let s = 0; s < S.n; s++)
+    for (let i = at[s]; i < at[s + 1]; i++) until[i] = Math.max(i > at[s] ? until[i - 1] : -Infinity, W.started[items[i]] + W.took[items[i]]);
+  return until;
+});
 function drawWaits(g, s, top, high) {
-  const items = listOf(waitsOfSeat(), s), scale = plotWidth() / (View.to - View.from), isDriver = S.client[s] < 0;
+  const {at, items} = waitsOfSeat(), until = waitsUntil(), scale = plotWidth() / (View.to - View.from), isDriver = S.client[s] < 0;
   let last = -10;
-  for (let i = 0; i < items.length; i++) {
+  for (let i = firstFrom(at[s], at[s + 1], i => until[i], View.from); i < at[s + 1]; i++) {
     const w = items[i], x = xOf(W.started[w]), wide = W.took[w] * scale;
     if (x > widthOf()) break;
     if (x + wide < GUTTER || x + wide < last + 1) continue;
@@ -339,25 +361,26 @@ function seatAt(task, from, to) {  // of the attempt that this part is of
 }
 const isWork = kind => kind === "run" || kind === "lost" || kind === "program";
 function drawPath(g, top, high) {
-  let before = null, pixel = -1;
-  const right = GUTTER + plotWidth();
+  const right = GUTTER + plotWidth(), parts = pathRows(), low = row => row.y - top + row.height - 2;
+  const endsFrom = (i, us) => firstFrom(i, parts.length, n => parts[n].to, us);
+  let pixel = -1;
   g.save();
   g.beginPath();
   g.rect(GUTTER, 0, plotWidth(), high);
   g.clip();
-  for (const part of pathRows()) {
-    const row = Lanes.rowOfSeat.get(part.seat);
-    if (!row) { before = null; continue; }
-    const y = row.y - top + row.height - 2, a = xOf(part.from), b = xOf(part.to);
-    const isSeen = b >= GUTTER && a <= right && (Math.floor(b) !== pixel || b - a > 1);
-    if (isSeen) {
-      pixel = Math.floor(b);
-      g.fillStyle = Ink.path;
-      if (isWork(part.kind)) g.fillRect(a, y - 1, Math.max(1, b - a), 3);
-      else dots(g, Math.max(a, GUTTER), Math.min(b, right), y);
-      if (before && before.row !== row) { g.fillRect(a - 0.75, Math.min(before.y, y) - 1, 1.5, Math.abs(before.y - y) + 3); }
+  g.fillStyle = Ink.path;
+  for (let i = endsFrom(0, View.from); i < parts.length && parts[i].from <= View.to; i++) {
+    const part = parts[i], row = Lanes.rowOfSeat.get(part.seat), a = xOf(part.from), b = xOf(part.to);
+    if (!row) continue;
+    if (Math.floor(b) === pixel) {  // so are the next: on to the first that ends in another pixel
+      i = endsFrom(i + 1, timeAt(pixel + 1)) - 1;
+      continue;
     }
-    before = {row, y};
+    pixel = Math.floor(b);
+    const y = low(row), before = i ? Lanes.rowOfSeat.get(parts[i - 1].seat) : null;
+    if (isWork(part.kind)) g.fillRect(a, y - 1, Math.max(1, b - a), 3);
+    else dots(g, Math.max(a, GUTTER), Math.min(b, right), y);
+    if (before && before !== row) g.fillRect(a - 0.75, Math.min(low(before), y) - 1, 1.5, Math.abs(low(before) - y) + 3);
   }
   g.restore();
 }

@@ -38,7 +38,13 @@ function showSpan(from, to) {
 
 let painting = 0;
 function repaint() {
-  if (!painting) painting = requestAnimationFrame(() => { painting = 0; for (const paint of onRange) paint(); });
+  if (!painting) painting = requestAnimationFrame(paintAll);
+}
+function paintAll() {
+  cancelAnimationFrame(painting);
+  painting = 0;
+  measure();
+  for (const paint of onRange) paint();
 }
 
 /* ------------------------------------------------- the thing that is selected */
