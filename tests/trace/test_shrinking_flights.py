@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as gen
 
+from detray.core import peer_messages as pm
 from detray.core.effects import Effect, RunTask
 from detray.core.head_messages import NodeBuried
 from detray.core.stimuli import RefsDropped, WorkerLost
-from detray.ids import return_object
+from detray.ids import child_prefix, child_task, function_id, return_object, root_task
 from detray.trace import expect
 from detray.trace.format import SegmentStart, TraceError
 from detray.trace.reading import Trace
@@ -159,6 +160,25 @@ def test_who_was_delivered_elsewhere(tmp_path):
     assert shrunk.told <= 8
     text = transcript_of(shrunk)
     assert "told Placed task=a" in text and "told NodeBuried" in text
+
+
+def test_who_was_delivered_here(tmp_path):
+    """Another node's task has run since long before."""
+    node = FlownNode(tmp_path / "told.trace")
+    node.open(peers=[1])
+    function = function_id(child_prefix(root_task(1), 0, 7), 0)
+    task = child_task(child_prefix(root_task(1), 0, 7), 0)
+    node.tell(pm.FunctionShipped(1, 1, function, "theirs", 30))
+    cpu = (("CPU", 10_000),)
+    node.tell(pm.TemplateShipped(2, 1, 5, function, "theirs", 1, cpu, 0, False, 0))
+    node.tell(pm.RunDelivered(3, 1, task, 0, 5, root_task(1), 1, 20))
+    node.ready()
+    noise_beside(node, 120)
+    node.tell(after_ms=2_000)
+    shrunk = shrink(node.land(), [expect("no task runs more than 1 s")])
+    assert shrunk.told <= 8
+    text = transcript_of(shrunk)
+    assert "told RunDelivered" in text and "w1 <- run a" in text
 
 
 def test_runs_that_stand_still_in_a_get_have_their_children(tmp_path):

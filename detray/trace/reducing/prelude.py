@@ -76,6 +76,8 @@ class _Prelude:
         self._fronts = {
             worker.runs[0].task: worker.id for worker in tables.workers.values() if worker.runs
         }
+        self._told: set[int] = set()
+        """Templates of other nodes."""
         self._shipped = {
             ours: (node, theirs)
             for node, peer in tables.peers.items()
@@ -274,19 +276,21 @@ class _Prelude:
         if template is None or row.template not in self._shipped:
             return
         node, number = self._shipped[row.template]
-        said = [
-            pm.FunctionShipped(0, node, template.function, template.name, 10),
-            pm.TemplateShipped(
+        if row.template not in self._told:
+            self._told.add(row.template)
+            function = template.function
+            yield Saying(pm.FunctionShipped(0, node, function, template.name, 10), node=node)
+            shipped = pm.TemplateShipped(
                 0, node, number, template.function, template.name, template.num_returns,
                 template.demand, template.max_retries, template.retry_application_errors,
                 template.max_calls, 0, template.strategy,
-            ),
-            pm.RunDelivered(
-                0, node, row.spec.task, row.attempt, number, row.spec.parent, row.spec.depth,
-                row.spec.size_bytes,
-            ),
-        ]  # fmt: skip
-        yield from (Saying(m, node=node) for m in said)
+            )  # fmt: skip
+            yield Saying(shipped, node=node)
+        run = pm.RunDelivered(
+            0, node, row.spec.task, row.attempt, number, row.spec.parent, row.spec.depth,
+            row.spec.size_bytes,
+        )  # fmt: skip
+        yield Saying(run, node=node)
 
     def _gets(self, client: Client) -> Iterator[Saying]:
         actor = self._front(client.id)
