@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detray.cli.collector import rarely_collecting
-from detray.cli.opening import add_trace, open_named
+from detray.cli.opening import add_trace, check_output, open_named
 from detray.cli.tables import counts_text, table
 from detray.trace.documents import document
 from detray.trace.plain_text import one_line
@@ -84,6 +84,8 @@ def run(options: Options) -> int:
         form = options.format or "svg"
     elif output:
         form = options.format or format_of(Path(output))
+    if output and output != "-":
+        check_output(output, options.trace)
     graph = build(trace)
     summary = summary_of(computation(graph))
     path = summary.path if options.critical else None

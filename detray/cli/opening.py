@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,3 +27,10 @@ def open_named(options: argparse.Namespace) -> Trace:
     if not trace.complete:
         print(f"detray: {trace.name}: {trace.note}", file=sys.stderr)
     return trace
+
+
+def check_output(output: str, *read: str) -> None:
+    """Refuse to write over what is read, before anything is. Raises ValueError."""
+    for path in read:
+        if os.path.exists(output) and os.path.exists(path) and os.path.samefile(output, path):
+            raise ValueError(f"{output} is the trace itself: name another file with -o")

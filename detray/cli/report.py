@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from detray.cli.collector import rarely_collecting
-from detray.cli.opening import add_trace, open_named
+from detray.cli.opening import add_trace, check_output, open_named
 from detray.cli.progress import ProgressLine
 from detray.trace.documents import document
 
@@ -50,8 +50,7 @@ def run_report(options: argparse.Namespace) -> int:
 
     trace = open_named(options)
     output = options.output or f"{os.path.splitext(options.trace)[0]}.html"
-    if os.path.exists(output) and os.path.samefile(output, options.trace):
-        raise ValueError(f"{output} is the trace itself: name another file with -o")
+    check_output(output, options.trace)
     with ProgressLine() as line:
         path = report(trace, output, title=options.title, progress=line.show)
     size = path.stat().st_size

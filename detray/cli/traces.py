@@ -13,7 +13,7 @@ import msgspec
 
 from detray.cli.fetching import FetchedPayloads, RunningCluster, check_sizes, directory_of
 from detray.cli.heads import find_head
-from detray.cli.opening import open_named
+from detray.cli.opening import check_output, open_named
 from detray.cli.progress import ProgressLine
 from detray.trace.collecting import Collected, collect
 from detray.trace.documents import document
@@ -44,6 +44,7 @@ def fetch_recordings(options: Options) -> list[tuple[str, bytes]]:
 
 def run_collect(options: Options) -> int:
     """`detray trace collect`: 0 if all messages arrived as they were sent, 1 if not."""
+    check_output(options.output, *options.paths)
     if options.paths:
         traces = [open_trace(path, salvage=True) for path in options.paths]
         collected = collect(traces, options.output)
@@ -148,8 +149,10 @@ def _collected_text(collected: Collected) -> str:
 
 def run_timeline(options: Options) -> int:
     """`detray timeline`: write Chrome trace events."""
-    events = chrome_events(open_named(options))
     output = options.output or f"{os.path.splitext(options.trace)[0]}.timeline.json"
+    if output != "-":
+        check_output(output, options.trace)
+    events = chrome_events(open_named(options))
     if output == "-":
         json.dump(events, sys.stdout)
         return 0

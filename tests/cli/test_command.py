@@ -229,6 +229,21 @@ def test_a_timeline_is_written_or_printed(trace, capsys):
     assert json.loads(capsys.readouterr().out) == written
 
 
+@pytest.mark.parametrize(
+    "command", ["timeline", "graph --format dot", "report", "trace collect", "shrink"]
+)
+def test_no_command_writes_over_what_it_reads(trace, capsys, command):
+    """Whatever the trace is called by; it is refused before anything is done."""
+    before = Path(trace).read_bytes()
+    link = Path(trace).with_name("other.trace")
+    link.hardlink_to(trace)
+    for output in (trace, *([str(link)] if command != "shrink" else [])):
+        assert main([*command.split(), trace, "-o", output]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1) and "is the trace itself" in err
+        assert Path(trace).read_bytes() == before
+
+
 def test_a_story_is_told(trace, capsys):
     """For people, and for programs."""
     assert main(["story", trace, "dot"]) == 0
