@@ -20,7 +20,7 @@ from detray.cli.graph import add_graph
 from detray.cli.heads import add_cluster
 from detray.cli.observer import NoAnswer
 from detray.cli.opening import add_trace
-from detray.cli.plain_output import plain_output
+from detray.cli.plain_output import open_closed, plain_output
 from detray.cli.replay import add_replay
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
@@ -134,6 +134,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    open_closed()
     try:
         if arguments[:1] == ["bench"]:
             # Not a floor below this one but a neighbour: found by name.

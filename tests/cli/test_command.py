@@ -269,6 +269,13 @@ def test_a_reader_that_has_seen_enough_is_no_error(trace):
     assert (end.stdout, end.stderr) == (b" ", b"")
 
 
+def test_output_that_was_closed_before_is_no_error(trace):
+    """`detray replay ... >&-`: nobody reads, and the exit code is the answer."""
+    command = f"{sys.executable} -m detray.cli replay {trace} >&-"
+    end = subprocess.run(command, shell=True, capture_output=True, timeout=60)
+    assert (end.returncode, end.stderr) == (0, b"")
+
+
 def test_a_name_may_stand_behind_options(capsys):
     """argparse alone would call it unrecognized; a second one still is."""
     trace = str(Path(__file__).resolve().parents[2] / "traces" / "decisions.trace")
