@@ -5,7 +5,7 @@ kept for a while, submitted faster than they run, so that tens of thousands of t
 are alive at a time. Then two short sessions tell how a replay compares with the run it replays.
 
 Times are elapsed time, and in brackets CPU time of this process: on a machine that does nothing
-else they are the same.
+else they are the same. How busy it was is said, too.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 ROUND = 20_000
 """Tasks submitted at once."""
-LIVE = 5
-"""Rounds whose references are held."""
+LIVE = 7
+"""Rounds whose references are held: then states take 50 MB."""
 SEEKS = 200
 
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def record(path: Path, stimuli: int, live: int) -> None:
-    """A session whose trace has about so many stimuli: two a task, and some more."""
+    """A session whose trace has so many stimuli and some more: each task is two."""
     import detray
     from detray.bench import work
 
@@ -63,7 +63,7 @@ def record(path: Path, stimuli: int, live: int) -> None:
     try:
         nothing = detray.remote(work.nothing)
         rounds: deque[list[Any]] = deque()
-        for _ in range(max(1, stimuli * 10 // 21 // ROUND)):
+        for _ in range(stimuli // (2 * ROUND) + 1):
             rounds.append([nothing.remote() for _ in range(ROUND)])
             if len(rounds) >= live:
                 detray.get(rounds.popleft())
@@ -77,6 +77,7 @@ def measure_seeking(path: Path) -> None:
     """Open, seek, step back."""
     from detray.trace.reading import open_trace
 
+    _say("load", _load())
     before = _resident_bytes()
     taken = Taken.by(lambda: open_trace(path))
     trace = open_trace(path)
@@ -108,6 +109,7 @@ def measure_seeking(path: Path) -> None:
         backs += _timed([replay.back] * 5)
     _say("first step back", _quantiles(firsts))
     _say("further steps back", _quantiles(backs))
+    _say("load", _load())
 
 
 def sleep_for(duration_s: float) -> None:
@@ -164,6 +166,11 @@ def _quantiles(taken: list[Taken]) -> str:
     for name, place in (("p50", len(taken) // 2), ("p99", len(taken) * 99 // 100), ("most", -1)):
         parts.append(f"{name} {elapsed[place] * 1e3:.1f} ms ({cpu[place] * 1e3:.1f} ms)")
     return ", ".join(parts)
+
+
+def _load() -> str:
+    cpus = os.cpu_count() or 1
+    return f"{os.getloadavg()[0]:.1f} of {cpus} CPUs, in the last minute"
 
 
 def _resident_bytes() -> int:

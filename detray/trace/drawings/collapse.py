@@ -124,9 +124,14 @@ def _merge(
         home = homes[source]
         for target, links in targets.items():
             for kind, data in links.items():
-                edge = sums.setdefault((home, homes[target], kind), [0, 0])
+                key = home, homes[target], kind
+                edge = sums.get(key)
+                if edge is None:
+                    edge = sums[key] = [0, 0]
                 edge[0] += 1
-                edge[1] += max(0, data.get("size_bytes", -1))
+                size = data.get("size_bytes", -1)
+                if size > 0:
+                    edge[1] += size
     for (source, target, kind), (count, size) in sums.items():
         merged.add_edge(source, target, key=kind, kind=kind, count=count, size_bytes=size)
     return merged, {names[group]: nodes for group, nodes in members.items()}

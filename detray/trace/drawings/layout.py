@@ -58,16 +58,18 @@ def lay_out(sizes: Mapping[str, Point], edges: Iterable[Edge]) -> Layout:
 
 def levels(nodes: list[str], edges: Iterable[Edge]) -> dict[str, int]:
     """The length of the longest path to each node; `edges` have no cycle."""
-    out: dict[str, list[str]] = {node: [] for node in nodes}
+    out: dict[str, list[str]] = {}
     missing = dict.fromkeys(nodes, 0)
     for source, target in edges:
-        out[source].append(target)
+        out.setdefault(source, []).append(target)
         missing[target] += 1
     level = dict.fromkeys(nodes, 0)
     ready = [node for node in nodes if not missing[node]]
     for node in ready:
-        for target in out[node]:
-            level[target] = max(level[target], level[node] + 1)
+        below = level[node] + 1
+        for target in out.get(node, ()):
+            if level[target] < below:
+                level[target] = below
             missing[target] -= 1
             if not missing[target]:
                 ready.append(target)

@@ -55,27 +55,24 @@ def width(source: Source) -> list[Width]:
 
     Begins with the first beginning and ends with 0 and 0.
     """
-    changes: dict[int, tuple[int, int]] = {}
-
-    def change(time_ns: int, running: int, blocked: int) -> None:
-        before = changes.get(time_ns, (0, 0))
-        changes[time_ns] = (before[0] + running, before[1] + blocked)
-
+    changes: list[tuple[int, int, int]] = []
     for task in computation(source).tasks:
         for run in task.runs:
             if task.is_root or not run.is_timed:
                 continue
-            change(run.started_ns, 1, 0)
+            changes += (run.started_ns, 1, 0), (run.ended_ns, -1, 0)
             for begin_ns, end_ns in task.stretches(run):
-                change(begin_ns, -1, 1)
-                change(end_ns, 1, -1)
-            change(run.ended_ns, -1, 0)
+                changes += (begin_ns, -1, 1), (end_ns, 1, -1)
+    changes.sort()
     steps: list[Width] = []
     running = blocked = 0
-    for time_ns in sorted(changes):
-        more, standing = changes[time_ns]
+    was = (-1, -1)
+    for place, (time_ns, more, standing) in enumerate(changes, 1):
         running, blocked = running + more, blocked + standing
-        if not steps or steps[-1][1:] != (running, blocked):
+        if place < len(changes) and changes[place][0] == time_ns:
+            continue
+        if was != (running, blocked):
+            was = running, blocked
             steps.append(Width(time_ns, running, blocked))
     return steps
 
