@@ -66,7 +66,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     pull_share_permille: int = 250
     """Share of the arena that arriving arguments may take at once; one always may (N12)."""
     pull_retry_ns: int = 10 * MS
-    """So long a pull pauses that came to nothing twice, as transfers broke; then twice as long..."""
+    """A pull that came to nothing twice, as transfers broke, pauses so long; then twice as long."""
     pull_retry_max_ns: int = 500 * MS
     """And never longer."""
     lineage_bytes_max: int = 256 << 20
