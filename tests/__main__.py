@@ -24,13 +24,15 @@ HERE = Path(__file__).resolve().parent
 COMPUTING = (("sim",), ("core", "golden", "house", "property", "trace"))
 """Folders whose tests start no process of detray's, no server and no browser, by lane ..."""
 WITH_PROCESSES = (
+    "house/test_json.py",
+    "sim/test_engine_digests.py",
     "sim/test_from_trace.py",
     "trace/test_diff.py",
     "trace/test_digests.py",
     "trace/test_report_page.py",
     "trace/test_why_real.py",
 )
-"""... but for these files. `tests/conftest.py` fails a lane beside others that starts a session."""
+"""... but for these files. `tests/conftest.py` warns of a session in another lane."""
 BESIDE = "DETRAY_TESTS_BESIDE"
 """Set in the environment of the lanes that only compute."""
 

