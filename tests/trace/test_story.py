@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -14,7 +15,7 @@ from detray.core import head_messages as hm
 from detray.core import peer_messages as pm
 from detray.core import stimuli as st
 from detray.core.config import Policy
-from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES
+from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, function_id
 from detray.trace.format import TraceError
 from detray.trace.gathering.history import History, history_of
 from detray.trace.names import describe, short
@@ -28,7 +29,7 @@ from detray_sim.result import NodeShape
 from detray_sim.traces import write_trace
 from tests.sim.test_engine import MS, SECOND
 from tests.sim.test_engine_nodes import graph
-from tests.trace.programs import dots, recorded
+from tests.trace.programs import dots, recorded, troubles
 from tests.trace.simulated import named, parts_of
 from tests.trace.test_parts import seed_trace
 
@@ -215,3 +216,22 @@ def test_every_story_of_a_seed_can_be_told(tmp_path, seed):
 def workers(history: History) -> list[tuple[int, Any]]:
     """Workers with the number of their core."""
     return [(core, life) for (core, _), life in history.workers.items()]
+
+
+def test_what_is_let_go_with_others_is_told_of_the_one_alone(tmp_path):
+    """A step frees hundreds of things; a story names its own, code never as arguments."""
+    trace = recorded(tmp_path / "run.trace", troubles)
+    history = history_of(trace)
+    told = ""
+    for item in (*history.tasks, *history.objects):
+        for line in story(trace, StorySubject(item, ClientID(0))):
+            before, freed, names = line.text.partition("freed: ")
+            if freed:
+                assert not before
+                own = f"{short(item)}(/[0-9]+)?" if len(item) == TASK_ID_BYTES else short(item)
+                one = f"(the (arguments|error) of )?{own}(, made again)?"
+                assert re.fullmatch(f"{one}(, {one})*", names), line.text
+                told += names
+    assert "the arguments of" in told
+    code = ef.DropPayloads((function_id(bytes(12), 3),))
+    assert sentence(code, history).endswith(": the code of a function")

@@ -104,7 +104,8 @@ def _key(key: bytes) -> str:
     if len(key) == OBJECT_ID_BYTES + 4:
         return f"{short(key[:OBJECT_ID_BYTES])}, made again"
     if len(key) == TASK_ID_BYTES:
-        return f"the arguments of {short(key)}"
+        is_code = key[12] >= 0x80  # `function_id`
+        return "the code of a function" if is_code else f"the arguments of {short(key)}"
     return short(key)
 
 

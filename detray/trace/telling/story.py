@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from detray.core import effects as ef
+from detray.core import stimuli as st
 from detray.core.head_messages import NodeBuried
 from detray.ids import OBJECT_ID_BYTES, TASK_ID_BYTES, ClientID, NodeID, ObjectID, TaskID, is_put
 from detray.trace.format import TraceError
 from detray.trace.gathering.history import History, follow, history_of, new_history
 from detray.trace.gathering.lives import ARRIVED, FAILED, LOST, MADE_AGAIN, Attempt, ObjectLife
 from detray.trace.links import AT_HEAD
-from detray.trace.names import first_line, matches, short
+from detray.trace.names import first_line, is_a_put, matches, short
 from detray.trace.plain_text import one_line
 from detray.trace.play import Makers, Opening, Told, schedulers, tell
 from detray.trace.reading import Trace
@@ -129,7 +131,7 @@ class _Teller:
             else:
                 is_told = self._is_about(message)
             if is_told:
-                yield sentence(message, self._history)
+                yield sentence(_narrowed(message, subject.item), self._history)
 
 
 def holders(history: History, life: ObjectLife) -> set[NodeID]:
@@ -232,6 +234,24 @@ def _test(subject: StorySubject) -> Callable[[Any], bool]:
     if len(needle) == TASK_ID_BYTES:
         return lambda message: needle in encode(message) and _is_task(message, needle)
     return lambda message: needle in encode(message)
+
+
+def _narrowed(message: Any, item: bytes) -> Any:  # Any: a stimulus or an effect
+    """A message that lets many things go, with no more of them than what is of `item`."""
+    name = _LISTS.get(type(message)) if item else None
+    if name is None:
+        return message
+    listed = getattr(message, name)
+    own = [key for key in listed if key.startswith(item) and is_a_put(key) == is_a_put(item)]
+    return msgspec.structs.replace(message, **{name: tuple(own)}) if own else message
+
+
+_LISTS: dict[type, str] = {
+    ef.DropPayloads: "keys",
+    st.RefsDropped: "objects",
+    st.ViewsDropped: "objects",
+}
+"""Messages about hundreds of things that have nothing in common but the moment, and their field."""
 
 
 def _is_task(value: Any, task: bytes) -> bool:  # Any: a message or a part of one
