@@ -168,7 +168,8 @@ class Recording:
             self._writing.release()
 
         self._in_background(write)
-        self._log.notify("info", "flight", f"{reason}: the flight recorder is in {path}")
+        text = f"{reason}: the flight recorder is in {path}; `detray why` reads it"
+        self._log.notify("info", "flight", text)
 
     def dump_now(self, reason: str) -> str:
         """Write it out here and now, before everything ends; the path. Raises OSError."""

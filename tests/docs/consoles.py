@@ -1,11 +1,11 @@
-"""Console blocks of the documentation: their commands are run, their output is held to the page.
+r"""Console blocks of the documentation: their commands are run, their output is held to the page.
 
 In a block of the kind ```console, a line that begins with `$ ` is a command and what follows, up
 to the next command, is what it prints. A line of three dots stands for any lines, three dots within
 a line for anything. Numbers, their units of time or size, and how many spaces stand between words
 may differ from what is printed; the words and the order of the lines may not. ` # exit 1` says that
-a command ends so, ` <<< "a; b"` what it reads. A command whose output is not shown must end well
-all the same.
+a command ends so, ` <<< $'a\nb'` what it reads, as in bash. A command whose output is not shown
+must end well all the same.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def run_one(command: Command, folder: Path, variables: Mapping[str, str]) -> str
         [sys.executable, *_PROGRAMS[words[0]], *words[1:]],
         cwd=folder,
         env=dict(variables),
-        input="\n".join(shlex.split(fed)[0].split("; ")) + "\n" if fed else "",
+        input=_fed(fed),
         capture_output=True,
         text=True,
         timeout=100,
@@ -92,6 +92,11 @@ def run_one(command: Command, folder: Path, variables: Mapping[str, str]) -> str
     output = done.stdout + done.stderr
     assert done.returncode == command.status, f"$ {command.line}\nexit {done.returncode}\n{output}"
     return output
+
+
+def _fed(text: str) -> str:
+    """What bash hands over for `<<< $'...'`, of whose escapes the pages use one."""
+    return shlex.split(text.removeprefix("$"))[0].replace("\\n", "\n") + "\n" if text else ""
 
 
 def _expanded(line: str, variables: Mapping[str, str]) -> list[str]:
