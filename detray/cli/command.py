@@ -10,21 +10,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 from detray import __version__
-from detray.cli import diff, listing, logs, starting, status, why
+from detray.cli.asking.observer import NoAnswer
+from detray.cli.collect import add_collect
 from detray.cli.debug import add_debug
+from detray.cli.diff import add_diff
 from detray.cli.graph import add_graph
-from detray.cli.heads import add_cluster
-from detray.cli.observer import NoAnswer
-from detray.cli.opening import add_trace
-from detray.cli.plain_output import open_closed, plain_output
+from detray.cli.listing import add_get, add_list
+from detray.cli.logs import add_logs
 from detray.cli.replay import add_replay
 from detray.cli.report import add_report
 from detray.cli.rerun import add_rerun
 from detray.cli.shrink import add_shrink
+from detray.cli.starting import add_start, add_stop
+from detray.cli.status import add_status
+from detray.cli.story import add_story
+from detray.cli.terminal.plain_output import open_closed, plain_output
+from detray.cli.timeline import add_timeline
+from detray.cli.why import add_why
 from detray.errors import DetrayError
 from detray.trace.format import TraceError
 from detray.trace.plain_text import plain
@@ -59,46 +65,11 @@ their own (the flight recorder); the message that reports the crash says where.
 """
 
 
-_STATUS = """\
-examples:
-  detray status                                the cluster here, or the sessions
-  detray status --watch
-  detray status --address=192.168.1.5:6379     from a machine that has the token
-  detray status --json | python -m json.tool   "nodes" is a list of dicts
-"""
-
-
-_STORY = """\
-examples:
-  detray story run.trace 1.9f3a12.3            a task, from its submission to its end
-  detray story run.trace 1.9f3a12.3/0          what it returned
-  detray story run.trace "worker 3"
-  detray story cluster.trace "node 2"          how it joined, its workers, its end; or "head"
-"""
-
-
-_TIMELINE = """\
-examples:
-  detray timeline run.trace                    writes run.timeline.json
-  detray timeline run.trace -o - | gzip > run.json.gz
-
-`detray report run.trace` is a page that shows a timeline, too, and needs no other program.
-"""
-
-
-_COLLECT = """\
-examples:
-  detray trace collect -o night.trace          of the cluster that runs: what it recorded so far
-  detray trace collect node0.trace node0.trace.head node1.trace
-                                               files that were copied together; writes cluster.trace
-  detray trace collect --payloads              arguments and values, too: beside cluster.trace
-  detray rerun cluster.trace TASK --trust      for this: a task of any node, here
-  detray why cluster.trace                     all that reads traces reads it
-
-Nodes record if they were started so: detray start --head --record node0.trace --record-payloads
-"""
-
-
+_ADD = (
+    add_start, add_stop, add_status, add_list, add_get, add_logs, add_replay, add_debug, add_report,
+    add_graph, add_timeline, add_story, add_why, add_diff, add_collect, add_rerun, add_shrink,
+)  # fmt: skip
+"""The commands, in the order of the help."""
 _TELL_OF_TRACES = frozenset(
     ("replay", "debug", "report", "graph", "timeline", "story", "why", "diff", "trace", "shrink")
 )
@@ -164,15 +135,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _with_traces(name: str) -> Callable[[argparse.Namespace], int]:
-    """A function of `cli/traces.py`, loaded when it is called: it costs a quarter of a second."""
-
-    def run(options: argparse.Namespace) -> int:
-        return int(getattr(import_module("detray.cli.traces"), name)(options))
-
-    return run
-
-
 def _refuse(text: str, status: int = 2) -> int:
     print(f"detray: {plain(text)}", file=sys.stderr)
     return status
@@ -187,121 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"detray {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    starting.add_start(commands)
-    starting.add_stop(commands)
-    _add_status(commands)
-    listing.add_list(commands)
-    listing.add_get(commands)
-    logs.add_logs(commands)
-    add_replay(commands)
-    add_debug(commands)
-    add_report(commands)
-    add_graph(commands)
-    _add_timeline(commands)
-    _add_story(commands)
-    why.add_why(commands)
-    diff.add_diff(commands)
-    _add_trace_commands(commands)
-    add_rerun(commands)
-    add_shrink(commands)
+    for add in _ADD:
+        add(commands)
     commands.add_parser("bench", help="measure detray and its peers (detray bench --help)")
     return parser
-
-
-_Commands = argparse._SubParsersAction  # the only name argparse has for it
-
-
-def _add_status(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "status",
-        help="what the cluster and the sessions of this user are doing",
-        description="Show nodes, resources, tasks, objects, transfers and failures of the cluster "
-        "of this machine, and the sessions that belong to none. Exit code 1 if there is neither.",
-        epilog=_STATUS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("session", nargs="?", help="pid of a driver: only its session")
-    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
-    _add_json(parser)
-    add_cluster(parser)
-    parser.set_defaults(run=status.run)
-
-
-def _add_timeline(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "timeline",
-        help="who ran what when, for Perfetto",
-        description="Write Chrome trace events; open them at https://ui.perfetto.dev.",
-        epilog=_TIMELINE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_trace(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        help='"-" for stdout (default: TRACE\'s name with .timeline.json)',
-    )
-    parser.set_defaults(run=_with_traces("run_timeline"))
-
-
-def _add_story(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "story",
-        help="the life of one task, object, worker or node",
-        description="Tell all that a trace knows about one thing, in order.",
-        epilog=_STORY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_trace(parser)
-    parser.add_argument(
-        "about",
-        metavar="ID",
-        help="an id in hexadecimal or its beginning, a short name such as 1.9f3a12.3, "
-        '"worker 3", "driver 1", "node 2", "head", or a function that was called once, '
-        "or failed once",
-    )
-    _add_json(parser)
-    parser.set_defaults(run=_with_traces("run_story"))
-
-
-def _add_trace_commands(commands: _Commands[_Parser]) -> None:
-    parser = commands.add_parser(
-        "trace", help="bring the recordings of a cluster together (detray trace collect --help)"
-    )
-    inner = parser.add_subparsers(dest="what", metavar="WHAT", parser_class=_Parser, required=True)
-    parser = inner.add_parser(
-        "collect",
-        help="the recordings of all processes of a cluster as one trace",
-        description="Bring the recordings of the processes of one cluster together into one trace "
-        "that replays as a whole, and check that what one says it sent is what the other received. "
-        "Exit code 1 if some message is not.",
-        epilog=_COLLECT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "paths", metavar="PATH", nargs="*", help="recordings (default: those of a running cluster)"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", default="cluster.trace", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--payloads",
-        action="store_true",
-        help="of a running cluster: bring what its nodes keep of arguments and values, too "
-        "(beside files that are named they are found by themselves)",
-    )
-    parser.add_argument(
-        "--payloads-limit",
-        metavar="SIZE",
-        type=starting.size,
-        default="1G",
-        help="more payloads than this are not fetched (default: %(default)s)",
-    )
-    add_cluster(parser)
-    _add_json(parser)
-    parser.set_defaults(run=_with_traces("run_collect"))
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")

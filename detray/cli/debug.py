@@ -16,8 +16,8 @@ from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
-from detray.cli.opening import add_trace, open_named
-from detray.cli.progress import SOON_S, ProgressLine
+from detray.cli.arguments.trace import add_trace, open_named
+from detray.cli.terminal.progress import SOON_S, ProgressLine
 
 if TYPE_CHECKING:
     import msgspec
@@ -374,11 +374,11 @@ class Debugger(cmd.Cmd):
 
     def do_why(self, arg: str) -> None:
         """why [ID]: why it took so long, failed, or never ended; without ID, the first failure"""
-        from detray.cli.why import as_text
+        from detray.cli.terminal.causes import why_text
         from detray.trace.explaining.causes import why
 
         about = self._subject(arg) if arg.strip() else ""
-        self._say(as_text(why(self.replay.trace, about)))
+        self._say(why_text(why(self.replay.trace, about)))
 
     def do_diff(self, arg: str) -> None:
         """diff: how the last step differs from what was recorded, and which steps do"""

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from detray.cli.collector import rarely_collecting
+from detray.cli.arguments.trace import rarely_collecting
 from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 

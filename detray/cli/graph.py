@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detray.cli.collector import rarely_collecting
-from detray.cli.opening import add_trace, check_output, open_named
-from detray.cli.tables import counts_text, table
+from detray.cli.arguments.trace import add_trace, check_output, open_named, rarely_collecting
+from detray.cli.terminal.tables import counts_text, table
 from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 

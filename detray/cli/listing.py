@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from detray.cli.heads import add_cluster, find_head
-from detray.cli.observer import Observer
-from detray.cli.saying import say
-from detray.cli.tables import counts_text, table
+from detray.cli.asking.heads import add_cluster, find_head
+from detray.cli.asking.observer import Observer, in_units
+from detray.cli.terminal.saying import say
+from detray.cli.terminal.tables import counts_text, table
 from detray.core.resources import UNIT
 from detray.runtime.rows import Row, join, read_filters, select
 from detray.runtime.session import live_sessions
@@ -31,7 +31,6 @@ _COLUMNS = {
     "transfers": ("id", "direction", "state", "size_bytes", "from", "to", "urgency"),
 }
 """What the tables show; --json has all there is."""
-_AMOUNTS = ("demand", "total", "available")
 _CELL_CHARS = 60
 
 EXAMPLES = """\
@@ -162,16 +161,6 @@ def _print_rows(command: str, kind: str, rows: list[Row]) -> int:
     shown = in_house_units([in_units(row) for row in rows])
     print(document(command, {"kind": kind, "rows": shown}))
     return 0
-
-
-def in_units(row: Row) -> dict[str, Any]:  # Any: plain data
-    """The row with amounts of resources as users give them, not in ten-thousandths."""
-    return {
-        name: {each: amount / UNIT for each, amount in value.items()}
-        if name in _AMOUNTS and isinstance(value, Mapping)
-        else value
-        for name, value in row.items()
-    }
 
 
 def _is_called(row: Row, name: str) -> bool:

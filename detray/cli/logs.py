@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from detray.cli.heads import HeadAt, add_cluster, find_head
-from detray.cli.saying import say
+from detray.cli.asking.heads import HeadAt, add_cluster, find_head
+from detray.cli.terminal.saying import say
 from detray.errors import EngineError
 
 TAIL = 100

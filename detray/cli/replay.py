@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from detray.cli.expectations import (
+from detray.cli.arguments.expectations import (
     add_expect,
     all_sentences,
     read_expectations,
@@ -14,8 +14,8 @@ from detray.cli.expectations import (
     violation_of,
     violation_text,
 )
-from detray.cli.opening import add_trace, open_named
-from detray.cli.progress import SOON_S, ProgressLine
+from detray.cli.arguments.trace import add_trace, open_named
+from detray.cli.terminal.progress import SOON_S, ProgressLine
 from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import Any
 
-from detray.cli.collector import rarely_collecting
-from detray.cli.opening import add_trace, check_output, open_named
-from detray.cli.progress import ProgressLine
+from detray.cli.arguments.trace import add_trace, check_output, open_named, rarely_collecting
+from detray.cli.terminal.progress import ProgressLine
+from detray.cli.terminal.saying import say
 from detray.trace.documents import document
 
 _ABOUT = """\
@@ -68,4 +67,4 @@ def _show(url: str) -> None:
     import webbrowser
 
     if not webbrowser.open(url):
-        print(f"detray: no browser was found here; open {url}", file=sys.stderr)
+        say(f"no browser was found here; open {url}")

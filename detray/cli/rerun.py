@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from detray.cli.plain_output import plain_output
-from detray.cli.starting import size
+from detray.cli.arguments.amounts import seconds, size
+from detray.cli.terminal.plain_output import plain_output
 from detray.trace.documents import document
 from detray.trace.plain_text import one_line
 
@@ -40,7 +40,6 @@ _ROWS_MAX = 40
 _REPORTS_MAX = 3
 """Tasks of one function that are told apart; more are counted."""
 _PROGRESS_S = 2.0
-_SECONDS_MAX = 1e9
 _LINES_AT_ONCE = 5
 
 
@@ -74,7 +73,7 @@ def add_rerun(commands: Any) -> None:  # Any: argparse's class for it is private
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="with --all: kill a task that takes longer (default: 60, or 20 times what it took)",
     )
@@ -123,16 +122,6 @@ def run_rerun(options: argparse.Namespace) -> int:
         report.traceback = ""  # The debugger has shown it.
     print(_as_json(options, _row(report)) if options.json else _as_text(report))
     return 1 if report.verdict == rerun.DIFFERS else 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < _SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: seconds above 0, as 30 or 0.5")
-    return seconds
 
 
 def _say(line: str) -> None:

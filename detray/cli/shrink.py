@@ -7,9 +7,10 @@ import contextlib
 import os
 from typing import Any
 
-from detray.cli.expectations import add_expect, all_sentences, read_expectations
-from detray.cli.opening import add_trace, open_named
-from detray.cli.progress import ProgressLine
+from detray.cli.arguments.amounts import positive
+from detray.cli.arguments.expectations import add_expect, all_sentences, read_expectations
+from detray.cli.arguments.trace import add_trace, check_output, open_named
+from detray.cli.terminal.progress import ProgressLine
 from detray.trace.documents import document
 from detray.trace.format import TraceError
 
@@ -39,20 +40,13 @@ def add_shrink(commands: Any) -> None:  # Any: argparse has no public name for i
         "-o", "--output", metavar="FILE", help='"-" for stdout (default: TRACE\'s name with .txt)'
     )
     parser.add_argument(
-        "--runs", type=_positive, default=5_000, metavar="N", help="try at most so many parts"
+        "--runs", type=positive, default=5_000, metavar="N", help="try at most so many parts"
     )
     parser.add_argument(
-        "--seconds", type=_positive, default=300, metavar="N", help="and for at most so long"
+        "--seconds", type=positive, default=300, metavar="N", help="and for at most so long"
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run_shrink)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
 
 
 def run_shrink(options: argparse.Namespace) -> int:
@@ -66,10 +60,10 @@ def run_shrink(options: argparse.Namespace) -> int:
         return 0
     expectations = read_expectations(options.expect, DEFAULT)
     output = options.output or f"{os.path.splitext(options.trace)[0]}.txt"
-    if output != "-" and os.path.abspath(output) == os.path.abspath(options.trace):
-        raise TraceError(f"{output} is the trace itself: name another file with -o")
-    if output != "-" and not os.path.isdir(os.path.dirname(output) or "."):
-        raise TraceError(f"{output}: there is no such directory to write it to")
+    if output != "-":
+        check_output(output, options.trace)
+        if not os.path.isdir(os.path.dirname(output) or "."):
+            raise TraceError(f"{output}: there is no such directory to write it to")
     if output == "-" and options.json:
         raise ValueError("--json and -o - both want standard output: name a file, or leave one out")
     trace = open_named(options)

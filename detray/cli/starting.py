@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from detray import launch
-from detray.cli.heads import add_security, ask_head, find_security, tls_files
+from detray.cli.arguments.amounts import size
+from detray.cli.asking.heads import add_security, ask_head, find_security, tls_files
 from detray.errors import EngineError
 from detray.launch import ClusterKey, Launched, LaunchError, Listen
 from detray.nearby import LocalProcess, find_local, of_address
@@ -24,7 +25,6 @@ from detray.trace.quantities import size_text
 
 _STOP_S = 15.0
 _BLOCK_POLL_S = 0.2
-_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 START = """\
 the first machine:
@@ -392,13 +392,3 @@ def _labels(text: str) -> dict[str, Any]:  # Any: as above
     if not pairs or not all(key and equals for key, equals, _ in pairs):
         raise argparse.ArgumentTypeError(f"{text!r} is neither JSON nor key=value,key=value")
     return {key: value for key, _, value in pairs}
-
-
-def size(text: str) -> int:
-    """A number of bytes: 500M, 8G. Raises argparse.ArgumentTypeError."""
-    digits = text.upper().removesuffix("IB").removesuffix("B")
-    unit = digits[-1:] if digits[-1:] in _SIZES else ""
-    try:
-        return int(float(digits.removesuffix(unit)) * _SIZES[unit])
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500M or 8G") from None

@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from detray.cli import cluster_page
-from detray.cli.heads import HeadAt, find_head
-from detray.cli.listing import in_units
-from detray.cli.observer import NoAnswer, Observer
-from detray.cli.tables import counts_text, table
+from detray.cli.asking.heads import HeadAt, add_cluster, find_head
+from detray.cli.asking.observer import NoAnswer, Observer, in_units
+from detray.cli.terminal import cluster_page
+from detray.cli.terminal.tables import counts_text, table
 from detray.core.resources import UNIT
 from detray.errors import EngineError
 from detray.runtime.session import INFO_NAME, LiveSession, live_sessions
@@ -21,10 +20,34 @@ from detray.trace.documents import document, in_house_units
 from detray.trace.quantities import size_text
 
 WATCH_S = 1.0
+_EXAMPLES = """\
+examples:
+  detray status                                the cluster here, or the sessions
+  detray status --watch
+  detray status --address=192.168.1.5:6379     from a machine that has the token
+  detray status --json | python -m json.tool   "nodes" is a list of dicts
+"""
 
 Report = dict[str, Any]  # Any: what a service tells about itself
 Discover = Callable[[], list[LiveSession]]
 FindHead = Callable[[argparse.Namespace], HeadAt | None]
+
+
+def add_status(commands: Any) -> None:  # Any: argparse's class for it is private
+    """Describe `detray status` to the parser."""
+    parser = commands.add_parser(
+        "status",
+        help="what the cluster and the sessions of this user are doing",
+        description="Show nodes, resources, tasks, objects, transfers and failures of the cluster "
+        "of this machine, and the sessions that belong to none. Exit code 1 if there is neither.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("session", nargs="?", help="pid of a driver: only its session")
+    parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    add_cluster(parser)
+    parser.set_defaults(run=run)
 
 
 def run(

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from detray.cli.collector import rarely_collecting
-from detray.cli.opening import add_trace, open_named
+from detray.cli.arguments.trace import add_trace, open_named, rarely_collecting
+from detray.cli.terminal.causes import why_text
 from detray.trace.documents import document
-from detray.trace.plain_text import one_line
-
-if TYPE_CHECKING:
-    from detray.trace.explaining.tree import Cause, Why
 
 _EXAMPLES = """\
 examples:
@@ -69,30 +65,5 @@ def run_why(options: argparse.Namespace) -> int:
         data = {"trace": trace.name, **msgspec.to_builtins(answer)}
         print(document("detray why", data))
     else:
-        print(as_text(answer))
+        print(why_text(answer))
     return 0
-
-
-def as_text(answer: Why) -> str:
-    """An answer for people: the conclusion, then the tree of causes."""
-    lines = [one_line(f"{answer.subject} {answer.conclusion}")]
-    for cause in answer.causes:
-        lines += _lines(cause, 1)
-    return "\n".join(lines)
-
-
-def _lines(cause: Cause, level: int) -> list[str]:
-    from detray.trace.quantities import time_text
-
-    if cause.length_ns >= 0:
-        head = time_text(cause.length_ns)
-    elif cause.started_ns >= 0 or cause.ended_ns >= 0:
-        head = f"@{max(cause.started_ns, cause.ended_ns) / 1e9:.6f}"
-    else:
-        head = ""
-    lead = "meanwhile: " if cause.kind == "meanwhile" else ""
-    lines = [f"{'    ' * level}{head:>9}  {lead}{one_line(cause.text)}"]
-    lines += [f"{'    ' * level}{'':>9}    {line}" for line in cause.detail.splitlines()]
-    for inner in cause.causes:
-        lines += _lines(inner, level + 1)
-    return lines

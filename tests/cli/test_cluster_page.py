@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from detray.cli import cluster_page, listing, status
+from detray.cli import listing, status
+from detray.cli.terminal import cluster_page
 from detray.errors import EngineError
 
 

@@ -46,7 +46,7 @@ def test_commands_that_read_no_trace_load_nothing_for_it():
     """They are typed while one waits."""
     program = (
         "import sys; from detray.cli import main; main(['stop', '--address', '127.0.0.1:1']);"
-        "print([m for m in ('detray.cli.traces', 'networkx', 'xml.sax') if m in sys.modules])"
+        "print([m for m in ('detray.trace.reading', 'networkx', 'xml.sax') if m in sys.modules])"
     )
     end = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)
     assert end.stdout == b"[]\n"
@@ -156,7 +156,7 @@ def test_what_cannot_be_done_is_said_in_one_line(trace, capsys, monkeypatch, arg
 @pytest.mark.parametrize("command", ["stop", "list nodes", "get tasks 1", "logs"])
 def test_where_no_cluster_runs_there_is_nothing_to_show(capsys, monkeypatch, command):
     """Exit code 1, and the reason on stdout."""
-    monkeypatch.setattr("detray.cli.heads.find_local", list)
+    monkeypatch.setattr("detray.cli.asking.heads.find_local", list)
     monkeypatch.setattr("detray.cli.starting.find_local", list)
     monkeypatch.setattr("detray.cli.listing.live_sessions", list)
     assert main(command.split()) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from detray.cli import main
 from detray.cli.debug import Debugger
-from detray.cli.progress import WIDTH_MAX, ProgressLine
+from detray.cli.terminal.progress import WIDTH_MAX, ProgressLine
 from detray.trace.reading import Trace, open_trace
 from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace

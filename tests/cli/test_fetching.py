@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_hexdigest
 
-from detray.cli import fetching
+from detray.cli.asking import fetching
+from detray.cli.asking.fetching import RunningCluster, check_sizes
+from detray.cli.asking.heads import HeadAt
 from detray.cli.command import main
-from detray.cli.fetching import RunningCluster, check_sizes
-from detray.cli.heads import HeadAt
 from detray.errors import EngineError
 from detray.runtime.net.security import Security
 from detray.trace.format import TraceError
@@ -163,7 +163,7 @@ def test_more_than_was_allowed_is_refused_before_anything_comes(tool: Tool) -> N
     """With the sizes, and what to say."""
     told = check_sizes({0: 5_000_000, 1: 300}, 6_000_000)
     assert told == "payloads: 5 MB at node 0, 300 B at node 1; at most 6 MB (--payloads-limit)"
-    with pytest.raises(TraceError, match="5 MB together are too much. Nothing was written"):
+    with pytest.raises(TraceError, match=r"5 MB together are too much. Nothing was written"):
         check_sizes({0: 5_000_000, 1: 300}, 5_000_000)
 
 

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from detray.cli import main
-from detray.cli.plain_output import LINE_MAX, plain_output
+from detray.cli.terminal.plain_output import LINE_MAX, plain_output
 from detray.core.stimuli import TaskSubmitted
 from detray.trace.format import CHUNK_HEAD, PREAMBLE, STEP_HEAD, STEPS_FRAME, FrameWriter
 from detray.trace.plain_text import one_line, plain

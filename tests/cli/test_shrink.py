@@ -150,8 +150,8 @@ def test_a_small_budget_is_said(path, capsys):
     ("arguments", "said"),
     [
         (["--expect", "no tasks fail"], "did you mean: no task fails"),
-        (["--runs", "0"], "0 is not above 0"),
-        (["--seconds", "soon"], "invalid"),
+        (["--runs", "0"], "'0' is no whole number above 0"),
+        (["--seconds", "soon"], "'soon' is no whole number above 0"),
     ],
 )
 def test_nonsense_is_refused(path, capsys, arguments, said):

@@ -14,7 +14,7 @@ import pytest
 
 from detray import __version__
 from detray.cli import status
-from detray.cli.observer import NoAnswer, Observer
+from detray.cli.asking.observer import NoAnswer, Observer
 from detray.core.config import GlobalConfig, LocalConfig
 from detray.core.effects import ReportStatus, Welcome
 from detray.core.local import LocalScheduler

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 import detray
-from detray.cli.traces import fetch_recordings
+from detray.cli.collect import fetch_recordings
 from detray.cluster_utils import Cluster
 from detray.trace.collecting import collect
 from detray.trace.graphs.graph import build

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import detray
-from detray.cli.traces import fetch_recordings
+from detray.cli.collect import fetch_recordings
 from detray.cluster_utils import Cluster
 from detray.trace.collecting import collect
 from detray.trace.explaining.causes import why

@@ -11,7 +11,7 @@ import pytest
 
 import detray.trace
 from detray.cli.command import main
-from detray.cli.why import as_text
+from detray.cli.terminal.causes import why_text
 from detray.core.config import Policy
 from detray.core.stimuli import CancelRequested, ClientLost
 from detray.ids import child_prefix, child_task, return_object
@@ -145,7 +145,7 @@ def test_a_traceback_is_part_of_the_answer_if_the_trace_has_it(tmp_path):
     (cause,) = [
         Cause(FAILURE, "f raised ValueError: no", detail='File "a.py", line 3\n  x = 1')
     ]  # fmt: skip
-    text = as_text(Why("f", "raised ValueError: no", causes=(cause,)))
+    text = why_text(Why("f", "raised ValueError: no", causes=(cause,)))
     assert text.splitlines()[-2].strip() == 'File "a.py", line 3'
     assert text.splitlines()[-1].endswith("  x = 1")
 

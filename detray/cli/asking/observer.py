@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from detray import __version__
 from detray.core.effects import ClientMessage, ReportStatus, Welcome
+from detray.core.resources import UNIT
 from detray.core.stimuli import StatusRequested
 from detray.ids import ClientID
 from detray.runtime.frames import FrameError, FrameReader, frame
 
 TIMEOUT_S = 3.0
+_AMOUNTS = ("demand", "total", "available")
 
 
 class NoAnswer(Exception):
@@ -85,3 +88,13 @@ class Observer:
             raise NoAnswer(f"no answer within {TIMEOUT_S:g} s") from None
         except (FrameError, msgspec.MsgspecError) as error:
             raise NoAnswer(f"the service speaks another language: {error}") from None
+
+
+def in_units(row: Mapping[str, Any]) -> dict[str, Any]:  # Any: plain data, both
+    """The row with amounts of resources as users give them, not in ten-thousandths."""
+    return {
+        name: {each: amount / UNIT for each, amount in value.items()}
+        if name in _AMOUNTS and isinstance(value, Mapping)
+        else value
+        for name, value in row.items()
+    }

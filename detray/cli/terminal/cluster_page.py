@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from detray.cli.tables import counts_text, table
+from detray.cli.terminal.tables import counts_text, table
 from detray.trace.quantities import size_text
 
 FAILURES_SHOWN = 8

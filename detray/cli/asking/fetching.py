@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 from xxhash import xxh3_64
 
-from detray.cli.heads import HeadAt, connect_head
+from detray.cli.asking.heads import HeadAt, connect_head
 from detray.errors import EngineError
 from detray.trace.format import TraceError
 from detray.trace.quantities import size_text

@@ -1,0 +1,1 @@
+"""What several commands are told in the same way: traces, expectations, sizes."""

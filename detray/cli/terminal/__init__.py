@@ -1,0 +1,1 @@
+"""What commands show, and what they say beside it."""
