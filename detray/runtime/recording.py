@@ -168,7 +168,7 @@ class Recording:
             self._writing.release()
 
         self._in_background(write)
-        text = f"{reason}: the flight recorder is in {path}; `detray why` reads it"
+        text = f"{reason}: the flight recorder is in {path} (`detray why` reads it)"
         self._log.notify("info", "flight", text)
 
     def dump_now(self, reason: str) -> str:
