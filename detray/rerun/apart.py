@@ -22,10 +22,17 @@ from detray.runtime.deaths import OomWatch, death_reason
 
 _PR_SET_PDEATHSIG = 1
 _BROKEN_STATUS = 70
+_MUTE_STATUS = 251
 _STACK_BYTES_MAX = 16 << 10
 _PIECE_BYTES = 1 << 20
 _LENGTH_BYTES = 8
+_MESSAGE_BYTES_MAX = 8 << 30
+_BROKEN = ("broken",)
+"""Sent last by a child that failed: its status could be that of the work."""
+_MUTE = "wrote to, or closed, descriptors that are not its own, and was ended"
 
+private: set[int] = set()
+"""Descriptors of this process that no child of it shall have: what goes there is ours to say."""
 
 Send = Callable[..., None]
 """Sends a message, a word and plain facts, from a child to its parent."""
@@ -76,6 +83,10 @@ def run_apart(work: Callable[[], bytes]) -> Ended:
         return Ended(None, death_reason(status, struck_by_oom=False), stack)
 
 
+class Garbled(Exception):
+    """What a child sent is no message: its work wrote to descriptors that it did not open."""
+
+
 class Child:
     """A fork that works, and sends messages meanwhile. It ends with us, whatever ends us.
 
@@ -91,6 +102,8 @@ class Child:
         self._stacks = tempfile.TemporaryFile()  # noqa: SIM115  # until the child has ended
         self._buffer = bytearray()
         self._ended: int | None = None
+        self._is_open = True
+        self._is_broken = False
         self._reading, writing = os.pipe()
         parent = os.getpid()
         self._pid = os.fork()
@@ -107,9 +120,13 @@ class Child:
         self._poll.register(self._end, select.POLLIN)
 
     def receive(self, patience_s: float | None = None) -> tuple[Any, ...] | None:
-        """The next message; None if there are no more, () if none came in time. (Any: plain.)"""
+        """The next message; None if there are no more, () if none came in time. (Any: plain.)
+
+        Raises Garbled.
+        """
         until = None if patience_s is None else time.monotonic() + patience_s
-        while (message := self._next()) is None:
+        while (message := self._next()) is None or message == _BROKEN:
+            self._is_broken = self._is_broken or message is not None
             if self._ended is not None:
                 return None
             left_ms = None if until is None else max(0, (until - time.monotonic()) * 1e3)
@@ -121,7 +138,7 @@ class Child:
                 return ()
         return message
 
-    def end(self, why: str = "") -> Ended:
+    def end(self, why: str = _MUTE) -> Ended:
         """How it ended; it is killed if it has not, and then that is `why`."""
         if self._ended is None:
             self.kill()
@@ -130,8 +147,8 @@ class Child:
         self._stacks.seek(0)
         stack = _of_the_user(self._stacks.read(_STACK_BYTES_MAX).decode(errors="replace").strip())
         struck = status == -signal.SIGKILL and self._oom.struck()
-        died = death_reason(status, struck_by_oom=struck)
-        return Ended(None, died, stack, is_broken=status == _BROKEN_STATUS)
+        died = _MUTE if status == _MUTE_STATUS else death_reason(status, struck_by_oom=struck)
+        return Ended(None, died, stack, is_broken=self._is_broken)
 
     def kill(self) -> None:
         """Nothing of it is left. Nothing if nothing is."""
@@ -163,14 +180,23 @@ class Child:
                 self._buffer += piece
                 is_more = True
                 if self._ended is None:
-                    break  # Messages first: what was sent may be long.
+                    return True  # Messages first: what was sent may be long.
+            if self._is_open:
+                # The child has closed it, and may go on all the same; this end is ready for ever.
+                self._is_open = False
+                self._poll.unregister(self._reading)
         return is_more
 
     def _next(self) -> tuple[Any, ...] | None:
         size = int.from_bytes(self._buffer[:_LENGTH_BYTES], "big") + _LENGTH_BYTES
         if len(self._buffer) < max(size, _LENGTH_BYTES):
+            if size > _MESSAGE_BYTES_MAX:
+                raise Garbled
             return None
-        message = msgspec.msgpack.decode(self._buffer[_LENGTH_BYTES:size], type=tuple[Any, ...])
+        try:
+            message = msgspec.msgpack.decode(self._buffer[_LENGTH_BYTES:size], type=tuple[Any, ...])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Garbled from None
         del self._buffer[:size]
         return message
 
@@ -188,19 +214,24 @@ def _be_the_sender(
     def send(*message: object) -> None:
         if os.getpid() != here:
             os._exit(0)  # A child of a task ends where the task's function returns.
-        data = msgspec.msgpack.encode(message)
+        data = packed(message)
         whole = len(data).to_bytes(_LENGTH_BYTES, "big") + data
         with lock:
-            if len(whole) <= select.PIPE_BUF:
-                os.write(writing, whole)  # All of it or nothing, whatever signal comes.
-            else:
-                _write_all(writing, whole)
+            try:
+                if len(whole) <= select.PIPE_BUF:
+                    os.write(writing, whole)  # All of it or nothing, whatever signal comes.
+                else:
+                    _write_all(writing, whole)
+            except OSError:
+                os._exit(_MUTE_STATUS)
 
     status = 0
     try:
         with suppress(OSError):
             os.setpgid(0, 0)
         _end_with(parent)
+        for descriptor in private:
+            os.close(descriptor)
         _bound_memory(memory_bytes)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
@@ -213,6 +244,7 @@ def _be_the_sender(
         if os.getpid() == here:
             traceback.print_exc()
             _flush()
+            send(*_BROKEN)
     finally:
         os._exit(status)
 
@@ -237,6 +269,25 @@ def _bound_memory(memory_bytes: int) -> None:
             has = next((int(line.split()[1]) << 10 for line in file if line[:7] == "VmData:"), 0)
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (has + memory_bytes, most))
+
+
+def packed(facts: object) -> bytes:
+    """As msgpack; a user's text with what no text may have, as of a file name, is escaped."""
+    try:
+        return msgspec.msgpack.encode(facts)
+    except UnicodeEncodeError:
+        return msgspec.msgpack.encode(escaped(msgspec.to_builtins(facts, builtin_types=(bytes,))))
+
+
+def escaped(facts: Any) -> Any:  # Any: plain data
+    """Its texts, as they can be printed and sent: halves of characters become \\udcff."""
+    if isinstance(facts, str):
+        return facts.encode("utf-8", "backslashreplace").decode()
+    if isinstance(facts, dict):
+        return {escaped(key): escaped(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [escaped(each) for each in facts]
+    return facts
 
 
 def _flush() -> None:

@@ -178,8 +178,11 @@ class Engine:
             outcome = self._perform(call, number, scope, invoke)
             judgement = judge(self.recorded, task, number, outcome)
             self._conclude(call, judgement, scope)
-        finally:
+        except CannotRerun:
             self.bystander.ended()
+            raise
+        # Not if anything else was raised: that is where it ended.
+        self.bystander.ended()
         if number == self.recorded.latest(task):
             self.take(task, outcome, judgement)
         return outcome, judgement

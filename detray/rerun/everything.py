@@ -23,13 +23,14 @@ from typing import Any
 import msgspec
 
 from detray.ids import ObjectID, TaskID
-from detray.rerun.apart import Child, Ended, Send
+from detray.rerun.apart import Child, Ended, Garbled, Send
 from detray.rerun.bystander import Bystander
 from detray.rerun.engine import CannotRerun, Engine
 from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN, Judgement, Outcome, judge
 from detray.rerun.recorded import Recorded
 from detray.rerun.running import (
     Report,
+    RerunError,
     Tell,
     check_trust,
     notes_on,
@@ -43,6 +44,18 @@ TIMEOUT_S = 60
 TIMEOUT_TIMES = 20
 """A task may take so long, or so many times what it took then, unless somebody says otherwise."""
 _CHILD_FAILED = "the rerun itself failed, not the task; the traceback on standard error says where"
+
+
+_FACTS: dict[str, Any] = {
+    "began": tuple[bytes, int],
+    "ended": tuple[()],
+    "judged": tuple[bytes, Judgement],
+    "kept": tuple[bytes, bytes, bool],
+    "unmade": tuple[bytes, str],
+    "tell": tuple[str],
+    "done": tuple[Report | None],
+}
+"""What a child tells with each word. (Any: types.)"""
 
 
 class Summary(msgspec.Struct):
@@ -120,7 +133,8 @@ class _Everything:
                 # It died between two tasks: of what one of them left behind, or of us.
                 idle_ends = idle_ends + 1 if self._done == done else 0
                 if idle_ends:
-                    raise RuntimeError(f"the process that runs tasks again ended: {ended.died}")
+                    why = ended.died + " (more memory may help)" * bool(self._memory_bytes)
+                    raise RerunError(f"the process that runs tasks again ended idle: it {why}")
             self._running.clear()
         self._summary.duration_ns = time.monotonic_ns() - began_ns
         return self._summary
@@ -137,7 +151,9 @@ class _Everything:
                 if message == ():
                     limit = f"{self._limit_s(*self._running[-1]):g} s"
                     return child.end(f"killed after {limit} (--timeout gives it more)")
-                self._hear(*message)
+                self._hear(message)
+        except Garbled:
+            return child.end()
         finally:
             child.kill()
 
@@ -163,25 +179,34 @@ class _Everything:
 
     # -------------------------------------------------------------- what it tells
 
-    def _hear(self, kind: str, *facts: Any) -> None:  # Any: what `_Telling` and `_work` send
-        if kind == "began":
-            self._running.append((TaskID(facts[0]), facts[1]))
-            self._deadline = time.monotonic() + self._limit_s(*self._running[-1])
-        elif kind == "ended":
-            self._running.pop()
-            if self._running:
+    def _hear(self, message: tuple[Any, ...]) -> None:  # Any: whatever came
+        """Raises Garbled if that is nothing that `_Telling` and `_work` send."""
+        try:
+            kind, *facts = message
+            facts = msgspec.convert(facts, _FACTS[kind])
+        except (ValueError, TypeError, KeyError, msgspec.ValidationError):
+            raise Garbled from None
+        match kind, facts:
+            case "began", (task, attempt) if task in self._engine.recorded.calls:
+                self._running.append((TaskID(task), attempt))
                 self._deadline = time.monotonic() + self._limit_s(*self._running[-1])
-        elif kind == "judged":
-            self._engine.judged[TaskID(facts[0])] = msgspec.convert(facts[1], Judgement)
-        elif kind == "kept":
-            self._engine.keep(ObjectID(facts[0]), facts[1], is_same=facts[2])
-        elif kind == "unmade":
-            self._engine.unmade[TaskID(facts[0])] = facts[1]
-        elif kind == "tell":
-            self._tell(facts[0])
-        elif kind == "done":
-            self._let_go(self._tasks[self._done])
-            self._enter(None if facts[0] is None else msgspec.convert(facts[0], Report))
+            case "ended", () if self._running:
+                self._running.pop()
+                if self._running:
+                    self._deadline = time.monotonic() + self._limit_s(*self._running[-1])
+            case "judged", (task, judgement):
+                self._engine.judged[TaskID(task)] = judgement
+            case "kept", (item, data, is_same):
+                self._engine.keep(ObjectID(item), data, is_same=is_same)
+            case "unmade", (task, text):
+                self._engine.unmade[TaskID(task)] = text
+            case "tell", (line,):
+                self._tell(line)
+            case "done", (report,) if self._done < len(self._tasks):
+                self._let_go(self._tasks[self._done])
+                self._enter(report)
+            case _:
+                raise Garbled
 
     def _enter(self, report: Report | None) -> None:
         """The next task is done: into the summary with it."""

@@ -21,7 +21,7 @@ import msgspec
 
 from detray import object_ref
 from detray.ids import TaskID
-from detray.rerun.apart import run_apart
+from detray.rerun.apart import escaped, packed, run_apart
 from detray.rerun.choosing import find_task
 from detray.rerun.client import RerunClient
 from detray.rerun.engine import CannotRerun, Engine
@@ -130,9 +130,9 @@ def _run_apart(engine: Engine, task: TaskID, attempt: int) -> tuple[Outcome, Jud
 
     def work() -> bytes:
         try:
-            return msgspec.msgpack.encode([*engine.run(task, attempt), ""])
+            return packed([*engine.run(task, attempt), ""])
         except CannotRerun as problem:
-            return msgspec.msgpack.encode([Outcome(), Judgement(CANNOT, ""), str(problem)])
+            return packed([Outcome(), Judgement(CANNOT, ""), str(problem)])
 
     ended = run_apart(work)
     if ended.data is None:
@@ -278,12 +278,12 @@ def report_on(
         function=recorded.calls[task].name,
         attempt=attempt,
         verdict=judgement.verdict,
-        text=judgement.text,
-        remarks=judgement.remarks,
+        text=escaped(judgement.text),
+        remarks=escaped(judgement.remarks),
         then_ns=then_ns(recorded, task, attempt),
         now_ns=outcome.duration_ns or -1,
-        traceback=outcome.traceback,
-        stack=outcome.stack,
+        traceback=escaped(outcome.traceback),
+        stack=escaped(outcome.stack),
         notes=notes,
     )
 

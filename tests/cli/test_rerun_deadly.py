@@ -97,12 +97,50 @@ def forks():
     return 1
 
 @detray.remote
+def exits_as_we_do():
+    if deadly():
+        os._exit(70)
+    return 1
+
+@detray.remote
+def closes_all():
+    if deadly():
+        os.closerange(3, 4096)
+    return 1
+
+@detray.remote
+def closes_all_and_hangs():
+    if deadly():
+        os.closerange(3, 4096)
+        time.sleep(3600)
+    return 1
+
+@detray.remote
+def names_a_file_that_is_no_text():
+    if deadly():
+        raise ValueError("not of ours: " + os.fsdecode(bytes([255])))
+    return 1
+
+class Unspeakable(Exception):
+    def __str__(self):
+        sys.exit(4)
+
+@detray.remote
+def raises_what_cannot_be_said():
+    if deadly():
+        raise Unspeakable
+    return 1
+
+@detray.remote
 def makes_or_dies(n):
     if deadly():
         os.kill(os.getpid(), signal.SIGKILL)
     return numpy.full(400_000, n)
 
-KILLERS = (exits, is_killed, crashes, interrupts, hangs, eats, leaves_a_process, forks)
+KILLERS = (
+    exits, is_killed, crashes, interrupts, hangs, eats, leaves_a_process, forks, exits_as_we_do,
+    closes_all, closes_all_and_hangs, names_a_file_that_is_no_text, raises_what_cannot_be_said,
+)
 with detray.init(num_cpus=1, record="run.trace", record_payloads=True, log_to_driver=False):
     one, two = makes.remote(1), makes.remote(2)
     detray.get(adds.remote(one, two))
@@ -120,6 +158,10 @@ KILLED = {
     "hangs": "killed after 2 s (--timeout gives it more)",
     "eats": "it raises MemoryError",
     "leaves_a_process": "exited with status 0",
+    "exits_as_we_do": "exited with status 70",
+    "closes_all": "wrote to, or closed, descriptors that are not its own",
+    "closes_all_and_hangs": "killed after 2 s",
+    "names_a_file_that_is_no_text": "ValueError: not of ours: \\udcff",
     "makes_or_dies": "killed by signal 9 (SIGKILL)",
 }
 
@@ -181,9 +223,11 @@ def test_each_killer_has_its_verdict_and_the_others_go_on(directory: Path) -> No
     for name, reason in KILLED.items():
         assert reason in told[name] and told[name].startswith("it returned a value then")
     assert summary["unknown"] == []
-    [spoilt] = summary["cannot"]
+    unsaid, spoilt = summary["cannot"]
     assert spoilt["name"] == "adds" and "makes_or_dies" in spoilt["text"]
-    assert summary["tasks"] == summary["same"] + len(told) + 1
+    assert unsaid["name"] == "raises_what_cannot_be_said"
+    assert "the rerun itself failed" in unsaid["text"] and "in __str__" in err
+    assert summary["tasks"] == summary["same"] + len(told) + 2
     assert "running makes (" not in err, "made once, though their maker's process is gone"
     for pid in map(int, (directory / "pids").read_text().split()):
         assert gone(pid)
