@@ -39,7 +39,9 @@ class FileCopy:
         self.size_bytes = found.st_size
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """That part of it, less at its end. Raises OSError."""
+        """That part of it, less at its end, none outside. Raises OSError."""
+        if not 0 <= offset < self.size_bytes:
+            return b""
         with open(self._path, "rb", buffering=0) as file:
             file.seek(offset)
             return file.read(max(0, min(size_bytes, self.size_bytes - offset))) or b""
@@ -54,7 +56,9 @@ class RingCopy:
         self.size_bytes = self._ends[-1] if self._ends else 0
 
     def read(self, offset: int, size_bytes: int) -> bytes:
-        """That part of it, less at its end."""
+        """That part of it, less at its end, none outside."""
+        if offset < 0:
+            return b""
         number = bisect_right(self._ends, offset)
         parts: list[bytes | memoryview] = []
         end = min(offset + size_bytes, self.size_bytes)

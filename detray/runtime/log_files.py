@@ -61,5 +61,5 @@ class LogFiles:
         if name not in [row["name"] for row in self.names()]:
             raise FileNotFoundError(f"there is no log {name!r:.80} here")
         with open(os.path.join(self._directory, name), "rb") as file:
-            file.seek(max(0, offset))
+            file.seek(min(max(0, offset), os.fstat(file.fileno()).st_size))
             return file.read(max(0, size_bytes))

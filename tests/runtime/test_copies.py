@@ -81,6 +81,14 @@ def test_what_is_written_later_is_not_in_the_copy_of_a_file(copies: Copies, tmp_
     assert FileCopy(str(path)).read(1000, 100) == b""
 
 
+@pytest.mark.parametrize("place", [(-5, 10), (-1, 1 << 80), (1 << 80, 5), (0, -5), (17, 1)])
+def test_there_is_nothing_outside(place: tuple[int, int], tmp_path: Path) -> None:
+    """Whoever asks for the places of a trace may ask for any."""
+    path = tmp_path / "file"
+    path.write_bytes(WHOLE)
+    assert FileCopy(str(path)).read(*place) == RingCopy(PARTS).read(*place) == b""
+
+
 def test_a_ring_is_shared_and_not_copied() -> None:
     """Its frames are the ones that the recorder holds."""
     frame = bytes(1 << 20)

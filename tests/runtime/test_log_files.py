@@ -22,6 +22,8 @@ def test_lines_are_kept_and_a_full_file_makes_room(
     assert [row["name"] for row in files.names()] == ["worker-7.log", "worker-7.log.1"]
     assert files.read("worker-7.log", 0, 100) == b"(f pid=12) line 2 of three\n"
     assert files.read("worker-7.log.1", 11, 6) == b"line 1"
+    for beyond in (1 << 63, 1 << 80):
+        assert files.read("worker-7.log", beyond, 5) == b""
     for name in ("worker-8.log", "../secret"):
         with pytest.raises(FileNotFoundError, match="there is no log"):
             files.read(name, 0, 100)
