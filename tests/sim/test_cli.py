@@ -294,3 +294,17 @@ def test_the_command_stands_alone(folder: Path) -> None:
         command, shell=True, capture_output=True, text=True, cwd=ROOT, env=dict(os.environ)
     )
     assert (done.stdout, done.stderr) == ("generators:\n", "")
+
+
+def test_without_its_extra_the_command_says_what_to_install() -> None:
+    """One line, exit code 2: `make demo` installs detray without the simulator's libraries."""
+    code = (
+        "import sys; sys.modules['simpy'] = None; from detray_sim.cli import main; "
+        "sys.exit(main(['--help']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert "simpy is not installed" in line and "pip install 'detray[sim]'" in line

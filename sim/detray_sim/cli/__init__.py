@@ -1,5 +1,23 @@
 """The command `detray-sim`."""
 
-from detray_sim.cli.command import main
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+_OF_THE_EXTRA = ("simpy", "networkx", "matplotlib")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 2 where the extra is not installed."""
+    try:
+        from detray_sim.cli.command import main as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _OF_THE_EXTRA:
+            raise
+        hint = "the simulator is an extra: python -m pip install 'detray[sim]'"
+        print(f"detray-sim: {error.name} is not installed; {hint}", file=sys.stderr)
+        return 2
+    return run(argv)
