@@ -12,6 +12,7 @@ import pytest
 import detray
 from detray import launch, nearby, startup
 from detray.cluster_utils import Cluster
+from detray.errors import EngineError
 from detray.launch import LaunchError
 from detray.runtime.session import home
 from tests.cluster.conftest import begin_program, until
@@ -97,6 +98,22 @@ def test_the_head_dies_and_comes_back(small: Cluster) -> None:
     assert detray.get(detray.remote(lambda: 2).options(resources={"later": 1}).remote()) == 2
     startup.shutdown()
     small.remove_node(added)
+
+
+def test_questions_that_make_no_sense_end_nobody(small: Cluster) -> None:
+    """Rows of nothing, places outside a recording, of the head's and of a node's."""
+    pids = [small.head_pid, small.head_node.pid]
+    told = small.ask("list", "nonsense", 5)
+    assert told["rows"] == [] and "no rows of 'nonsense'" in next(iter(told["missing"].values()))
+    for process in (-1, small.head_node.number):
+        assert small.ask("trace", process, 0, 100)
+        for place in (-5, 1 << 63):
+            assert small.ask("trace", process, place, 100) == b""
+    for arguments in ((-5, 100), (1 << 63, 100), ("worker-1.log", 1 << 63, 100), ("end", 3)):
+        with pytest.raises(EngineError):
+            small.ask("payloads", small.head_node.number, *arguments)
+    assert [small.head_pid, small.head_node.pid] == pids
+    assert small.remaining_processes_alive()
 
 
 def test_options_that_make_no_sense_are_refused(small: Cluster) -> None:

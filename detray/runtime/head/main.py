@@ -373,7 +373,12 @@ class Head:
             return
 
         def finish(answers: dict[NodeID, Any], problems: dict[NodeID, str]) -> None:
-            rows = [{"node": n, **row} for n, found in answers.items() for row in found]
+            rows: list[dict[str, Any]] = []
+            for n, found in answers.items():
+                if isinstance(found, list) and all(type(row) is dict for row in found):
+                    rows += ({"node": n, **row} for row in found)
+                else:
+                    problems[n] = f"it has no rows of {kind!r:.40}"
             answer({"rows": rows[:limit], "missing": problems}, "")
 
         self._inquiries.ask(self._links, "rows", [kind, limit], finish)
