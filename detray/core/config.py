@@ -48,6 +48,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A task follows its arguments if so many more bytes lie at another node than here."""
     queue_rounds: int = 1
     """The head fills a node up to as many waiting tasks as it can run in this many rounds."""
+    queue_rounds_max: int = 64
+    """Where runs are short it is more rounds: as many as end within three report intervals, so that
+    the next report, and what the head sends then, come in time; but no more than this."""
     placement_interval_ns: int = 0
     """The head decides at most this often (0: whenever something reaches it)."""
     report_interval_ns: int = 5 * MS

@@ -318,6 +318,7 @@ def _send(s: Step, worker: Worker, task: Task, template: Template) -> None:
     expected = template.duration_ns if template.duration_ns > 0 else 0
     worker.runs.append(Run(spec.task, task.attempt, number, expected))
     worker.expected_ns += expected
+    s.t.halted_ns = 0
     move_task(task, Assigned(worker.id))
     args: tuple[Place, ...] = ()
     if spec.args:

@@ -12,7 +12,7 @@ Rules (PROTOCOL N4, N7, D 13, 26 to 31)
 
 from __future__ import annotations
 
-from detray.core import leases, lineage, objects, placing, reports
+from detray.core import leases, lineage, objects, placing, reports, resources
 from detray.core.clients import shape_of
 from detray.core.effects import CopyPayload
 from detray.core.head_messages import Placed, RunsRecalled
@@ -47,7 +47,7 @@ from detray.core.states import (
 )
 from detray.core.step import Step
 from detray.core.stimuli import TaskSubmitted
-from detray.core.tables import HERE, Object, Peer, Task, Template
+from detray.core.tables import HERE, Object, Peer, Shape, Task, Template
 from detray.core.tasks import (
     can_retry,
     end_task,
@@ -73,6 +73,8 @@ from detray.ids import (
 
 SHIPPED_TEMPLATES = 1 << 62
 """Templates of other nodes are numbered from here."""
+STALLED_MAX = 4_096
+"""So many of those that do not begin are looked at to be given back."""
 
 
 # ------------------------------------------------------------------ the owner delivers
@@ -301,6 +303,51 @@ def on_runs_recalled(s: Step, m: RunsRecalled) -> None:
                 placing.release_arguments(s, task)
                 hints = placing.find_hints(s, task)
                 placing.ask(s, task, t.templates[task.template], hints)
+
+
+def return_stalled(s: Step) -> None:
+    """Runs that the head sent ahead and that do not begin go back, all but one a slot.
+
+    It fills a node by how short runs there were; then a long one may come. None having begun for
+    `patience_ns`, the youngest are placed anew, each once (PROTOCOL T20), and runs count as long.
+    """
+    t = s.t
+    policy = t.config.policy
+    count = sum(shape.count for shape in t.shapes)
+    count -= policy.queue_rounds * max(1, t.pool.total[resources.CPU] // resources.UNIT)
+    if count <= 0 or not policy.queue_rounds:
+        t.halted_ns = 0
+        return
+    due_ns = (t.halted_ns or t.now_ns) + policy.patience_ns
+    if t.halted_ns and due_ns <= t.now_ns:
+        t.run_ns = max(t.run_ns, policy.patience_ns)
+        t.halted_ns = 0  # it is looked at again after as long
+        for shape in t.shapes:
+            if count > 0 and shape.count and not shape.is_bound:
+                count -= _return_youngest(s, shape, count)
+        return
+    t.halted_ns = t.halted_ns or t.now_ns
+    t.offer_ns = min(t.offer_ns or due_ns, due_ns)
+
+
+def _return_youngest(s: Step, shape: Shape, count: int) -> int:
+    """Give back up to `count` runs of other nodes' tasks; how many. It looks at the last few."""
+    returned = 0
+    for depth in sorted(shape.ready):
+        queue = shape.ready[depth]
+        place = len(queue)
+        least = max(shape.heads[depth], place - STALLED_MAX)
+        while place > least and returned < count:
+            place -= 1
+            task = s.t.tasks.get(queue[place])
+            if task is None or task.state is not READY or task.owner == HERE:
+                continue
+            if task.away is None or not task.away.refusals:
+                del queue[place]  # or a later delivery of it would find itself in the queue
+                returned += 1
+                reports.report_returned(s, task, "it waits for long runs")
+                end_task(s, task, s.t.templates[task.template])
+    return returned
 
 
 def _last_ready(s: Step, queue: list[TaskID], head: int) -> Task | None:

@@ -83,6 +83,8 @@ class PlacementRequested(msgspec.Struct, frozen=True, array_like=True, gc=False,
     strategy: Strategy | None = None
     is_surplus: bool = False
     """It could run at its own node, which has no room for it now, whatever that reported last."""
+    is_returned: bool = False
+    """A node gave it back: it is not sent ahead again, to wait behind more than one task a slot."""
 
 
 class PlacementWithdrawn(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=206):
@@ -232,7 +234,8 @@ class LoadReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2
 
     `free` in the order of the totals it joined with, without what ready tasks will take as soon as
     they have workers; `backlog` more are ready and find no room; `received` placements have reached
-    this node since it joined.
+    this node since it joined. `run_ns`: how long a run for another node takes here, as a moving
+    mean that rises fast and falls slowly (-1: none has ended).
     """
 
     link_seq: int
@@ -240,6 +243,7 @@ class LoadReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2
     free: tuple[int, ...]
     backlog: int
     received: int
+    run_ns: int = -1
 
 
 class PeerUnreachable(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=214):

@@ -115,6 +115,7 @@ class LocalScheduler:
                 handover.deliver_leased(s)
             if t.peers:
                 placing.balance(s)
+                handover.return_stalled(s)
             if s.suspects:
                 freeing.free_suspects(s)
             if t.pull_queue:

@@ -304,7 +304,7 @@ def report_load(s: Step) -> None:
     if due:
         t.reported_load = load
         t.reported_ns = t.now_ns
-        s.to_head(LoadReported(s.next_link_seq(), t.node, load[:-2], load[-2], load[-1]))
+        s.to_head(LoadReported(s.next_link_seq(), t.node, load[:-2], load[-2], load[-1], t.run_ns))
         t.report_ns = t.now_ns + policy.heartbeat_ns
     elif load != t.reported_load:
         t.report_ns = t.reported_ns + policy.report_interval_ns

@@ -47,6 +47,8 @@ class Node(msgspec.Struct):
     names: tuple[str, ...] = ()
     free: dict[str, int] = {}
     backlog: int = 0
+    run_ns: int = -1
+    """How long a run for another node takes there, as it said last."""
     confirmed: int = 0
     """Placements that had reached it when it reported last."""
     offers: list[Offer] = []

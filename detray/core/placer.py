@@ -108,7 +108,7 @@ class Placer:
         t.requests[request.task] = request
         t.next_number += 1
         job = job_of(request.task)
-        key = f"{job} {request.demand} {request.strategy or ''}"
+        key = f"{job} {request.demand} {request.strategy or ''}{' again' * request.is_returned}"
         kind = t.kinds.get(key)
         if kind is None:
             kind = t.kinds[key] = Kind(job)
@@ -283,14 +283,14 @@ class Placer:
                 yield node
         if found:
             return
-        for number in spare:
-            if self._may(request, kind, nodes[number], kept):
-                yield nodes[number]
         rounds = t.config.policy.queue_rounds
-        for number in roomy if rounds else ():
-            node = nodes[number]
-            if _waiting(node) < rounds * node.slots and self._may(request, kind, node, kept):
-                yield node
+        for listed in (spare, roomy if rounds else {}):
+            for number in listed:
+                node = nodes[number]
+                if request.is_returned and _waiting(node) >= rounds * node.slots:
+                    continue
+                if self._has_queue(node) and self._may(request, kind, node, kept):
+                    yield node
 
     def _may(
         self, request: PlacementRequested, kind: Kind, node: Node, kept: dict[NodeID, Kind]
@@ -324,10 +324,19 @@ class Placer:
             t.spare.pop(number, None)
             return
         t.roomy.pop(number, None)
-        if _waiting(node) < t.config.policy.queue_rounds * node.slots:
+        if self._has_queue(node):
             t.spare.setdefault(number)
         else:
             t.spare.pop(number, None)
+
+    def _has_queue(self, node: Node) -> bool:
+        """True if one more may wait there: fewer do than end before the head hears of it again."""
+        policy = self.s.t.config.policy
+        rounds = policy.queue_rounds
+        if rounds and node.run_ns >= 0:
+            soon = 3 * policy.report_interval_ns // max(node.run_ns, 1)
+            rounds = max(rounds, min(soon, policy.queue_rounds_max))
+        return _waiting(node) < rounds * node.slots
 
     def _recall(self) -> None:
         """Work stealing: a node that idles while another has a backlog gets some of it."""
@@ -350,7 +359,7 @@ class Placer:
             return
         t = self.s.t
         node.free = dict(zip(node.names, m.free, strict=False))
-        node.backlog = m.backlog
+        node.backlog, node.run_ns = m.backlog, m.run_ns
         confirmed = m.received - node.confirmed
         node.confirmed = m.received
         if confirmed > 0:

@@ -137,6 +137,7 @@ def request_place(
         PlacementRequested(
             s.next_link_seq(), t.node, task.spec.task, task.attempt, template.name,
             template.demand, hints, template.strategy, is_surplus,
+            task.away is not None and task.away.refusals > 0,
         )
     )  # fmt: skip
 

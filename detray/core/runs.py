@@ -99,6 +99,7 @@ def on_run_finished(s: Step, m: RunFinished) -> None:
     t.finished += 1
     if task.owner != HERE:
         t.finished_for_others += 1
+        t.run_ns = moving_mean(t.run_ns, m.ended_ns - m.started_ns)
 
 
 def _seal_returns(s: Step, m: RunFinished) -> None:
@@ -211,15 +212,18 @@ def end_blocked(s: Step, worker: Worker) -> None:
 
 
 def note_duration(template: Template, duration_ns: int) -> None:
-    """A moving mean that rises fast and falls slowly: too deep a queue is the worse mistake."""
-    duration = duration_ns if duration_ns > 0 else 0
-    mean = template.duration_ns
-    if mean < 0:
-        template.duration_ns = duration
-    elif duration > mean:
-        template.duration_ns = (mean + duration) >> 1
-    else:
-        template.duration_ns = (mean * 7 + duration) >> 3
+    """A run of the template took so long."""
+    template.duration_ns = moving_mean(template.duration_ns, duration_ns)
+
+
+def moving_mean(mean_ns: int, duration_ns: int) -> int:
+    """It rises fast and falls slowly: too deep a queue is the worse mistake. -1: none before."""
+    duration_ns = max(duration_ns, 0)
+    if mean_ns < 0:
+        return duration_ns
+    if duration_ns > mean_ns:
+        return (mean_ns + duration_ns) >> 1
+    return (mean_ns * 7 + duration_ns) >> 3
 
 
 def _give_back(s: Step, m: RunFinished) -> None:

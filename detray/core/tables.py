@@ -470,6 +470,10 @@ class Tables(msgspec.Struct):
     report_ns: int = 0
     reported_ns: int = 0
     reported_load: tuple[int, ...] = ()
+    run_ns: int = -1
+    """How long a run for another node takes, as a moving mean (-1: none has ended)."""
+    halted_ns: int = 0
+    """Since when more tasks wait than a round, and none began (0: not so)."""
     early: list[PeerMessage] = []
     """What peers said before the head admitted this node."""
     reporting: bool = False

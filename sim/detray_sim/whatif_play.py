@@ -56,6 +56,7 @@ KNOBS = (
     "asks_max",
     "locality_bytes",
     "queue_rounds",
+    "queue_rounds_max",
     "lease_ns",
 )
 """Of the recorded cores' configuration, what the simulated ones take over if it was changed."""
