@@ -86,7 +86,10 @@ class _Unclear(Exception):
 class Debugger(cmd.Cmd):
     """A session at a replay. `failures` counts commands that could not be done."""
 
-    doc_header = "commands (help NAME says more; an empty line does the last one again):"
+    doc_header = (
+        "commands (help NAME says more; a beginning is enough: u for until; several on a line with "
+        "; between; an empty line does the last one again):"
+    )
 
     def __init__(self, replay: Replay, stdin: IO[str] | None = None) -> None:
         super().__init__(stdin=stdin)
@@ -123,7 +126,12 @@ class Debugger(cmd.Cmd):
     # ---------------------------------------------------------------- how commands are done
 
     def onecmd(self, line: str) -> bool:
-        """Do one command; True if it ends the session. Errors are told, not raised."""
+        """Do a command, or several with ; between; True if one ends the session.
+
+        Errors are told, not raised.
+        """
+        if ";" in line:
+            return any(self.onecmd(part.strip()) for part in line.split(";") if part.strip())
         from detray.errors import DetrayError
 
         try:
@@ -138,11 +146,18 @@ class Debugger(cmd.Cmd):
             self._fail(f"{type(error).__name__}: {error}")
         return False
 
-    def default(self, line: str) -> None:
-        """What is no command."""
+    def default(self, line: str) -> bool:  # type: ignore[override]  # its answer counts
+        """What is no command: the beginning of one, or nothing that is known."""
         if line == "EOF":
-            return
-        raise _Unclear(f"no command {line.split()[0]!r}: help lists them")
+            return False
+        word, _, rest = line.partition(" ")
+        if word == "exit":
+            return self.onecmd("quit")
+        found = [name for name in self._names() if name.startswith(word)]
+        if len(found) == 1:
+            return self.onecmd(f"{found[0]} {rest}")
+        which = f"it may be {', '.join(found)}" if found else "help lists them"
+        raise _Unclear(f"no command {word!r}: {which}")
 
     def postcmd(self, stop: bool, line: str) -> bool:
         """The end of the input ends the session."""

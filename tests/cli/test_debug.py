@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from detray.cli import main
 from detray.cli.debug import Debugger
 from detray.cli.terminal.progress import WIDTH_MAX, ProgressLine
+from detray.core.effects import RunTask
 from detray.trace.reading import Trace, open_trace
 from detray.trace.travel.seeking import Replay
 from detray_sim.traces import write_trace
@@ -172,6 +174,37 @@ def test_help_tells_every_command_and_every_sentence(trace, capsys):
         assert any(line.startswith((f"  {name} ", f"  {name}:")) for line in lines), name
     assert any("task NAME submitted | sent | finished" in line for line in lines)
     assert "back [N]: stand one step earlier, or N steps" in lines
+
+
+def test_commands_may_be_short_and_several_on_a_line(trace):
+    """As typed by hands that know other debuggers; what may be two commands is refused by name."""
+    text = session(open_trace(trace).replay(), "g 3; b", "ef;sto", "q")
+    assert text.startswith("at step 3, ") and "\nat step 2, " in text
+    unclear = session(open_trace(trace).replay(), "st")
+    assert "error: no command 'st': it may be step, stimuli, state, story\n" in unclear
+    for end in ("q", "exit", "step; q"):
+        assert Debugger(open_trace(trace).replay(), io.StringIO()).onecmd(end)
+
+
+def test_a_function_stands_for_its_one_call_that_failed(tmp_path, capsys):
+    """Among many that did not: `until task wrong failed; show wrong`, as `story wrong`."""
+
+    def calls(machine: Machine) -> None:
+        fails = [False, True, False]
+
+        def fail_once(machine: Machine, run: RunTask) -> bool | str:
+            return "ValueError: no" if fails.pop(0) else True
+
+        wrong = machine.define("wrong", fail_once)
+        for _ in range(3):
+            machine.submit(wrong)
+        machine.work()
+
+    path = tmp_path / "run.trace"
+    recorded(path, calls)
+    lines = said(str(path), "until task wrong failed; back; show wrong", capsys)
+    at = lines.index("(detray) show wrong")
+    assert re.fullmatch(r"local scheduler: tasks\[1\.\w+\.1\]  Task", lines[at + 1])
 
 
 def test_quit_ends_the_script(trace, capsys):

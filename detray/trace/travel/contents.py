@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from detray.core.effects import SendToHead, SendToNode, SendToPeer
 from detray.core.payloads import template_number
 from detray.core.peer_messages import RunDelivered, TemplateShipped
-from detray.core.stimuli import BlockSealed, ObjectPut, TaskSubmitted, TemplateDefined
+from detray.core.stimuli import BlockSealed, ObjectPut, RunFailed, TaskSubmitted, TemplateDefined
 from detray.core.tables import Tables
 from detray.ids import (
     NO_CLIENT,
@@ -62,6 +62,8 @@ class Contents:
         self.tasks: dict[TaskID, str] = {}
         """Names of the functions of tasks, in the order of their submission."""
         self.puts: dict[ObjectID, None] = {}
+        self._erred: dict[TaskID, None] = {}
+        """Tasks of which an attempt raised an error."""
         self._templates: dict[tuple[int, int], str] = {}
         self._shipped: dict[tuple[int, int], str] = {}
         self._counts: dict[int, tuple[int, int]] = {}
@@ -168,7 +170,8 @@ class Contents:
     def find(self, wanted: str) -> StorySubject:
         """One thing that a user names: as `find_tasks` and `find_object`, or "worker 3", "node 2".
 
-        Raises TraceError if that is none, or several.
+        A function stands for the call of it that failed, if only one did. Raises TraceError if that
+        is none, or several.
         """
         client = _CLIENT.fullmatch(wanted.strip())
         if client:
@@ -185,7 +188,8 @@ class Contents:
                 return StorySubject(self.find_object(wanted), NO_CLIENT)
             except TraceError:
                 raise error from None
-        return StorySubject(_only(tasks, wanted), NO_CLIENT)
+        erred = [task for task in tasks if task in self._erred]
+        return StorySubject(_only(erred if len(erred) == 1 else tasks, wanted), NO_CLIENT)
 
     # ---------------------------------------------------------------- what messages tell
 
@@ -199,6 +203,9 @@ class Contents:
         number = template_number(m.client, m.template)
         self.tasks[m.task] = self._templates.get((core, number), "task")
 
+    def _on_failed(self, core: int, m: RunFailed) -> None:
+        self._erred[m.task] = None
+
     def _on_delivered(self, core: int, m: RunDelivered) -> None:
         self.tasks.setdefault(m.task, self._shipped.get((m.node, m.template), "task"))
 
@@ -211,6 +218,7 @@ _NOTES: dict[type, Any] = {  # Any: each takes the message type that is its key
     TemplateDefined: Contents._on_template,
     TemplateShipped: Contents._on_shipped,
     TaskSubmitted: Contents._on_submitted,
+    RunFailed: Contents._on_failed,
     RunDelivered: Contents._on_delivered,
     ObjectPut: Contents._on_put,
     BlockSealed: Contents._on_put,
