@@ -270,17 +270,23 @@ class _Output:
         self._streams = sys.stdout, sys.stderr
 
     def __enter__(self) -> None:
+        from detray.rerun.apart import private
+
         self._streams = sys.stdout, sys.stderr
         sys.stdout.flush()
         self._kept = [os.dup(1), os.dup(2)]
+        private.update(self._kept)
         if self._to_stderr:
             os.dup2(2, 1)
 
     def __exit__(self, *_: object) -> None:
+        from detray.rerun.apart import private
+
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):  # closed, or not a stream at all
                 stream.flush()
         sys.stdout, sys.stderr = self._streams
+        private.difference_update(self._kept)
         for number, kept in enumerate(self._kept, 1):
             os.dup2(kept, number)
             os.close(kept)
