@@ -275,8 +275,9 @@ def _check_payloads(wanted: Any, engine: str) -> None:
         raise TypeError(f"record_payloads must be True or False, not {wanted!r}")
     if wanted and engine != PROCESSES:
         raise NotImplementedError(
-            f"record_payloads=True: the engine {engine!r} keeps no arguments and values. A program "
-            "of the same seed does the same again: run it once more, under pdb if you like"
+            f"record_payloads=True: the engine {engine!r} keeps no arguments and values: leave it "
+            "out. A program of the same seed does the same again: run it once more, under pdb if you "
+            "like"
         )
 
 

@@ -31,6 +31,8 @@ _COLUMNS = {
     "transfers": ("id", "direction", "state", "size_bytes", "from", "to", "urgency"),
 }
 """What the tables show; --json has all there is."""
+_WHERE = {"tasks": ": those that have ended are in recordings only (record=, --record)"}
+"""Where to look for what a table does not show."""
 _CELL_CHARS = 60
 
 EXAMPLES = """\
@@ -91,7 +93,10 @@ def run_list(options: argparse.Namespace) -> int:
         return _print_rows("detray list", options.kind, shown)
     columns = _COLUMNS[options.kind]
     if not shown:
-        print(f"no {options.kind}" + (" like that" if options.filter else ""))
+        print(
+            f"no {options.kind}"
+            + (" like that" if options.filter else _WHERE.get(options.kind, ""))
+        )
         return 0
     print(table(columns, [[_cell(row.get(name)) for name in columns] for row in shown]))
     if len(found) > len(shown):

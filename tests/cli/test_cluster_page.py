@@ -105,6 +105,21 @@ def test_the_page_sums_up_what_lives_and_names_what_died():
     assert ["3", "1", "77", "prog.py"] in rows
 
 
+def test_a_task_that_runs_for_another_node_is_one_task():
+    """Its owner counts it as delivered, the node that has it as what it is."""
+    two = {**report(), "nodes": [node(1, tasks={"delivered": 2}), node(2)]}
+    lines = cluster_page.render(two).splitlines()
+    assert "tasks     2 running" in lines
+
+
+def test_as_many_tasks_as_ask_for_what_no_node_has():
+    """One task asks, two tasks ask."""
+    assert "\n1 task asks for what no node has:\n" in cluster_page.render(report())
+    more = report()
+    more["head"]["unplaceable"] = 1_200
+    assert "\n1,200 tasks ask for what no node has:\n" in cluster_page.render(more)
+
+
 def test_a_cluster_that_has_just_begun_has_a_page_as_well():
     """Nothing is assumed to be there."""
     bare = {**report(), "nodes": [], "jobs": [], "failures": []}
@@ -182,6 +197,15 @@ def test_a_list_says_what_it_leaves_out(monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out.splitlines()[0].split()[:4] == ["id", "name", "state", "at"]
     assert "2 more" in out and "node 4 is missing: it did not answer in time" in err
+
+
+def test_an_empty_list_says_where_tasks_that_have_ended_are(monkeypatch, capsys):
+    """Other engines list them, too."""
+    monkeypatch.setattr(listing, "find_head", lambda _: PlayedHead({"list": {"rows": []}}))
+    assert listing.run_list(options()) == 0
+    assert capsys.readouterr().out.startswith("no tasks: those that have ended are in recordings")
+    assert listing.run_list(options(kind="workers")) == 0
+    assert capsys.readouterr().out == "no workers\n"
 
 
 def test_get_tells_everything_about_what_is_called_so(monkeypatch, capsys):

@@ -36,7 +36,7 @@ def _summary(head: Page, living: Sequence[Page], dead: int) -> str:
         ("head", f"{head['address']}, pid {head['pid']}, up {duration_text(head['up_s'])}"),
         ("cluster", f"{head['cluster']}, epoch {head['epoch']}, detray {head['version']}"),
         ("nodes", f"{len(living)} alive" + (f", {dead} dead" if dead else "")),
-        ("tasks", counts_text(_sum(living, "tasks")) or "none unfinished"),
+        ("tasks", counts_text(_tasks(living)) or "none unfinished"),
         ("so far", counts_text(_sum(living, "totals")) or "nothing"),
         ("objects", counts_text(_sum(living, "objects")) or "none"),
         ("store", _store_text(_sum(living, "store"))),
@@ -46,6 +46,13 @@ def _summary(head: Page, living: Sequence[Page], dead: int) -> str:
     if head.get("web"):
         rows.append(("page", head["web"]))
     return "\n".join(f"{name:9} {text}" for name, text in rows)
+
+
+def _tasks(nodes: Sequence[Page]) -> dict[str, int]:
+    """By state, each once: what its owner has delivered is counted where it is."""
+    counts = _sum(nodes, "tasks")
+    counts.pop("delivered", None)
+    return counts
 
 
 def _nodes(nodes: Sequence[Page]) -> str:
@@ -100,7 +107,9 @@ def _jobs(jobs: Sequence[Page]) -> str:
 def _unplaced(head: Page) -> str:
     if not head.get("unplaceable"):
         return ""
-    lines = [f"{head['unplaceable']} tasks ask for what no node has:"]
+    count = head["unplaceable"]
+    lines = [f"{count:,} tasks ask" if count > 1 else "1 task asks"]
+    lines[0] += " for what no node has:"
     for task in head.get("unplaced", [])[:UNPLACED_SHOWN]:
         demand = ", ".join(f"{amount:g} {name}" for name, amount in task["demand"].items())
         lines.append(f"  {task['name']} of node {task['node']}: {demand}")
