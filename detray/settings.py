@@ -276,8 +276,8 @@ def _check_payloads(wanted: Any, engine: str) -> None:
     if wanted and engine != PROCESSES:
         raise NotImplementedError(
             f"record_payloads=True: the engine {engine!r} keeps no arguments and values: leave it "
-            "out. A program of the same seed does the same again: run it once more, under pdb if you "
-            "like"
+            "out. A program of the same seed does the same again: run it once more, under pdb if "
+            "you like"
         )
 
 
