@@ -42,6 +42,7 @@ from detray.runtime.net.security import find_token, make_token, read_token
 from detray.runtime.session import home, sweep
 from detray.runtime.spawn import SpawnedService, begin_service
 from detray.settings import Settings
+from detray.trace.replacing import write_whole
 
 DEFAULT_PORT = 6379
 READY_S = 30.0
@@ -440,10 +441,8 @@ def save_key(store_dir: str, key: ClusterKey, *, keep: bool = False) -> None:
     """
     os.makedirs(store_dir, 0o700, exist_ok=True)
     path = os.path.join(store_dir, _IDENTITY_NAME)
-    with open(f"{path}.new", "w", opener=_private) as file:
-        facts = {"cluster": key.cluster, "token": key.token.decode(), "keep": keep}
-        json.dump(facts, file)
-    os.rename(f"{path}.new", path)
+    facts = {"cluster": key.cluster, "token": key.token.decode(), "keep": keep}
+    write_whole(path, [json.dumps(facts).encode()])
 
 
 def place_store(store: str, default_dir: str) -> tuple[str, str]:
@@ -482,10 +481,6 @@ def remove_store(store_dir: str) -> None:
     import shutil
 
     shutil.rmtree(store_dir, ignore_errors=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 # ------------------------------------------------------------------ stopping what others started

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from typing import Any
 
@@ -13,6 +12,7 @@ from detray.cli.arguments.trace import add_trace, check_output, open_named
 from detray.cli.terminal.progress import ProgressLine
 from detray.trace.documents import document
 from detray.trace.format import TraceError
+from detray.trace.replacing import SHARED, write_whole
 
 _EXAMPLES = """\
 examples:
@@ -79,7 +79,7 @@ def run_shrink(options: argparse.Namespace) -> int:
         return 1
     text = shrunk_transcript(shrunk, os.path.basename(options.trace))
     if output != "-":
-        _write(output, text)
+        write_whole(output, [text.encode()], mode=SHARED)
     if options.json:
         data = {"trace": trace.name, "output": output, **_as_data(shrunk)}
         print(document("detray shrink", data))
@@ -88,19 +88,6 @@ def run_shrink(options: argparse.Namespace) -> int:
     else:
         print(_as_text(shrunk, output))
     return 0
-
-
-def _write(path: str, text: str) -> None:
-    """All of it or nothing, whenever it ends. Raises OSError."""
-    partial = f"{path}.part"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
 
 
 # ------------------------------------------------------------------ what is shown

@@ -20,6 +20,7 @@ from detray.runtime.boot import ClusterBoot, DidNotStart, DidStart
 from detray.runtime.frames import frame
 from detray.runtime.session import INFO_NAME, TOKEN_NAME
 from detray.runtime.wakeups import Wakeups
+from detray.trace.replacing import write_whole
 
 Info = dict[str, str | int]
 
@@ -62,7 +63,7 @@ class Daemon:
         """The process is what it was started to be: let it be found, tell the starter. Once."""
         if self._starter is None:
             return
-        _write(os.path.join(self._session_dir, TOKEN_NAME), self._boot.token)
+        write_whole(os.path.join(self._session_dir, TOKEN_NAME), [self._boot.token])
         facts: dict[str, Any] = {
             **info,
             "pid": os.getpid(),
@@ -75,7 +76,7 @@ class Daemon:
         if self._boot.tls is not None:
             files = msgspec.structs.asdict(self._boot.tls)
             facts |= {f"tls_{name}": os.path.abspath(path) for name, path in files.items()}
-        _write(os.path.join(self._session_dir, INFO_NAME), msgspec.json.encode(facts))
+        write_whole(os.path.join(self._session_dir, INFO_NAME), [msgspec.json.encode(facts)])
         self._tell(DidStart(facts))
 
     def tell_not_ready(self, reason: str) -> None:
@@ -110,12 +111,3 @@ class Daemon:
             pass
         self._wakeups.forget(self.lifeline.fileno())
         self.stop_asked = self.stop_asked or "whoever started it has gone"
-
-
-def _write(path: str, data: bytes) -> None:
-    """All of it or nothing, for our eyes only. Raises OSError."""
-    partial = f"{path}.part"
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:
-        file.write(data)
-    os.replace(partial, path)

@@ -24,6 +24,7 @@ from detray.trace.format import (
     Header,
     SegmentStart,
 )
+from detray.trace.replacing import write_whole
 
 RING_BYTES = 64 << 20
 SEGMENTS = 8
@@ -119,25 +120,7 @@ class Flight:
 
         It may run in a thread of its own: nothing here changes any more.
         """
-        target = os.fspath(path)
-        partial = f"{target}.part"
-        try:
-            fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as file:
-                for piece in self.pieces():
-                    file.write(piece)
-            os.replace(partial, target)
-        except OSError:
-            _remove(partial)
-            raise
-        return target
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+        return write_whole(path, self.pieces())
 
 
 def chunk_of(first_step: int, count: int, steps: list[bytes]) -> bytes:

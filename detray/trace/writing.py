@@ -25,6 +25,7 @@ from detray.trace.format import (
     TraceError,
 )
 from detray.trace.reading import RecordedStep, Trace
+from detray.trace.replacing import write_whole
 
 Part = tuple[Trace, int]
 """A trace, and the number that its core 0 has in the whole."""
@@ -44,22 +45,7 @@ def write_merged(
     """
     if len(header.cores) > CORES_MAX:
         raise TraceError(f"a trace holds at most {CORES_MAX:,} cores, not {len(header.cores):,}")
-    target = os.fspath(path)
-    partial = f"{target}.part"
-    try:
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            for piece in _pieces(header, parts, order, reason):
-                file.write(piece)
-        os.replace(partial, target)
-    except BaseException as problem:
-        try:
-            os.unlink(partial)
-        except OSError:
-            pass
-        if isinstance(problem, OSError) and problem.filename is None:
-            raise OSError(problem.errno, problem.strerror, target) from None
-        raise
+    write_whole(path, _pieces(header, parts, order, reason))
 
 
 def _pieces(

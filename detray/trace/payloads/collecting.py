@@ -20,7 +20,8 @@ from detray.trace.payloads.format import (
     PayloadProcess,
 )
 from detray.trace.payloads.reading import Payloads
-from detray.trace.payloads.recorder import opening, write_whole
+from detray.trace.payloads.recorder import opening
+from detray.trace.replacing import write_whole
 
 
 def collect_payloads(

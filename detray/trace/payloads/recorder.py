@@ -50,6 +50,7 @@ from detray.trace.payloads.format import (
     PayloadHeader,
     payloads_path,
 )
+from detray.trace.replacing import write_whole
 
 CHUNK_BYTES = 64 << 10
 """A frame of messages is closed once it holds this much."""
@@ -371,27 +372,6 @@ def opening(writer: FrameWriter, header: PayloadHeader) -> bytes:
     return PREAMBLE.pack(PAYLOAD_MAGIC, PAYLOAD_VERSION) + writer.frame(
         HEADER_FRAME, _encode(header)
     )
-
-
-def write_whole(path: str | os.PathLike[str], pieces: Iterator[bytes]) -> str:
-    """Write a file, readable by its owner only: all of it or nothing. Raises OSError."""
-    target = os.fspath(path)
-    partial = f"{target}.part"
-    try:
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-        os.replace(partial, target)
-    except BaseException as problem:
-        try:
-            os.unlink(partial)
-        except OSError:
-            pass
-        if isinstance(problem, OSError) and problem.filename is None:
-            raise OSError(problem.errno, problem.strerror, target) from None
-        raise
-    return target
 
 
 def joined_small(parts: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
