@@ -55,8 +55,9 @@ class NodeAnswers:
                     answer(None, str(problem))
                 else:
                     answer(piece, "")
-            case "trace", [int() as offset, int() as size_bytes]:
-                answer(self._recording.piece(offset, min(size_bytes, PIECE_BYTES_MAX)), "")
+            case "trace", [int() as offset, int() as size_bytes, int() as reader]:
+                size_bytes = min(size_bytes, PIECE_BYTES_MAX)
+                answer(self._recording.piece(offset, size_bytes, reader), "")
             case "payloads", _:
                 self._hand_out(arguments, answer)
             case _:

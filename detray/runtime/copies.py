@@ -8,6 +8,8 @@ Rules
 - A copy that nobody asked for in `IDLE_NS` is given up, and so are its bytes: whoever asked may be
   gone. There are at most `COPIES_MAX` of them.
 - The same piece may be asked for again: an answer can be lost on its way.
+- A trace is asked for by its places alone, so whoever asks has a number, and a copy of its own:
+  pieces of two rings are no trace. The last `READERS_MAX` have theirs.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from xxhash import xxh3_64
 from detray.runtime.wakeups import Wakeups
 
 COPIES_MAX = 2
+READERS_MAX = 4
 IDLE_NS = 20_000_000_000
 
 
@@ -152,4 +155,57 @@ class Copies:
         for number, lent in list(self._lent.items()):
             if lent.asked_ns <= before_ns:
                 del self._lent[number]
+        self._look_later()
+
+
+class Readers:
+    """The copies of a trace that are being fetched, by who asks."""
+
+    def __init__(
+        self,
+        make: Callable[[], Copy],
+        wakeups: Wakeups,
+        now_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        """`make` copies what is there; it may raise OSError."""
+        self._make = make
+        self._wakeups = wakeups
+        self._now_ns = now_ns
+        self._lent: dict[int, _Lent] = {}
+        """Whoever asked last is last."""
+        self._has_timer = False
+
+    def __len__(self) -> int:
+        return len(self._lent)
+
+    def piece(self, reader: int, offset: int, size_bytes: int) -> bytes:
+        """A part of the trace as it was when its first piece was asked for; b"" at its end.
+
+        Raises OSError.
+        """
+        lent = self._lent.pop(reader, None)
+        if offset == 0:
+            lent = _Lent(self._make(), 0)
+        piece = lent.copy.read(offset, size_bytes) if lent is not None else b""
+        if lent is not None and piece:
+            while len(self._lent) >= READERS_MAX:
+                del self._lent[next(iter(self._lent))]
+            self._lent[reader] = lent
+            lent.asked_ns = self._now_ns()
+            self._look_later()
+        return piece
+
+    def _look_later(self) -> None:
+        if self._lent and not self._has_timer:
+            self._has_timer = True
+            first = next(iter(self._lent.values()))
+            self._wakeups.call_at(first.asked_ns + IDLE_NS, self._look)
+
+    def _look(self) -> None:
+        """Give up what nobody asked for."""
+        self._has_timer = False
+        before_ns = self._now_ns() - IDLE_NS
+        for reader, lent in list(self._lent.items()):
+            if lent.asked_ns <= before_ns:
+                del self._lent[reader]
         self._look_later()

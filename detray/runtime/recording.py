@@ -26,7 +26,7 @@ from detray.trace.recorder import Recorder, new_header
 if TYPE_CHECKING:
     # Loaded only where payloads are recorded, or somebody fetches a recording.
     from detray.runtime.connections import Tap
-    from detray.runtime.copies import Copies, Copy
+    from detray.runtime.copies import Copies, Copy, Readers
     from detray.trace.payloads.recorder import PayloadFlight, PayloadRecorder
 
 _FLUSH_NS = 1_000_000_000
@@ -67,8 +67,8 @@ class Recording:
         self._flights = 0
         self._dump_reason = ""
         """Why the flight recorder is to be written out after this wake-up; "" if it is not."""
-        self._copy: Copy | None = None
-        """What is being handed out in pieces."""
+        self._readers: Readers | None = None
+        """Who is being handed the trace in pieces."""
         self._copies: Copies | None = None
         self._writing = allocate_lock()
         """Held while a flight recorder is being written out."""
@@ -100,18 +100,17 @@ class Recording:
             self._log.notify("error", "trace", f"the trace cannot be read: {error}")
             return b""
 
-    def piece(self, offset: int, size_bytes: int) -> bytes:
-        """A part of the trace as it was when its first piece was asked for; b"" at its end."""
+    def piece(self, offset: int, size_bytes: int, reader: int = 0) -> bytes:
+        """As `Readers.piece`; b"" if it cannot be read."""
+        if self._readers is None:
+            from detray.runtime.copies import Readers
+
+            self._readers = Readers(self._copy_trace, self._wakeups)
         try:
-            if offset == 0:
-                self._copy = self._copy_trace()
-            piece = self._copy.read(offset, size_bytes) if self._copy is not None else b""
+            return self._readers.piece(reader, offset, size_bytes)
         except OSError as error:
             self._log.notify("error", "trace", f"the trace cannot be read: {error}")
-            piece = b""
-        if not piece:
-            self._copy = None
-        return piece
+            return b""
 
     @property
     def copies(self) -> Copies:

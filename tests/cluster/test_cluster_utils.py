@@ -106,9 +106,9 @@ def test_questions_that_make_no_sense_end_nobody(small: Cluster) -> None:
     told = small.ask("list", "nonsense", 5)
     assert told["rows"] == [] and "no rows of 'nonsense'" in next(iter(told["missing"].values()))
     for process in (-1, small.head_node.number):
-        assert small.ask("trace", process, 0, 100)
+        assert small.ask("trace", process, 0, 100, 7)
         for place in (-5, 1 << 63):
-            assert small.ask("trace", process, place, 100) == b""
+            assert small.ask("trace", process, place, 100, 7) == b""
     for arguments in ((-5, 100), (1 << 63, 100), ("worker-1.log", 1 << 63, 100), ("end", 3)):
         with pytest.raises(EngineError):
             small.ask("payloads", small.head_node.number, *arguments)

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from xxhash import xxh3_64_hexdigest
 
-from detray.runtime.copies import COPIES_MAX, IDLE_NS, Copies, FileCopy, RingCopy
+from detray.runtime.copies import (
+    COPIES_MAX,
+    IDLE_NS,
+    READERS_MAX,
+    Copies,
+    FileCopy,
+    Readers,
+    RingCopy,
+)
 
 
 class Timers:
@@ -136,3 +144,31 @@ def test_copies_are_few_and_go_when_nobody_asks(copies: Copies, timers: Timers) 
     copies.begin(lambda: RingCopy(PARTS))
     timers.pass_time(2 * IDLE_NS)
     assert (len(copies), timers.timers) == (0, [])
+
+
+def test_readers_of_one_trace_do_not_disturb_each_other(timers: Timers) -> None:
+    """Each has the trace as it was when it began, to its end, whoever begins or ends meanwhile."""
+    parts = list(PARTS)
+    readers = Readers(lambda: RingCopy(parts), timers, lambda: timers.now_ns)  # type: ignore[arg-type]
+    first = readers.piece(1, 0, 5)
+    parts[:] = [b"another ", b"ring"]
+    second = readers.piece(2, 0, 3)
+    first += readers.piece(1, 5, 5)
+    second += readers.piece(2, 3, 100)
+    assert readers.piece(2, len(second), 5) == b""
+    first += readers.piece(1, 10, 100)
+    assert readers.piece(1, len(first), 5) == b""
+    assert (first, second, len(readers)) == (WHOLE, b"another ring", 0)
+
+
+def test_readers_are_few_and_go_when_they_ask_no_more(timers: Timers) -> None:
+    """Whoever asked longest ago makes room."""
+    readers = Readers(lambda: RingCopy(PARTS), timers, lambda: timers.now_ns)  # type: ignore[arg-type]
+    for reader in range(READERS_MAX):
+        assert readers.piece(reader, 0, 5)
+    assert readers.piece(0, 5, 1) == WHOLE[5:6]
+    assert readers.piece(77, 0, 1) and len(readers) == READERS_MAX
+    assert readers.piece(1, 5, 1) == b""
+    assert readers.piece(0, 6, 1) == WHOLE[6:7]
+    timers.pass_time(IDLE_NS)
+    assert (len(readers), timers.timers) == (0, [])

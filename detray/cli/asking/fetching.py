@@ -92,7 +92,8 @@ class RunningCluster:
     def _trace(self, node: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while piece := self._piece("trace", node, size, TRACE_PIECE_BYTES):
+        reader = int.from_bytes(os.urandom(6), "big")
+        while piece := self._piece("trace", node, size, TRACE_PIECE_BYTES, reader):
             parts.append(piece)
             size += len(piece)
         return b"".join(parts)

@@ -122,6 +122,8 @@ class Head:
         host = boot.cluster.advertise or find_host(boot.cluster, bound.host)
         self.address = Address(host, bound.port)
         self._inquiries = Inquiries(wakeups)
+        self._readers = 0
+        """How often the page was asked for the newest trace."""
         self._page = (
             None if boot.web_port < 0 else WebPage(wakeups, self._fetch_trace, boot.web_port)
         )
@@ -323,8 +325,9 @@ class Head:
                 answer(digest(self._core.tables.durable), "")
             case "list", [str() as kind, int() as limit]:
                 self._ask_rows(kind, limit, answer)
-            case "trace", [-1, int() as offset, int() as size_bytes]:
-                answer(self._recording.piece(offset, min(size_bytes, _PIECE_BYTES_MAX)), "")
+            case "trace", [-1, int() as offset, int() as size_bytes, int() as reader]:
+                size_bytes = min(size_bytes, _PIECE_BYTES_MAX)
+                answer(self._recording.piece(offset, size_bytes, reader), "")
             case (("trace" | "payloads" | "logs"), [int() as node, *rest]):
                 link = self._links.get(NodeID(node))
                 if link is None:
@@ -339,12 +342,15 @@ class Head:
     def _fetch_trace(self, answer: TraceAnswer) -> None:
         """Somebody wants the newest trace of all processes."""
 
+        self._readers += 1
+        reader = -self._readers  # Those of tools are positive.
+
         def ask(number: NodeID, offset: int, then: Answer) -> None:
             link = self._links.get(number)
             self._inquiries.ask(
                 {number: link} if link is not None else {},
                 "trace",
-                [offset, newest_trace.PIECE_BYTES],
+                [offset, newest_trace.PIECE_BYTES, reader],
                 _only(then),
                 _SLOW_PATIENCE_NS,
             )

@@ -18,7 +18,7 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.outbox import Outbox
 from detray.core.stimuli import GlobalStimulus
 from detray.runtime.boot import HeadBoot
-from detray.runtime.copies import Copy, FileCopy, RingCopy
+from detray.runtime.copies import Copy, FileCopy, Readers, RingCopy
 from detray.runtime.recording import free_path
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
@@ -37,8 +37,8 @@ class HeadRecording:
         self._wakeups = wakeups
         self._encode = msgspec.msgpack.Encoder().encode
         self._outbox = Outbox()
-        self._copy: Copy | None = None
-        """What is being handed out in pieces."""
+        self._readers = Readers(self._copy_trace, wakeups)
+        """Who is being handed it in pieces."""
         self._has_timer = False
         self._recorder = self._open(core, life)
 
@@ -59,18 +59,13 @@ class HeadRecording:
             path = f"lost: {problem}"
         _note(f"the head's recording is {path}")
 
-    def piece(self, offset: int, size_bytes: int) -> bytes:
-        """A part of the trace as it was when its first piece was asked for; b"" at its end."""
+    def piece(self, offset: int, size_bytes: int, reader: int = 0) -> bytes:
+        """As `Readers.piece`; b"" if it cannot be read."""
         try:
-            if offset == 0:
-                self._copy = self._copy_trace()
-            piece = self._copy.read(offset, size_bytes) if self._copy is not None else b""
+            return self._readers.piece(reader, offset, size_bytes)
         except OSError as problem:
             _note(f"the trace cannot be read: {problem}")
-            piece = b""
-        if not piece:
-            self._copy = None
-        return piece
+            return b""
 
     def read(self) -> bytes:
         """The trace so far; b"" if its file cannot be read."""
