@@ -88,6 +88,22 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+@pytest.mark.parametrize("size", [fetching.TRACE_PIECE_BYTES + 1, 1_000])
+def test_a_trace_without_an_end_is_left_out(
+    cluster: RunningCluster, tool: Tool, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Pieces that are too long, or that never end; the others' traces come."""
+    monkeypatch.setattr(fetching, "TRACE_BYTES_MAX", 10_000)
+
+    def trace(topic: str, node: int, offset: int, *_: int, timeout: float) -> bytes:
+        return bytes(size) if node == 0 else b"of another"[offset:]
+
+    monkeypatch.setattr(tool, "ask", trace)
+    assert cluster.traces() == [("node 1", b"of another"), ("head", b"of another")]
+    [note] = cluster.notes
+    assert note.startswith("node 0 is left out: it sent more than")
+
+
 def test_payloads_come_in_pieces_and_whole(
     tool: Tool, cluster: RunningCluster, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ ASK_S = 12.0
 TRIES = 2
 """So often a piece is asked for: an answer that waits behind too many others is dropped."""
 TRACE_PIECE_BYTES = 1 << 18
+TRACE_BYTES_MAX = 4 << 30
+"""Of one process; what comes is kept in memory."""
 PAYLOAD_PIECE_BYTES = 1 << 20
 LIMIT_BYTES = 1 << 30
 
@@ -96,6 +98,11 @@ class RunningCluster:
         while piece := self._piece("trace", node, size, TRACE_PIECE_BYTES, reader):
             parts.append(piece)
             size += len(piece)
+            if len(piece) > TRACE_PIECE_BYTES or size > TRACE_BYTES_MAX:
+                raise EngineError(
+                    f"it sent more than was asked for, or than {size_text(TRACE_BYTES_MAX)}; copy "
+                    "its file here, and name that"
+                )
         return b"".join(parts)
 
     # -------------------------------------------------------------- payloads
