@@ -390,7 +390,7 @@ class Debugger(cmd.Cmd):
     def do_why(self, arg: str) -> None:
         """why [ID]: why it took so long, failed, or never ended; without ID, the first failure"""
         from detray.cli.terminal.causes import why_text
-        from detray.trace.explaining.causes import why
+        from detray.trace.explaining.answering import why
 
         about = self._subject(arg) if arg.strip() else ""
         self._say(why_text(why(self.replay.trace, about)))

@@ -55,7 +55,7 @@ def run_why(options: argparse.Namespace) -> int:
     """`detray why`: 0; errors of traces and unknown ids are raised."""
     import msgspec
 
-    from detray.trace.explaining.causes import why
+    from detray.trace.explaining.answering import why
     from detray.trace.explaining.tree import DEPTH
 
     depth = DEPTH if options.depth is None else options.depth

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from detray.trace.comparing.diffing import diff as diff
     from detray.trace.drawings.drawing import draw as draw
-    from detray.trace.explaining.causes import why as why
+    from detray.trace.explaining.answering import why as why
     from detray.trace.format import TraceError as TraceError
     from detray.trace.reading import Trace as Trace
     from detray.trace.reading import open_trace as open
@@ -30,7 +30,7 @@ _HOMES = {
     "ReplayReport": ("replaying", "ReplayReport"),
     "Trace": ("reading", "Trace"),
     "TraceError": ("format", "TraceError"),
-    "why": ("explaining.causes", "why"),
+    "why": ("explaining.answering", "why"),
 }
 __all__ = [
     "Replay",

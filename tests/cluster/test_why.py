@@ -11,7 +11,7 @@ import detray
 from detray.cli.collect import fetch_recordings
 from detray.cluster_utils import Cluster
 from detray.trace.collecting import collect
-from detray.trace.explaining.causes import why
+from detray.trace.explaining.answering import why
 from detray.trace.reading import Trace, open_trace
 from tests.cluster.conftest import detray_command
 from tests.trace.test_parts import assert_whole, timeline_of

@@ -15,7 +15,8 @@ from detray.cli.terminal.causes import why_text
 from detray.core.config import Policy
 from detray.core.stimuli import CancelRequested, ClientLost
 from detray.ids import child_prefix, child_task, return_object
-from detray.trace.explaining.causes import Explainer, why
+from detray.trace.explaining.answering import why
+from detray.trace.explaining.causes import Explainer
 from detray.trace.explaining.parts import Timeline
 from detray.trace.explaining.things import explain_client, explain_object
 from detray.trace.explaining.tree import FAILURE, MEANWHILE, STUCK, Cause, Why

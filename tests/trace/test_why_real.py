@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detray.trace.explaining.causes import why
+from detray.trace.explaining.answering import why
 from detray.trace.explaining.tree import EVENT, FAILURE, Cause
 from detray.trace.gathering.history import history_of
 from detray.trace.names import short

@@ -1,8 +1,9 @@
-"""Why: the causes of what a trace shows, walked back from one task, object, worker or node.
+"""The causes of what became of a task, walked back.
 
-For a task its time is split (`parts.py`), the largest part first, and what it waited for is asked
-the same question: within the time of the wait, and to a bound. For what failed, or is not there,
-it is the chain back to the first failure; for what never ended, the chain of what waits for what.
+Its time is split (`parts.py`), the largest part first, and what it waited for is asked the same
+question: within the time of the wait, and to a bound. For what failed it is the chain back to the
+first failure; for what never ended, the chain of what waits for what. (Objects, workers and nodes:
+`things.py`, which asks here about the tasks behind them.)
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from detray.errors import Failure
 from detray.ids import (
     NO_CLIENT,
     NO_OBJECT,
-    TASK_ID_BYTES,
     ClientID,
     NodeID,
     ObjectID,
     TaskID,
     task_of,
+)
+from detray.trace.explaining.conclusions import (
+    because,
+    chain_text,
+    conclude,
+    phrase,
+    without_subject,
 )
 from detray.trace.explaining.parts import (
     ARGUMENT,
@@ -38,7 +45,6 @@ from detray.trace.explaining.tree import (
     CAUSES_MAX,
     CHAIN_MAX,
     DEPTH,
-    DEPTH_MAX,
     EVENT,
     FAILURE,
     FOLLOWED,
@@ -47,18 +53,11 @@ from detray.trace.explaining.tree import (
     TIME,
     Cause,
     Why,
-    because,
-    chain_text,
-    conclude,
     ordered,
-    phrase,
     summed,
-    without_subject,
 )
 from detray.trace.explaining.words import away_text, meanwhile_text, part_text, reason_text
-from detray.trace.format import TraceError
-from detray.trace.gathering.endings import FAILED_ARGUMENT, ORPHANED
-from detray.trace.gathering.history import History, history_of
+from detray.trace.gathering.history import History
 from detray.trace.gathering.lives import (
     CANCEL_ASKED,
     CANCELLED,
@@ -67,77 +66,15 @@ from detray.trace.gathering.lives import (
     LOST,
     REFUSED,
     SENT,
-    WAITING,
     Attempt,
     TaskLife,
 )
 from detray.trace.names import first_line, is_a_put, short
-from detray.trace.play import Makers, schedulers
 from detray.trace.quantities import time_text
-from detray.trace.reading import Trace
-from detray.trace.telling.story import StorySubject, find_subject
 
 WORDS_MIN = 8
 """An error that is shorter may stand in another by chance."""
 Windows = list[tuple[int, int]]
-
-
-def why(
-    trace: Trace, about: str | StorySubject = "", *, depth: int = DEPTH, makers: Makers = schedulers
-) -> Why:
-    """Why `about` (an id or a name, as for `detray story`) was as it was.
-
-    Without one: why the first task failed that failed by itself; if none did, why a task never
-    ended; if all ended well, why the last to end did not end earlier.
-
-    Raises TraceError if the trace does not know it, or cannot be read; ValueError for a depth below
-    1 or above `tree.DEPTH_MAX`.
-    """
-    if not 1 <= depth <= DEPTH_MAX:
-        raise ValueError(
-            f"a depth of {depth:,}: causes are followed over 1 to {DEPTH_MAX} levels. Ask about "
-            "what the last level names to go further back"
-        )
-    from detray.trace.explaining.things import explain_client, explain_node, explain_object
-
-    history = history_of(trace, makers)
-    subject = about
-    if not subject:
-        subject = StorySubject(_most_telling(trace, history).id, ClientID(0))
-    if not isinstance(subject, StorySubject):
-        subject = find_subject(trace, subject, makers, history)
-    history.use_dates(trace.header)
-    timeline = Timeline(history)
-    explainer = Explainer(timeline, depth)
-    if not subject.item:
-        if subject.client:
-            return explain_client(explainer, subject)
-        return explain_node(explainer, subject)
-    if len(subject.item) == TASK_ID_BYTES and TaskID(subject.item) in history.tasks:
-        return explainer.explain_task(history.tasks[TaskID(subject.item)])
-    return explain_object(explainer, ObjectID(subject.item))
-
-
-def _most_telling(trace: Trace, history: History) -> TaskLife:
-    """The task to ask about if nobody says which."""
-    lives = list(history.tasks.values())
-    failed = [life for life in lives if life.state == FAILED and life.error not in _INHERITED]
-    stuck = [life for life in lives if life.state in (WAITING, SENT)]
-    if failed:
-        return min(failed, key=lambda life: (_over_ns(life), life.id))
-    if stuck and trace.complete and not trace.goes_on:
-        return stuck[-1]
-    if not lives:
-        raise TraceError(f"{trace.name} holds no task to ask about")
-    return max(lives, key=lambda life: (_over_ns(life), life.id))
-
-
-_INHERITED = (FAILED_ARGUMENT, ORPHANED)
-"""Errors of tasks that failed because another did."""
-
-
-def _over_ns(life: TaskLife) -> int:
-    return max(life.over_ns, life.last.ended_ns if life.last is not None else -1)
 
 
 class Explainer:

@@ -21,13 +21,13 @@ from detray.trace.explaining.parts import (
     START,
     Part,
 )
+from detray.trace.explaining.tree import EVENT, Cause
 from detray.trace.gathering.lives import LOST, TaskLife, Transfer
 from detray.trace.names import short
 from detray.trace.quantities import size_text
 
 if TYPE_CHECKING:
     from detray.trace.explaining.causes import Explainer
-    from detray.trace.explaining.tree import Cause
 
 
 ENDED = "had ended, and its owner had not heard of it"
@@ -149,8 +149,6 @@ def meanwhile_text(names: Sequence[str]) -> str:
 
 def away_text(x: Explainer, transfer: Transfer, until_ns: int) -> Cause:
     """A transfer."""
-    from detray.trace.explaining.tree import EVENT, Cause
-
     source = x.node_named(x.history.core_of(transfer.source), transfer.source)
     text = f"{size_text(max(0, transfer.size_bytes))} came from {source}"
     if transfer.reason:
