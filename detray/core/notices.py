@@ -18,6 +18,8 @@ from detray.ids import JobNumber
 LEVELS = ("warning", "error")
 REPORTED_MAX = 1_000
 """So many different demands are told of at most."""
+KIND_MAX = 40
+"""Characters of its kind, which is a word."""
 TEXT_MAX = 2_000
 """Characters of a notice from another node; what is longer is cut."""
 
@@ -48,7 +50,7 @@ def on_notice_sent(s: Step, m: NoticeSent) -> None:
         s.count("stale")
         return
     if not m.demand or _is_new(s, m.job, m.demand, m.strategy):
-        s.notify(m.job, m.level, m.kind, f"{m.text[:TEXT_MAX]} (Seen by node {m.node}.)")
+        s.notify(m.job, m.level, m.kind[:KIND_MAX], f"{m.text[:TEXT_MAX]} (Seen by node {m.node}.)")
 
 
 def _is_new(s: Step, job: JobNumber, demand: Demand, strategy: Strategy | None) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from detray.core import peer_messages as pm
 from detray.core.effects import Effect, Notify
 from detray.core.local import LocalScheduler
-from detray.core.notices import REPORTED_MAX, TEXT_MAX
+from detray.core.notices import KIND_MAX, REPORTED_MAX, TEXT_MAX
 from detray.ids import JobNumber, NodeID
 from tests.golden.play import play
 
@@ -60,8 +60,9 @@ def test_what_makes_no_sense_is_stale(core: LocalScheduler, changes: dict[str, A
 
 def test_a_talkative_node_costs_little(core: LocalScheduler) -> None:
     """Long texts are cut, and demands are told of up to a number."""
-    (told,) = say(core, text="x" * 10 * TEXT_MAX)
+    (told,) = say(core, kind="y" * TEXT_MAX, text="x" * 10 * TEXT_MAX)
     assert isinstance(told, Notify) and len(told.text) < TEXT_MAX + 50
+    assert len(told.kind) == KIND_MAX
     for number in range(REPORTED_MAX + 20):
         say(core, demand=((f"lamp{number}", 10_000),))
     assert len(core.tables.reported) == REPORTED_MAX
