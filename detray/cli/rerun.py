@@ -153,7 +153,8 @@ def _as_text(report: Report) -> str:
         lines.append(report.traceback)
     if report.stack:
         lines.append(report.stack)
-    lines.append(f"{_title(report)}: {_times(report)}")
+    times = _times(report)
+    lines.append(f"{_title(report)}: {times}" if times else _title(report))
     lines += [f"{report.verdict}: {report.text}"]
     lines += [f"  and {remark}" for remark in report.remarks]
     return "\n".join(lines)
@@ -165,9 +166,10 @@ def _title(report: Report) -> str:
 
 
 def _times(report: Report) -> str:
+    """What it took; nothing of a task that died then and now, as nobody is left to tell."""
     then = f"{report.then_ns / 1e6:.3f} ms then" if report.then_ns >= 0 else ""
     now = f"{report.now_ns / 1e6:.3f} ms now" if report.now_ns >= 0 else ""
-    return ", ".join(filter(None, (then, now))) or "no times"
+    return ", ".join(filter(None, (then, now)))
 
 
 def _as_json(options: argparse.Namespace, body: dict[str, Any]) -> str:  # Any: JSON

@@ -110,6 +110,8 @@ def test_a_rude_task_has_its_verdict(directory, task, verdict):
     code, out, err = ask(directory, task)
     assert out.splitlines()[-1].startswith(verdict), (out, err)
     assert code == 0 and "Traceback" not in err
+    title = next(line for line in out.splitlines() if line.startswith(f"{task} ("))
+    assert title.endswith(")" if "dies again" in verdict else "ms now"), "nobody times a death"
 
 
 def test_rude_tasks_do_nothing_to_each_other(directory):
