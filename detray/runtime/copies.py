@@ -82,38 +82,66 @@ class _Lent:
 
     __slots__ = ("asked_ns", "copy", "digest", "told_bytes")
 
-    def __init__(self, copy: Copy, now_ns: int) -> None:
+    def __init__(self, copy: Copy) -> None:
         self.copy = copy
-        self.asked_ns = now_ns
+        self.asked_ns = 0
         self.digest = xxh3_64()
         self.told_bytes = 0
         """So many bytes are in the digest."""
 
 
-class Copies:
-    """The copies that are being fetched, by number."""
+class _Shelf:
+    """The copies that are being fetched, by number; the one that was asked for last is last."""
 
-    def __init__(self, wakeups: Wakeups, now_ns: Callable[[], int] = monotonic_ns) -> None:
+    def __init__(self, wakeups: Wakeups, now_ns: Callable[[], int]) -> None:
+        self.lent: dict[int, _Lent] = {}
         self._wakeups = wakeups
         self._now_ns = now_ns
-        self._lent: dict[int, _Lent] = {}
-        self._last = 0
         self._has_timer = False
 
+    def keep(self, number: int, lent: _Lent) -> None:
+        """It is asked for now: it stays until nobody does in a while."""
+        self.lent.pop(number, None)
+        self.lent[number] = lent
+        lent.asked_ns = self._now_ns()
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self.lent and not self._has_timer:
+            self._has_timer = True
+            first = next(iter(self.lent.values()))
+            self._wakeups.call_at(first.asked_ns + IDLE_NS, self._look)
+
+    def _look(self) -> None:
+        """Give up what nobody asked for."""
+        self._has_timer = False
+        before_ns = self._now_ns() - IDLE_NS
+        for number, lent in list(self.lent.items()):
+            if lent.asked_ns <= before_ns:
+                del self.lent[number]
+        self._look_later()
+
+
+class Copies:
+    """The copies that are being fetched, by a number that they are given."""
+
+    def __init__(self, wakeups: Wakeups, now_ns: Callable[[], int] = monotonic_ns) -> None:
+        self._shelf = _Shelf(wakeups, now_ns)
+        self._last = 0
+
     def __len__(self) -> int:
-        return len(self._lent)
+        return len(self._shelf.lent)
 
     def begin(self, make: Callable[[], Copy]) -> tuple[int, int]:
         """Make a copy; its number and its bytes. Raises OSError, too if there are enough."""
-        if len(self._lent) == COPIES_MAX:
+        if len(self) == COPIES_MAX:
             raise OSError(
                 f"{COPIES_MAX} others are fetching it already, or began and went away: try again "
                 f"in {IDLE_NS // 1_000_000_000} s"
             )
         copy = make()
         self._last += 1
-        self._lent[self._last] = _Lent(copy, self._now_ns())
-        self._look_later()
+        self._shelf.keep(self._last, _Lent(copy))
         return self._last, copy.size_bytes
 
     def piece(self, number: int, offset: int, size_bytes: int) -> bytes:
@@ -132,30 +160,15 @@ class Copies:
     def end(self, number: int) -> str:
         """Give a copy up; the xxh3 of what was handed out of it, in order. Raises OSError."""
         lent = self._find(number)
-        del self._lent[number]
+        del self._shelf.lent[number]
         return lent.digest.hexdigest()
 
     def _find(self, number: int) -> _Lent:
-        lent = self._lent.get(number)
+        lent = self._shelf.lent.get(number)
         if lent is None:
             raise OSError(f"there is no copy {number}, or nobody asked for it in a while")
-        lent.asked_ns = self._now_ns()
+        self._shelf.keep(number, lent)
         return lent
-
-    def _look_later(self) -> None:
-        if self._lent and not self._has_timer:
-            self._has_timer = True
-            first_ns = min(lent.asked_ns for lent in self._lent.values())
-            self._wakeups.call_at(first_ns + IDLE_NS, self._look)
-
-    def _look(self) -> None:
-        """Give up what nobody asked for."""
-        self._has_timer = False
-        before_ns = self._now_ns() - IDLE_NS
-        for number, lent in list(self._lent.items()):
-            if lent.asked_ns <= before_ns:
-                del self._lent[number]
-        self._look_later()
 
 
 class Readers:
@@ -169,43 +182,23 @@ class Readers:
     ) -> None:
         """`make` copies what is there; it may raise OSError."""
         self._make = make
-        self._wakeups = wakeups
-        self._now_ns = now_ns
-        self._lent: dict[int, _Lent] = {}
-        """Whoever asked last is last."""
-        self._has_timer = False
+        self._shelf = _Shelf(wakeups, now_ns)
 
     def __len__(self) -> int:
-        return len(self._lent)
+        return len(self._shelf.lent)
 
     def piece(self, reader: int, offset: int, size_bytes: int) -> bytes:
         """A part of the trace as it was when its first piece was asked for; b"" at its end.
 
         Raises OSError.
         """
-        lent = self._lent.pop(reader, None)
+        others = self._shelf.lent
+        lent = others.pop(reader, None)
         if offset == 0:
-            lent = _Lent(self._make(), 0)
+            lent = _Lent(self._make())
         piece = lent.copy.read(offset, size_bytes) if lent is not None else b""
         if lent is not None and piece:
-            while len(self._lent) >= READERS_MAX:
-                del self._lent[next(iter(self._lent))]
-            self._lent[reader] = lent
-            lent.asked_ns = self._now_ns()
-            self._look_later()
+            while len(others) >= READERS_MAX:
+                del others[next(iter(others))]
+            self._shelf.keep(reader, lent)
         return piece
-
-    def _look_later(self) -> None:
-        if self._lent and not self._has_timer:
-            self._has_timer = True
-            first = next(iter(self._lent.values()))
-            self._wakeups.call_at(first.asked_ns + IDLE_NS, self._look)
-
-    def _look(self) -> None:
-        """Give up what nobody asked for."""
-        self._has_timer = False
-        before_ns = self._now_ns() - IDLE_NS
-        for reader, lent in list(self._lent.items()):
-            if lent.asked_ns <= before_ns:
-                del self._lent[reader]
-        self._look_later()
