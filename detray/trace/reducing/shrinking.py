@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ from detray.trace.replaying import replay
 RUNS_MAX, SECONDS_MAX = 5_000, 300.0
 Report = Callable[[str], None]
 Part = Sequence[int]
+T = TypeVar("T", Item, CoreInfo)
 
 
 class Shrunk(msgspec.Struct, frozen=True):
@@ -368,57 +369,42 @@ class _Work:
             self._plainer(place)
 
     def _plainer(self, place: int) -> None:
-        """The first of the plainer versions that do, again and again."""
         items = self._rehearsal.tape.items
-        seen = {items[place].stimulus}
-        is_plainer = True
-        while is_plainer:
-            is_plainer = False
-            for new in plainer(items[place].stimulus):
-                if new not in seen:
-                    seen.add(new)
-                    is_plainer = self._try_with(place, new)
-                    if is_plainer:
-                        break
+
+        def versions(item: Item) -> Iterator[Item]:
+            return (item._replace(stimulus=new) for new in plainer(item.stimulus))
+
+        self._plainest(items, place, versions)
 
     def _plainer_core(self, core: int) -> None:
         infos = self._rehearsal.tape.infos
-        seen = {infos[core]}
         name = "head" if isinstance(infos[core], HeadCore) else f"n{core}"
         name = "n" if len(self._rehearsal.players.played) == 1 and name != "head" else name
+        self._plainest(infos, core, lambda info: plainer_core(info, name))
+
+    def _plainest(self, row: list[T], place: int, versions: Callable[[T], Iterable[T]]) -> None:
+        """The first of the plainer versions that do, again and again."""
+        seen = {row[place]}
         is_plainer = True
         while is_plainer:
             is_plainer = False
-            for new in plainer_core(infos[core], name):
+            for new in versions(row[place]):
                 if new not in seen:
                     seen.add(new)
-                    is_plainer = self._try_core(core, new)
+                    is_plainer = self._try_with(row, place, new)
                     if is_plainer:
                         break
 
-    def _try_core(self, core: int, info: CoreInfo) -> bool:
-        infos = self._rehearsal.tape.infos
-        before, infos[core] = infos[core], info
+    def _try_with(self, row: list[T], place: int, new: T) -> bool:
+        """True if it is violated with this in its place, where it is left then."""
+        before, row[place] = row[place], new
         self._tried.clear()
         is_good = False
         try:
             is_good = self._try(self.part)
         finally:
             if not is_good:
-                infos[core] = before
-        return is_good
-
-    def _try_with(self, place: int, stimulus: Any) -> bool:  # Any: of the kind that is there
-        items = self._rehearsal.tape.items
-        before = items[place]
-        items[place] = before._replace(stimulus=stimulus)
-        self._tried.clear()
-        is_good = False
-        try:
-            is_good = self._try(self.part)
-        finally:
-            if not is_good:
-                items[place] = before
+                row[place] = before
         return is_good
 
     def _definitions(self) -> list[int]:
