@@ -31,12 +31,14 @@ from detray.ids import (
     put_object,
     return_object,
 )
-from detray.trace.format import FRAME_HEAD, FrameWriter, TraceError
+from detray.trace.format import FRAME_HEAD, FrameWriter, Header, ProcessInfo, TraceError
+from detray.trace.payloads.collecting import collect_payloads
 from detray.trace.payloads.format import (
     END_FRAME,
     PAYLOAD_VERSION,
     PIECE_BYTES,
     PREAMBLE,
+    PayloadEnd,
     PayloadHeader,
     PayloadProcess,
 )
@@ -371,3 +373,32 @@ def test_the_file_of_a_process_that_was_killed_is_whole_up_to_its_last_flush(
     assert not payloads.complete and "cut off" in payloads.note
     heard: list[KeptMessage] = list(payloads.said())
     assert len(heard) == MANY + 2 + 3 + 1 + 2 + 1 + 1
+
+
+def test_what_several_recordings_lack_is_said_once(tmp_path: Path) -> None:
+    """Of how many, as it is not the collected file that lacks it."""
+    lives = [digit * 32 for digit in "123"]
+    files = []
+    for life in lives:
+        process = msgspec.structs.replace(HEADER.processes[0], life=life)
+        header = msgspec.structs.replace(HEADER, processes=(process,))
+        files.append(Payloads(opening(FrameWriter(), header), life[0]))
+    whole = msgspec.structs.replace(HEADER.processes[0], life="4" * 32)
+    start = FrameWriter()
+    data = opening(start, msgspec.structs.replace(HEADER, processes=(whole,)))
+    end = start.frame(END_FRAME, msgspec.msgpack.encode(PayloadEnd(reason="done")))
+    files.append(Payloads(data + end, "4"))
+    trace = Header(
+        core_revision=1,
+        detray_version="0",
+        entrypoint="",
+        processes=tuple(
+            ProcessInfo(wall_ns=1, monotonic_ns=1, life=life) for life in (*lives, "4" * 32)
+        ),
+        cores=(),
+    )
+    notes = collect_payloads(files, trace, tmp_path / "all")
+    assert [note[:10] for note in notes] == [f"{digit}: cut off" for digit in "123"]
+    payloads = open_payloads(tmp_path / "all")
+    assert payloads.complete and len(payloads.header.processes) == 4
+    assert payloads.lacks.startswith("3 of its 4 recordings: cut off") and ";" not in payloads.lacks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -93,6 +94,12 @@ def _pieces(header: PayloadHeader, files: Sequence[Payloads]) -> Iterator[bytes]
             yield head
             yield bytes(piece.data)
         first += len(file.header.processes)
-    note = "; ".join(p.note for p in header.processes if p.note)
-    end = PayloadEnd(reason=f"collected from {len(files)} recordings", note=note)
+    end = PayloadEnd(reason=f"collected from {len(files)} recordings", note=_in_short(header))
     yield writer.frame(END_FRAME, msgspec.msgpack.encode(end))
+
+
+def _in_short(header: PayloadHeader) -> str:
+    """What the recordings lack, once for all that lack the same."""
+    lacks = Counter(process.note for process in header.processes if process.note)
+    many = len(header.processes)
+    return "; ".join(f"{count} of its {many} recordings: {note}" for note, count in lacks.items())
