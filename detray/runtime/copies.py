@@ -24,6 +24,7 @@ from time import monotonic_ns
 from xxhash import xxh3_64
 
 from detray.runtime.wakeups import Wakeups
+from detray.trace.recorder import Recorder
 
 COPIES_MAX = 2
 READERS_MAX = 4
@@ -75,6 +76,14 @@ class RingCopy:
 
 
 Copy = FileCopy | RingCopy
+
+
+def copy_trace(recorder: Recorder) -> Copy:
+    """What it recorded so far. Raises OSError."""
+    recorder.flush()
+    if recorder.path:
+        return FileCopy(recorder.path)
+    return RingCopy(recorder.freeze("asked for").pieces())
 
 
 class _Lent:

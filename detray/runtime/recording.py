@@ -103,9 +103,9 @@ class Recording:
     def piece(self, offset: int, size_bytes: int, reader: int = 0) -> bytes:
         """As `Readers.piece`; b"" if it cannot be read."""
         if self._readers is None:
-            from detray.runtime.copies import Readers
+            from detray.runtime.copies import Readers, copy_trace
 
-            self._readers = Readers(self._copy_trace, self._wakeups)
+            self._readers = Readers(lambda: copy_trace(self._recorder), self._wakeups)
         try:
             return self._readers.piece(reader, offset, size_bytes)
         except OSError as error:
@@ -189,15 +189,6 @@ class Recording:
             self._payloads.close(reason)
         self._recorder.close(reason)
         self._tell_problem()
-
-    def _copy_trace(self) -> Copy:
-        """The trace so far, to be handed out. Raises OSError."""
-        from detray.runtime.copies import FileCopy, RingCopy
-
-        self._recorder.flush()
-        if self._recorder.path:
-            return FileCopy(self._recorder.path)
-        return RingCopy(self._recorder.freeze("asked for").pieces())
 
     def _open(self) -> Recorder:
         boot = self._boot

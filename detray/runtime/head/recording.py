@@ -18,7 +18,7 @@ from detray.core.global_scheduler import GlobalScheduler
 from detray.core.outbox import Outbox
 from detray.core.stimuli import GlobalStimulus
 from detray.runtime.boot import HeadBoot
-from detray.runtime.copies import Copy, FileCopy, Readers, RingCopy
+from detray.runtime.copies import Readers, copy_trace
 from detray.runtime.recording import free_path
 from detray.runtime.session import flight_path
 from detray.runtime.wakeups import Wakeups
@@ -37,7 +37,7 @@ class HeadRecording:
         self._wakeups = wakeups
         self._encode = msgspec.msgpack.Encoder().encode
         self._outbox = Outbox()
-        self._readers = Readers(self._copy_trace, wakeups)
+        self._readers = Readers(lambda: copy_trace(self._recorder), wakeups)
         """Who is being handed it in pieces."""
         self._has_timer = False
         self._recorder = self._open(core, life)
@@ -74,12 +74,6 @@ class HeadRecording:
         except OSError as problem:
             _note(f"the trace cannot be read: {problem}")
             return b""
-
-    def _copy_trace(self) -> Copy:
-        self._recorder.flush()
-        if self._recorder.path:
-            return FileCopy(self._recorder.path)
-        return RingCopy(self._recorder.freeze("asked for").pieces())
 
     def close(self, reason: str) -> None:
         """End the trace in order."""
