@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from detray import object_ref
-from detray.errors import DetrayError, SerializationError, TaskError
+from detray.errors import DetrayError, SerializationError, UserError, WorldError
 from detray.ids import ObjectID, node_name
 from detray.object_ref import ObjectRef, is_current, session_of, stale
 from detray.options import UNIT
@@ -53,8 +53,8 @@ def get(object_refs: Any, *, timeout: float | None = None, progress: bool = Fals
             return _get_with_progress([object_refs], timeout)[0]
         try:
             return session_of(object_refs).get_one(object_refs._id, timeout)
-        except TaskError as error:
-            error.__traceback__ = None  # our frames say nothing about the user's error
+        except (UserError, WorldError) as error:
+            error.__traceback__ = None  # our frames say nothing about what went wrong
             raise
     if not isinstance(object_refs, list):
         raise ValueError(
@@ -66,7 +66,7 @@ def get(object_refs: Any, *, timeout: float | None = None, progress: bool = Fals
     client = require()
     try:
         return client.get_many(_ids_of(object_refs, "get"), timeout)
-    except TaskError as error:
+    except (UserError, WorldError) as error:
         error.__traceback__ = None
         raise
 

@@ -122,6 +122,34 @@ def test_an_error_nobody_catches_shows_the_remote_traceback() -> None:
     assert err.rstrip().endswith("ZeroDivisionError: division by zero")
 
 
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("ray.get(wait_long.remote(), timeout=0.01)", "GetTimeoutError"),
+        ("ray.get([wait_long.remote()], timeout=0.01)", "GetTimeoutError"),
+        ("ray.get(die.remote())", "WorkerCrashedError"),
+    ],
+)
+def test_neither_do_frames_of_ours_stand_above_what_the_world_did(call: str, name: str) -> None:
+    """A time that is over, a worker that died: the line of the program, and what happened."""
+    status, _, err = run(
+        f"""
+        import os, time
+        import detray as ray
+        @ray.remote
+        def wait_long():
+            time.sleep(60)
+        @ray.remote(max_retries=0)
+        def die():
+            os._exit(3)
+        {call}
+        """
+    )
+    shown = err[err.index("Traceback") :]
+    assert status == 1 and f"detray.errors.{name}: " in shown
+    assert "/detray/" not in shown and shown.count("  File ") == 1, shown
+
+
 def test_sigterm_ends_a_driver_in_order() -> None:
     """atexit handlers run, as Ray has it."""
     status, out, _ = run(
