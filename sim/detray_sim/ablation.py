@@ -7,7 +7,9 @@ which other switch it is masked: then both are off together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -15,7 +17,7 @@ from detray.core.config import Policy
 from detray.core.session import SessionPolicy
 from detray_sim.tape import Tape
 from detray_sim.trial import run_trial
-from detray_sim.world import SMALL, Profile
+from detray_sim.world import PROFILES, SMALL, Profile
 
 SEEDS_MAX = 2_000
 SWITCHES = tuple(name for name in Policy.__struct_fields__ if name.endswith("_off"))
@@ -74,28 +76,31 @@ def _hunt(switches: tuple[str, ...], profile: Profile, seeds: Sequence[int]) -> 
     return AblationRow(switch=switches[0], seeds=len(seeds))
 
 
-def ablations(
-    profile: Profile = SMALL,
-    *,
-    seeds: Sequence[int] = range(SEEDS_MAX),
-    switches: Sequence[str] = (*SWITCHES, *SESSION_SWITCHES),
-    progress: Callable[[AblationRow], None] | None = None,
-) -> list[AblationRow]:
-    """The table of all safeguards."""
-    rows: list[AblationRow] = []
-    for switch in switches:
-        rows.append(ablate(switch, profile, seeds=seeds))
-        if progress is not None:
-            progress(rows[-1])
-    return rows
+def as_table(rows: Iterable[AblationRow]) -> Iterator[str]:
+    """The lines of the table as Markdown, each as soon as its row is known."""
+    yield "| switch | seeds | caught by | masked by |"
+    yield "|---|---:|---|---|"
+    for row in rows:
+        caught = row.caught_by[:90] or "**nothing**"
+        yield f"| `{row.switch}` | {row.seeds:,} | {caught} | {row.masked_by or '-'} |"
 
 
-def as_table(rows: Sequence[AblationRow]) -> str:
-    """The table as Markdown."""
-    lines = ["| switch | seeds | caught by | masked by |", "|---|---:|---|---|"]
-    lines += [
-        f"| `{row.switch}` | {row.seeds:,} | {row.caught_by[:90] or '**nothing**'} |"
-        f" {row.masked_by or '-'} |"
-        for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+def main(arguments: Sequence[str]) -> int:
+    """Print the table, of all switches or of those that are named."""
+    every = (*SWITCHES, *SESSION_SWITCHES)
+    parser = argparse.ArgumentParser(prog="python -m detray_sim.ablation", description=main.__doc__)
+    parser.add_argument("switches", metavar="SWITCH", nargs="*", help=", ".join(every))
+    parser.add_argument("--seeds", type=int, default=SEEDS_MAX, help="(default: %(default)s)")
+    parser.add_argument("--profile", choices=sorted(PROFILES), default=SMALL.name)
+    options = parser.parse_args(arguments)
+    if unknown := set(options.switches).difference(every):
+        parser.error(f"no such switch: {', '.join(sorted(unknown))}")
+    profile, seeds = PROFILES[options.profile], range(options.seeds)
+    rows = (ablate(switch, profile, seeds=seeds) for switch in options.switches or every)
+    for line in as_table(rows):
+        print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

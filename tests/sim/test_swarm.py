@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from detray_sim.ablation import SESSION_SWITCHES, SWITCHES, AblationRow, ablate, as_table
+from detray_sim.ablation import SESSION_SWITCHES, SWITCHES, AblationRow, ablate, as_table, main
 from detray_sim.coverage import UNREACHABLE, Coverage
 from detray_sim.faults import KINDS
 from detray_sim.swarm import SwarmReport, catch_canary, swarm
@@ -54,12 +54,14 @@ def test_a_swarm_without_a_safeguard_tells_the_first_seed_of_each_kind_of_failur
     assert str(verdict.signature) == first.signature
 
 
-def test_an_ablation_names_the_seed_and_the_oracle() -> None:
+def test_an_ablation_names_the_seed_and_the_oracle(capsys: pytest.CaptureFixture[str]) -> None:
     """What the table says can be played again."""
     row = ablate(SWITCH, seeds=CAUGHT)
     assert row.caught_by and row.seeds == row.seed + 1 - CAUGHT[0]
-    assert SWITCH in as_table([row])
-    assert "**nothing**" in as_table([AblationRow(switch="x", seeds=1)])
+    *_, told = as_table([row, AblationRow(switch="x", seeds=1)])
+    assert told == "| `x` | 1 | **nothing** | - |"
+    assert main([SWITCH, "--seeds", "1"]) == 0
+    assert f"| `{SWITCH}` | 1 |" in capsys.readouterr().out
 
 
 def test_there_are_many_kinds_of_faults_and_each_can_be_switched_off() -> None:
