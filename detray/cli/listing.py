@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from detray.cli.asking.heads import add_cluster, find_head
-from detray.cli.asking.observer import Observer, in_units
+from detray.cli.asking.observer import Observer, with_amounts
 from detray.cli.terminal.saying import say
 from detray.cli.terminal.tables import counts_text, table
 from detray.core.resources import UNIT
@@ -163,7 +163,7 @@ def _nobody(options: argparse.Namespace) -> int:
 
 
 def _print_rows(command: str, kind: str, rows: list[Row]) -> int:
-    shown = in_house_units([in_units(row) for row in rows])
+    shown = in_house_units([with_amounts(row) for row in rows])
     print(document(command, {"kind": kind, "rows": shown}))
     return 0
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from detray.cli.asking.heads import HeadAt, add_cluster, find_head
-from detray.cli.asking.observer import NoAnswer, Observer, in_units
+from detray.cli.asking.observer import NoAnswer, Observer, with_amounts
 from detray.cli.terminal import cluster_page
 from detray.cli.terminal.tables import counts_text, table
 from detray.core.resources import UNIT
@@ -158,7 +158,7 @@ def _as_json(cluster: Report, reports: Sequence[tuple[LiveSession, Report]]) -> 
         {"directory": session.directory, "driver_pid": session.driver_pid, **report}
         for session, report in reports
     ]
-    data = {"nodes": [], **cluster, "sessions": [in_units(session) for session in sessions]}
+    data = {"nodes": [], **cluster, "sessions": [with_amounts(session) for session in sessions]}
     return document("detray status", in_house_units(data))
 
 

@@ -90,7 +90,7 @@ class Observer:
             raise NoAnswer(f"the service speaks another language: {error}") from None
 
 
-def in_units(row: Mapping[str, Any]) -> dict[str, Any]:  # Any: plain data, both
+def with_amounts(row: Mapping[str, Any]) -> dict[str, Any]:  # Any: plain data, both
     """The row with amounts of resources as users give them, not in ten-thousandths."""
     return {
         name: {each: amount / UNIT for each, amount in value.items()}
