@@ -16,6 +16,8 @@ from hypothesis import strategies as gen
 from detray.core import peer_messages as pm
 from detray.core.effects import Effect, RunTask
 from detray.core.head_messages import NodeBuried
+from detray.core.snapshot import decode_tables
+from detray.core.states import Assigned
 from detray.core.stimuli import RefsDropped, WorkerLost
 from detray.ids import child_prefix, child_task, function_id, return_object, root_task
 from detray.trace import expect
@@ -23,6 +25,7 @@ from detray.trace.format import SegmentStart, TraceError
 from detray.trace.reading import Trace
 from detray.trace.recorder import Recorder
 from detray.trace.reducing.expecting import Violation
+from detray.trace.reducing.ledger import LedgerRow, state_in_words
 from detray.trace.reducing.shrinking import NothingToShrink, NothingViolated, shrink
 from detray.trace.transcript.writing import shrunk_transcript
 from tests.trace.machine import MS, Machine
@@ -160,6 +163,34 @@ def test_who_was_delivered_elsewhere(tmp_path):
     assert shrunk.told <= 8
     text = transcript_of(shrunk)
     assert "told Placed task=a" in text and "told NodeBuried" in text
+
+
+def test_a_worker_that_has_no_run_finishes_none(tmp_path):
+    """The snapshot has the node fenced, so nothing runs that the steps behind it finish."""
+    node = FlownNode(tmp_path / "told.trace")
+    node.open(peers=[1])
+    task = node.submit()
+    node.ready()
+    noise_beside(node, 120)
+    worker = node.core.tables.tasks[task].state.worker  # type: ignore[union-attr]
+    node.tell(WorkerLost(worker, 0, False, "killed by signal SIGKILL"))
+    noise(node, 3)
+    trace = node.land()
+    first = trace.starts[0]
+    tables = msgspec.msgpack.decode(first.snapshots[0], strict=False) | {"fenced": True}
+    trace.starts[0] = msgspec.structs.replace(first, snapshots=(msgspec.msgpack.encode(tables),))
+    with pytest.raises(TraceError, match="it takes more of what was there"):
+        shrink(trace, [expect("every task ends")])
+
+
+def test_a_state_that_contradicts_itself_has_words():
+    """A run at a worker that there is not."""
+    tables = decode_tables(slow_flight().starts[0].snapshots[0])
+    task = next(row for row in tables.tasks.values() if isinstance(row.state, Assigned))
+    row = LedgerRow(task.spec.task, 0)
+    assert state_in_words(tables, row) == "it runs"
+    tables.workers.clear()
+    assert state_in_words(tables, row) == "what its node says of it makes no sense"
 
 
 def test_who_was_delivered_here(tmp_path):

@@ -106,6 +106,10 @@ class Desk:
         here = self.clients.get(client)
         return here if here in self.alive else None
 
+    def _is_at_work(self, client: ClientID) -> bool:
+        """True for a driver with a job and a worker with a run: others make nothing."""
+        return client in self.jobs if client < 0 else bool(self.queues.get(client))
+
     def _held(self, client: ClientID, items: tuple[ObjectID, ...]) -> tuple[ObjectID, ...]:
         """Those of the objects that a client has a reference to, here."""
         mine = self.grants.get(client)
@@ -156,7 +160,9 @@ class Desk:
             return NOTHING
         self.naming.define(item)
         client = self._who(m, item)
-        return NOTHING if client is None else self._export(m.function, client)
+        if client is None or not self._is_at_work(client):
+            return NOTHING
+        return self._export(m.function, client)
 
     def _export(self, function: FunctionID, client: ClientID) -> Said:
         """A definition, unless it is known here; minted by who exports it."""
@@ -164,7 +170,7 @@ class Desk:
         if m is None or self.naming.known(function) is not None:
             return NOTHING
         author = self.clients.get(m.client, client) if m.client < 0 else client
-        if author not in self.alive:
+        if author not in self.alive or not self._is_at_work(author):
             author = client
         new = self._stream(author).next_export()
         self.naming.ids[function] = new
@@ -176,7 +182,9 @@ class Desk:
             return NOTHING
         self.naming.define(item)
         client = self._who(m, item)
-        return NOTHING if client is None else self._define(m, client, item)
+        if client is None or not self._is_at_work(client):
+            return NOTHING
+        return self._define(m, client, item)
 
     def _define(self, m: st.TemplateDefined, client: ClientID, item: Item) -> Said:
         """A template of this client, and the function in it, unless they are known."""
@@ -194,7 +202,7 @@ class Desk:
     def _on_submitted(self, m: st.TaskSubmitted, item: Item) -> Said:
         client = self._who(m, item)
         template = self.naming.templates.get((item.core, m.client, m.template))
-        if client is None or template is None or (client < 0 and client not in self.jobs):
+        if client is None or template is None or not self._is_at_work(client):
             return NOTHING
         args, refs = self._held(client, m.args), self._held(client, m.refs)
         if len(args) < len(m.args) or len(refs) < len(m.refs):
@@ -214,7 +222,7 @@ class Desk:
 
     def _on_put(self, m: st.ObjectPut, item: Item) -> Said:
         client = self._who(m, item)
-        if client is None or (client < 0 and client not in self.jobs):
+        if client is None or not self._is_at_work(client):
             return NOTHING
         new = self._new_put(m.object, client)
         self._receive(client, (new,))
@@ -228,7 +236,7 @@ class Desk:
 
     def _on_block(self, m: st.BlockRequested, item: Item) -> Said:
         client = self._who(m, item)
-        if client is None or (client < 0 and client not in self.jobs):
+        if client is None or not self._is_at_work(client):
             return NOTHING
         new = self._new_put(m.object, client)
         self.blocks[client, new] = False
@@ -371,7 +379,7 @@ class Desk:
 
     def _on_finished(self, m: st.RunFinished, item: Item) -> Said:
         client = self._who(m, item)
-        if client is None:
+        if client is None or not self._is_at_work(client):
             return NOTHING
         task, attempt = self.queues[client][0], self.runs[self.queues[client][0]][1]
         returns = []
@@ -386,7 +394,7 @@ class Desk:
 
     def _on_failed(self, m: st.RunFailed, item: Item) -> Said:
         client = self._who(m, item)
-        if client is None:
+        if client is None or not self._is_at_work(client):
             return NOTHING
         task, attempt = self.queues[client][0], self.runs[self.queues[client][0]][1]
         self._end_run(client, task)

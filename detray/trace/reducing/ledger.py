@@ -247,6 +247,13 @@ def state_in_words(tables: Tables | None, row: LedgerRow) -> str:
     task = tables.tasks.get(row.id) if tables is not None else None
     if tables is None or task is None:
         return "it is not known here"
+    try:
+        return _in_words(tables, task)
+    except LookupError:
+        return "what its node says of it makes no sense"  # A file may say anything.
+
+
+def _in_words(tables: Tables, task: Task) -> str:
     match task.state:
         case Ready():
             return _lack(tables, task)
@@ -262,7 +269,7 @@ def state_in_words(tables: Tables | None, row: LedgerRow) -> str:
             return "it is at another node"
         case Assigned():
             worker = tables.workers[ClientID(task.state.worker)]
-            if worker.runs[0].task != row.id:
+            if worker.runs[0].task != task.spec.task:
                 return "it is sent to a worker behind another run"
             return "its run stands still in a get" if worker.blocked else "it runs"
 
