@@ -92,6 +92,17 @@ def test_it_follows_what_happens(window: Any, page: WebPage) -> None:
     see(window, lambda: "12,000" not in text(window, "#tiles"), lambda: text(window, "#tiles"))
 
 
+def test_a_task_that_runs_for_another_node_is_counted_once(window: Any, page: WebPage) -> None:
+    """Where it runs, not where it was delivered from."""
+    view, t = overview(2)
+    view.heard(0, summary(tasks={"delivered": 2, "running": 1}), 100 * S)
+    view.heard(1, summary(tasks={"running": 2}), 100 * S)
+    page.publish(view.report(t, 100 * S), time.monotonic_ns())
+    window.get(page.url)
+    see_text(window, "#tasks-note", "3 unfinished")
+    assert text(window, "#tasks-legend") == "3 running"
+
+
 def test_it_turns_grey_when_the_head_stops_answering(window: Any) -> None:
     """It keeps what it showed, says how old it is, and comes back."""
     with page_of() as page:
@@ -108,7 +119,8 @@ def test_it_turns_grey_when_the_head_stops_answering(window: Any) -> None:
         see_text(window, "#pulse", "live")
     see_text(window, "#pulse", "the head does not answer")
     assert "machine-0" in text(window, "#nodes")
-    errors(window)  # It says that nobody answers; the next test need not hear of it.
+    window.get("about:blank")  # or it goes on to ask, and to say that nobody answers
+    errors(window)  # The next test need not hear of it.
 
 
 def test_hostile_names_are_text(window: Any, page: WebPage) -> None:
