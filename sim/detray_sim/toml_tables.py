@@ -23,6 +23,8 @@ from detray_sim.units import bytes_per_s, duration_ns, size_bytes
 T = TypeVar("T", bound=msgspec.Struct)
 Table = Mapping[str, Any]  # Any: whatever TOML can hold
 
+_CHARACTERS_MAX = 16 << 20
+
 _UNITS: tuple[tuple[str, Callable[[object], int]], ...] = (
     ("_bytes_per_s", bytes_per_s),
     ("_bytes", size_bytes),
@@ -53,7 +55,11 @@ class Place(NamedTuple):
 def read_toml(path: str | os.PathLike[str]) -> Table:
     """The top-level table of a file. Raises OSError, ScenarioError."""
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(_CHARACTERS_MAX + 1)  # Not all of it: a device has no end.
+        if len(text) > _CHARACTERS_MAX:
+            raise ScenarioError(f"{path}: no TOML file of ours: it is longer than 16 MB")
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScenarioError(f"{path}: no TOML file: {error}") from None
 

@@ -215,6 +215,7 @@ REFUSED = [
     ("run .", ".: Is a directory"),
     ("run broken.toml", "broken.toml: no TOML file"),
     ("run binary.toml", "binary.toml: no TOML file"),
+    ("run /dev/zero", "/dev/zero: no TOML file of ours: it is longer than 16 MB"),
     ("run small.toml --seed x", "argument --seed: invalid int value: 'x'"),
     ("run small.toml --seed -3", "--seed: it is from 0 on, not -3"),
     ("run small.toml --policy hybird", "'hybird' is none of hybrid, locality"),
