@@ -81,7 +81,7 @@ def machines() -> Iterator[Machines]:
         startup.shutdown()
         crashes = [f"{path}:\n{text}" for path, text in made.logs() if "Traceback" in text]
     assert not crashes, "\n".join(crashes)
-    assert not made.left_behind
+    assert not made.left_behind, "left behind:\n" + "\n".join(made.left_behind)
 
 
 @pytest.fixture
