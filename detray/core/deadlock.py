@@ -5,12 +5,13 @@ custom resources can therefore wait for each other; so can runs that wait for ea
 When no run of the node can go on and nothing is under way that could change that (or now and then
 while others do go on), what can still finish is computed to a fixed point; the blocked gets that
 are left can never be answered. The youngest of them fails with the cycle as its text, which frees
-what it held.
+what it held. What may still leave this node (`placing.may_leave`) is not judged here: what is free
+elsewhere, and who may join, the head knows (`waits.py`).
 """
 
 from __future__ import annotations
 
-from detray.core import resources, waits
+from detray.core import placing, resources, waits
 from detray.core.gets import fail_get
 from detray.core.resources import format_demand
 from detray.core.states import PENDING, Assigned, Delivered, Fetching, Placing
@@ -74,8 +75,8 @@ def _never_answered(s: Step) -> list[Get]:
                 open_workers.remove(worker)
                 _finish(s, worker, free, done)
         has_process = len(open_workers) < max(len(t.workers), t.config.policy.workers_max)
-        for task in t.tasks.values() if has_process else ():
-            if task.spec.task not in done and _can_run(s, task, free, done):
+        for task in t.tasks.values():
+            if task.spec.task not in done and _can_run(s, task, free, done, has_process):
                 done[task.spec.task] = None
         if (len(done), len(open_workers)) == before:
             return [gets[worker.id] for worker in open_workers]
@@ -117,7 +118,9 @@ def _is_pending(s: Step, item: ObjectID) -> bool:
     return row is not None and row.state is PENDING
 
 
-def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> bool:
+def _can_run(
+    s: Step, task: Task, free: list[int], done: dict[TaskID, None], has_process: bool
+) -> bool:
     """True if the task's arguments can come and its demand can be met some time."""
     t = s.t
     if type(task.state) is Placing:
@@ -131,9 +134,12 @@ def _can_run(s: Step, task: Task, free: list[int], done: dict[TaskID, None]) -> 
         # Pre-sent behind a run that is blocked: it is on its way back (PROTOCOL N11).
     if not all(_can_come(s, ref, done) for ref in task.spec.args):
         return False
+    if placing.may_leave(s, task):
+        return True  # the head will be asked, who knows what is free elsewhere, and who may join
     shape = t.shapes[t.templates[task.template].shape]
     # CPU and slots come back whenever runs block or finish; only what blocked runs keep can lack.
-    return all(free[index] >= amount for index, amount in shape.amounts if index > resources.CPU)
+    fits = all(free[index] >= amount for index, amount in shape.amounts if index > resources.CPU)
+    return has_process and fits
 
 
 def _describe(s: Step, youngest: Get, stuck: list[Get]) -> str:

@@ -291,7 +291,9 @@ def on_runs_recalled(s: Step, m: RunsRecalled) -> None:
     left = m.count
     for shape in t.shapes:
         while left and shape.count and not shape.is_bound:
-            task = _last_ready(s, shape.ready[min(shape.ready)], shape.heads[min(shape.ready)])
+            depths = sorted(shape.ready)
+            found = (_last_ready(s, shape.ready[depth], shape.heads[depth]) for depth in depths)
+            task = next((task for task in found if task is not None), None)
             if task is None:
                 break
             left -= 1

@@ -300,13 +300,20 @@ class WaitingGet(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class WaitingTask(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A task that has not begun: it needs `kept` beside CPU, and what is `missing` first."""
+    """A task that has not begun: it needs `kept` beside CPU, and what is `missing` first.
+
+    `leaves`: the head was not asked for it yet, and may be; then `demand` (with CPU) and `strategy`
+    say where it could go.
+    """
 
     task: TaskID
     name: str
     kept: tuple[tuple[str, int], ...]
     is_placing: bool
     missing: tuple[ObjectID, ...]
+    leaves: bool = False
+    demand: tuple[tuple[str, int], ...] = ()
+    strategy: Strategy | None = None
 
 
 class WaitsReported(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=219):

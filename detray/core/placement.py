@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from detray.core.head_messages import Labels, PlacementRequested
+from detray.core.head_messages import Labels, PlacementRequested, WaitingTask
 from detray.core.strategy import AFFINITY, is_labelled, node_named
 from detray.ids import NodeID, TaskID
 
@@ -21,6 +21,8 @@ MASK = (1 << 64) - 1
 UNIT = 10_000
 
 Demand = tuple[tuple[str, int], ...]
+Wish = PlacementRequested | WaitingTask
+"""What has a demand and a strategy: asked for, or what may come to be."""
 
 
 class Offer(msgspec.Struct):
@@ -82,7 +84,7 @@ class Node(msgspec.Struct):
         return True
 
 
-def can_ever(request: PlacementRequested, node: Node) -> bool:
+def can_ever(request: Wish, node: Node) -> bool:
     """True if the node's totals and labels meet the request, whichever node it would like best."""
     strategy = request.strategy
     return node.can_ever(request.demand) and (
@@ -90,7 +92,7 @@ def can_ever(request: PlacementRequested, node: Node) -> bool:
     )
 
 
-def find_wanted(request: PlacementRequested, nodes: Mapping[NodeID, Node]) -> Node | None:
+def find_wanted(request: Wish, nodes: Mapping[NodeID, Node]) -> Node | None:
     """The only node that the request may go to: one that its strategy names, and that can do it.
 
     It is waited for, however busy, unless the request may spill.
@@ -102,12 +104,20 @@ def find_wanted(request: PlacementRequested, nodes: Mapping[NodeID, Node]) -> No
     return node if node is not None and can_ever(request, node) else None
 
 
-def find_able(request: PlacementRequested, nodes: Mapping[NodeID, Node]) -> list[NodeID]:
+def find_able(request: Wish, nodes: Mapping[NodeID, Node]) -> list[NodeID]:
     """The nodes that the request may go to some time, as things stand."""
     wanted = find_wanted(request, nodes)
     if wanted is not None:
         return [wanted.id]
     return [node.id for node in nodes.values() if can_ever(request, node)]
+
+
+def may_fail(request: Wish, nodes: Mapping[NodeID, Node]) -> bool:
+    """True for one that would rather fail than wait for a busy node, or names an impossible one."""
+    strategy = request.strategy
+    if strategy is None or strategy.kind != AFFINITY:
+        return False
+    return strategy.fails or (not strategy.is_soft and find_wanted(request, nodes) is None)
 
 
 class Placement(Protocol):

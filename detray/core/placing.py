@@ -92,6 +92,29 @@ def _leaves(s: Step, strategy: Strategy, shape: Shape) -> bool:
     return strategy.kind == SPREAD or not is_labelled(strategy.soft, t.node, t.config.labels)
 
 
+def may_leave(s: Step, task: Task) -> bool:
+    """True if the head may still name another node for a task that has not begun.
+
+    It is asked when the arguments are there, or once the task has been ready for a while in vain.
+    """
+    t = s.t
+    if task.owner != HERE or (task.away is not None and task.away.stays):
+        return False
+    template = t.templates[task.template]
+    shape, strategy, policy = t.shapes[template.shape], template.strategy, t.config.policy
+    if not shape.feasible:
+        return True
+    if not t.peers:
+        return False
+    if task.state is READY:
+        # `balance` offers it in time; what it has not offered by then, it does not.
+        is_due = bool(shape.moved_ns) and shape.moved_ns + policy.patience_ns <= t.now_ns
+        return policy.hand_over == "surplus" and not shape.is_bound and not is_due
+    if strategy is not None and (strategy.spills or strategy.fails or _leaves(s, strategy, shape)):
+        return True
+    return policy.hand_over != "never" and not shape.is_bound
+
+
 def find_hints(s: Step, task: Task) -> Hints:
     """Where the task's arguments lie already."""
     sums: dict[NodeID, int] = {}
@@ -262,9 +285,16 @@ def balance(s: Step) -> None:
 
 
 def _offer(s: Step, shape: Shape, count: int) -> None:
-    """Ask the head to place the youngest ready tasks of a shape."""
+    """Ask the head to place the youngest ready tasks of a shape, the least deep first."""
+    for depth in sorted(shape.ready):
+        if count:
+            count -= _offer_of(s, shape, depth, count)
+
+
+def _offer_of(s: Step, shape: Shape, depth: int, count: int) -> int:
+    """Those of one depth, of which all may be taken already; how many."""
     t = s.t
-    depth = min(shape.ready)
+    wanted = count
     queue, head = shape.ready[depth], shape.heads[depth]
     kept: list[TaskID] = []
     while count and len(queue) > head and len(kept) < SKIPPED_MAX:
@@ -281,6 +311,7 @@ def _offer(s: Step, shape: Shape, count: int) -> None:
         hints = find_hints(s, task) if task.spec.args else ()
         ask(s, task, t.templates[task.template], hints, is_surplus=True)
     queue.extend(reversed(kept))
+    return wanted - count
 
 
 def _take_back(s: Step) -> None:

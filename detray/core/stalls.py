@@ -5,7 +5,7 @@ from __future__ import annotations
 from detray.core import waits
 from detray.core.head_messages import GetDoomed, StallNoticed, WaitsAsked, WaitsReported
 from detray.core.head_step import HeadStep
-from detray.core.placement import find_able
+from detray.core.placement import find_able, may_fail
 
 
 class Stalls:
@@ -50,6 +50,10 @@ class Stalls:
             t.doomed = []
             return
         asked = {task: find_able(request, t.nodes) for task, request in t.requests.items()}
+        for report in reports.values():
+            for row in report.tasks:
+                if row.leaves:
+                    asked[row.task] = [] if may_fail(row, t.nodes) else find_able(row, t.nodes)
         search = waits.Search(reports, asked)
         stuck = search.run()
         doomed = [(node, get.client, get.request) for node, get in stuck]

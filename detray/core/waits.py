@@ -10,11 +10,13 @@ Rules (PROTOCOL T12, D 40)
   told only when two collections in a row agree.
 - What can still finish is computed to a fixed point, supposing that runs that go on will end. The
   blocked gets that are left can never be answered; the youngest fails, with the circle as its text.
+- A task that the head was not asked for yet, since its arguments are not there or it has not waited
+  for long, need not run where it is: it is judged by all nodes that could be named for it.
 """
 
 from __future__ import annotations
 
-from detray.core import objects, resources
+from detray.core import objects, placing, resources
 from detray.core.gets import fail_get
 from detray.core.head_messages import (
     GetDoomed,
@@ -26,7 +28,7 @@ from detray.core.head_messages import (
 )
 from detray.core.states import Assigned, Delivered, Placing
 from detray.core.step import Step
-from detray.core.tables import Task, Worker
+from detray.core.tables import HERE, Task, Template, Worker
 from detray.errors import Failure
 from detray.ids import ClientID, NodeID, ObjectID, TaskID, producer_of
 
@@ -118,9 +120,21 @@ def _waiting_task(s: Step, task: Task) -> WaitingTask | None:
     rows = [t.objects[ref] for ref in task.spec.args if ref in t.objects]
     missing = tuple(row.id for row in rows if objects.is_absent(row, local=False))
     template = t.templates[task.template]
+    is_placing = type(state) is Placing
+    if is_placing or not (placing.may_leave(s, task) or _may_return(s, task, template)):
+        kept = _kept(template.demand)
+        return WaitingTask(task.spec.task, template.name, kept, is_placing, missing)
     return WaitingTask(
-        task.spec.task, template.name, _kept(template.demand), type(state) is Placing, missing
-    )
+        task.spec.task, template.name, _kept(template.demand), False, missing,
+        True, template.demand, template.strategy,
+    )  # fmt: skip
+
+
+def _may_return(s: Step, task: Task, template: Template) -> bool:
+    """True if another node's task that stands still here may go back yet, to be placed anew."""
+    is_refused = task.away is not None and task.away.refusals > 0
+    is_bound = s.t.shapes[template.shape].is_bound
+    return task.owner != HERE and s.t.halted_ns > 0 and not is_refused and not is_bound
 
 
 def _kept(demand: resources.Demand) -> resources.Demand:
@@ -159,8 +173,8 @@ def is_consistent(reports: dict[NodeID, WaitsReported]) -> bool:
 class Search:
     """The fixed point: what can finish, given what everybody reported.
 
-    `asked` are the tasks that still wait at the head, with the nodes that can ever run each. A task
-    that nobody reported is under way, or done, and taken to come.
+    `asked` are the tasks that still wait at the head, or may come to, with the nodes that can ever
+    run each. A task that nobody reported is under way, or done, and taken to come.
     """
 
     def __init__(
@@ -210,11 +224,11 @@ class Search:
     def _can_run(self, node: NodeID, task: WaitingTask) -> bool:
         if not all(self._can_come(item) for item in task.missing):
             return False
-        if not task.is_placing:
+        if not (task.is_placing or task.leaves):
             return self.can_start[node] and _fits(self.free[node], task.kept)
         able = self.asked.get(task.task)
         if not able:
-            return True  # its answer is on its way; or such a node may still join
+            return True  # its answer is on its way, or it fails; or such a node may still join
         return any(self.can_start[n] and _fits(self.free[n], task.kept) for n in able)
 
 
