@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import shutil
 import subprocess
@@ -310,6 +311,7 @@ class Machines(Cluster):
                     yield path, path.read_text(errors="replace")
 
     def _find_left(self) -> list[str]:
+        gc.collect()  # arrays that lie in a circle of garbage are not left behind
         deadline = time.monotonic() + _LEFT_S
         while (left := self._left()) and time.monotonic() < deadline:
             time.sleep(0.05)
