@@ -18,12 +18,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from detray.trace.format import MAGIC
 from detray_sim.units import bytes_per_s, duration_ns, size_bytes
 
 T = TypeVar("T", bound=msgspec.Struct)
 Table = Mapping[str, Any]  # Any: whatever TOML can hold
 
-_CHARACTERS_MAX = 16 << 20
+_BYTES_MAX = 16 << 20
 
 _UNITS: tuple[tuple[str, Callable[[object], int]], ...] = (
     ("_bytes_per_s", bytes_per_s),
@@ -55,11 +56,15 @@ class Place(NamedTuple):
 def read_toml(path: str | os.PathLike[str]) -> Table:
     """The top-level table of a file. Raises OSError, ScenarioError."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(_CHARACTERS_MAX + 1)  # Not all of it: a device has no end.
-        if len(text) > _CHARACTERS_MAX:
+        with Path(path).open("rb") as file:
+            data = file.read(_BYTES_MAX + 1)  # Not all of it: a device has no end.
+        if data.startswith(MAGIC):
+            raise ScenarioError(
+                f"{path}: a trace: `detray-sim whatif {path}` plays it"
+            )
+        if len(data) > _BYTES_MAX:
             raise ScenarioError(f"{path}: no TOML file of ours: it is longer than 16 MB")
-        return tomllib.loads(text)
+        return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ScenarioError(f"{path}: no TOML file: {error}") from None
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from detray.trace.format import MAGIC
 from detray_sim.cli import main
 from detray_sim.faults import KINDS
 from detray_sim.policies import CATALOGUE
@@ -215,6 +216,7 @@ REFUSED = [
     ("run .", ".: Is a directory"),
     ("run broken.toml", "broken.toml: no TOML file"),
     ("run binary.toml", "binary.toml: no TOML file"),
+    ("run a.trace", "a.trace: a trace: `detray-sim whatif a.trace` plays it"),
     ("run /dev/zero", "/dev/zero: no TOML file of ours: it is longer than 16 MB"),
     ("run small.toml --seed x", "argument --seed: invalid int value: 'x'"),
     ("run small.toml --seed -3", "--seed: it is from 0 on, not -3"),
@@ -259,6 +261,7 @@ def test_what_makes_no_sense_is_one_line(
     """On stderr, with exit status 2; nothing on stdout, nothing in the folder."""
     (folder / "broken.toml").write_text("seed = [1, 2")
     (folder / "binary.toml").write_bytes(bytes(range(256)))
+    (folder / "a.trace").write_bytes(MAGIC + bytes(16))
     (folder / "cycle.json").write_text(CYCLE)
     for name in ("cycle", "missing"):
         text = SCENARIO.replace('generator = "cholesky"\ntiles = 4', f'wfformat = "{name}.json"')

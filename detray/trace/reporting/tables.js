@@ -235,6 +235,7 @@ function showAbout() {
     ["By", "detray " + a.version + ", core revision " + a.revision + (a.python ? ", Python " + a.python : "")], ...(a.cluster ? [["Cluster", a.cluster]] : [])];
   const list = el("dl", "facts", ...rows.flatMap(([name, text]) => [el("dt", "", name), el("dd", "", text)]));
   const commands = [["detray story " + trace + " ID", "the life of one thing, step by step"], ["detray why " + trace + " ID", "what it waited for, and why that took so long"], ["detray debug " + trace, "any moment of the run: forwards, backwards"],
+    ["detray diff OTHER " + trace, "what went otherwise than in another run"], ["detray rerun " + trace + " ID --trust", "a task once more, if its payloads were recorded"], ["detray shrink " + trace + " --expect ...", "a small test of what went wrong"],
     ["detray graph " + trace, "the graph as SVG, DOT, GraphML, JSON"], ["detray timeline " + trace, "the timeline for https://ui.perfetto.dev"]];
   $("about-body").append(list, el("table", "commands", ...commands.map(([command, says]) => el("tr", "", el("td", "", el("code", "", command)), el("td", "soft", says)))),
     el("p", "soft", "Times count from the first step of the trace. The page holds all it shows: it loads nothing and sends nothing."));
