@@ -29,10 +29,17 @@ class Supposed:
     """The fixed point; `tables` of the nodes that live, `joins`: infeasible demands are met.
 
     `left` are the tasks that cannot finish, `blocked` the runs whose get cannot be answered, each
-    with its node; `went_on` counts what could.
+    with its node; `went_on` counts what could. With `told`, a get that has just failed, it is as if
+    that went on to wait, and all runs that wait for nothing end.
     """
 
-    def __init__(self, tables: Mapping[NodeID, Tables], *, joins: bool) -> None:
+    def __init__(
+        self,
+        tables: Mapping[NodeID, Tables],
+        *,
+        joins: bool,
+        told: tuple[NodeID, Worker, Get] | None = None,
+    ) -> None:
         self.tables = tables
         self.joins = joins
         self.free = {node: list(t.pool.available) for node, t in tables.items()}
@@ -47,6 +54,12 @@ class Supposed:
                 if worker.blocked and worker.runs:
                     get = t.clients[worker.id].gets[worker.blocked]
                     self.blocked.append((node, worker, get))
+        if told is not None:
+            for node, t in tables.items():
+                for worker in t.workers.values():
+                    if worker.runs and not worker.blocked and worker is not told[1]:
+                        self._finish(node, worker)
+            self.blocked.append(told)
         self._settle()
 
     @property
@@ -96,13 +109,20 @@ class Supposed:
         match task.state:
             case Delivered() | Assigned():
                 return False  # the row at its executor says more, or its run does
-            case Placing() | Waiting() if task.owner == HERE:
+            case Placing() | Waiting() if task.owner == HERE and self._may_leave(node, task):
                 able = self._able(node, task)
             case _:
                 able = [node]
         if not any(self._has_room(other, node, task, ever=True) for other in able):
             return self.joins
         return any(self._has_room(other, node, task) for other in able)
+
+    def _may_leave(self, node: NodeID, task: Task) -> bool:
+        """False for what this node could run and hands to nobody."""
+        t = self.tables[node]
+        shape = t.shapes[t.templates[task.template].shape]
+        is_kept = shape.feasible and t.config.policy.hand_over == "never"
+        return type(task.state) is Placing or not is_kept
 
     def _able(self, owner: NodeID, task: Task) -> list[NodeID]:
         """The nodes that the head may name for it, by the strategy alone."""

@@ -42,6 +42,7 @@ from detray_sim.scripts import FOREVER_NS, Company, Diary
 from detray_sim.server import CoreServer
 from detray_sim.shrink import Signature, sign
 from detray_sim.tape import Tape
+from detray_sim.told import Told
 from detray_sim.world import SMALL, Profile, World, draw_world
 
 MS, SECOND = 1_000_000, 1_000_000_000
@@ -167,6 +168,7 @@ class Watch:
         self._steps = 0
         self._digest = RunDigest()
         self._between = Between()
+        self._told = Told()
 
     @property
     def digest(self) -> str:
@@ -196,6 +198,13 @@ class Watch:
                 check_head_core(server.core.tables)
             elif self._steps % self._every == 0:
                 check_core(server.core.tables)
+            if server.machine != HEAD:
+                tables = server.core.tables
+                told = self._told.step(
+                    server.number, tables, stimuli, effects, lambda: tables_of(cluster)
+                )
+                if told:
+                    raise Violation("R5 a deadlock that is none", told)
             if self._steps % self._looks_every == 0:
                 self.look(cluster)
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from detray.core.effects import GetAnswered, Place
 from detray.core.states import Placing
+from detray.core.stimuli import GetRequested
 from detray.core.tables import Tables
+from detray.errors import Failure
 from detray.ids import NodeID
 from detray_sim.liveness import diagnose
 from detray_sim.supposing import Supposed
+from detray_sim.told import Told
 from tests.golden.play import play
 
 STUCK = """\
@@ -94,3 +98,51 @@ def test_supposing_that_a_node_joins(joins: bool, left: list[str]) -> None:
     names = [tables[n].templates[task.template].name for n, task in found.left.values()]
     assert sorted(names) == left
     assert (found.went_on == 0) is not joins and found.is_all is joins
+
+
+PARENT = """\
+nodes a b driver=a disk=1 a.disk=0 {b} hand_over=always queue_rounds=0
+----
+
+submit p name=parent disk=1
+settle
+----
+
+b: submit c name=child {child} by=w1
+b: get c by=w1
+settle
+----
+"""
+"""A run at b holds a disk and waits for its child."""
+
+
+def told_of_the_parent(b: str, child: str) -> str:
+    """What R5 says if node b tells now that the parent's get is part of a deadlock."""
+    tables = tables_after(PARENT.format(b=b, child=child))
+    t = tables[NodeID(1)]
+    worker = next(worker for worker in t.workers.values() if worker.blocked)
+    get = t.clients[worker.id].gets.pop(worker.blocked)
+    worker.blocked = 0
+    asked = GetRequested(
+        get.client, get.request, get.objects, get.needed, get.fail_fast, get.fetch, -1,
+        worker.runs[0].task,
+    )  # fmt: skip
+    place = Place(get.objects[0], Failure.DEADLOCK, 0, text="a circle")
+    told = Told()
+    assert told.step(7, t, [asked], [], lambda: tables) == ""
+    answer = GetAnswered(get.client, get.request, False, False, (place,))
+    return told.step(7, t, [], [answer], lambda: tables)
+
+
+@pytest.mark.parametrize(
+    ("b", "child", "is_deadlock"),
+    [
+        ("", "disk=1", True),  # its parent keeps the only one
+        ("b.disk=2", "disk=1", False),  # there is another
+        ("", "a=1", False),  # it runs at a, or will
+        ("", "lamp=1", False),  # it waits for a node, and so does its parent
+    ],
+)
+def test_a_deadlock_that_is_told_is_one(b: str, child: str, is_deadlock: bool) -> None:
+    """Whatever could have answered the get belies who fails it."""
+    assert told_of_the_parent(b, child) == ("" if is_deadlock else "a circle")
