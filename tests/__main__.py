@@ -27,6 +27,7 @@ WITH_PROCESSES = (
     "house/test_json.py",
     "sim/test_engine_digests.py",
     "sim/test_from_trace.py",
+    "sim/test_whatif_real.py",
     "trace/test_diff.py",
     "trace/test_digests.py",
     "trace/test_report_page.py",

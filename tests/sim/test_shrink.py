@@ -102,16 +102,6 @@ STORIES = Path(__file__).parent / "stories"
 
 @pytest.mark.parametrize("path", sorted(STORIES.glob("*.txt")), ids=lambda path: path.stem)
 def test_what_failed_once_is_well(path: Path) -> None:
-    """The tapes of bugs that were fixed; move a story here from `open/` when it is."""
-    verdict = play_again(path.read_text())
-    assert verdict.signature is None, verdict.text
-
-
-@pytest.mark.parametrize(
-    "path", sorted((STORIES / "open").glob("*.txt")), ids=lambda path: path.stem
-)
-@pytest.mark.xfail(reason="found, told, and not fixed yet", strict=False)
-def test_what_is_known_to_fail(path: Path) -> None:
-    """The tapes of bugs that are still there."""
+    """The tapes of bugs that were fixed."""
     verdict = play_again(path.read_text())
     assert verdict.signature is None, verdict.text
