@@ -59,9 +59,7 @@ def read_toml(path: str | os.PathLike[str]) -> Table:
         with Path(path).open("rb") as file:
             data = file.read(_BYTES_MAX + 1)  # Not all of it: a device has no end.
         if data.startswith(MAGIC):
-            raise ScenarioError(
-                f"{path}: a trace: `detray-sim whatif {path}` plays it"
-            )
+            raise ScenarioError(f"{path}: a trace: `detray-sim whatif {path}` plays it")
         if len(data) > _BYTES_MAX:
             raise ScenarioError(f"{path}: no TOML file of ours: it is longer than 16 MB")
         return tomllib.loads(data.decode())
