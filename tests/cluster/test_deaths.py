@@ -53,11 +53,11 @@ def test_what_only_a_dead_node_had_is_made_again(field: Field) -> None:
     two = make.options(**on(victim)).remote(field.mark("two"), 5, one)
     three = make.options(**on(victim)).remote(field.mark("three"), 7, two)
     [inner] = detray.get(put_there.options(**on(victim)).remote(4))
+    detray.wait([three], fetch_local=False)  # it would wait for those that take both CPUs
     waiting = hold.options(**on(victim)).remote(field.mark("waits"), field.mark("gate"), 9)
     once = hold.options(**on(victim), max_retries=0).remote(
         field.mark("waits once"), field.mark("gate"), 9
     )
-    detray.wait([three], fetch_local=False)
     field.has_begun("waits")
     field.has_begun("waits once")
     victim.kill_service()
