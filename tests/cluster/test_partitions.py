@@ -11,6 +11,7 @@ import pytest
 
 import detray
 from detray import errors
+from detray.cluster_utils import ClusterNode
 from detray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.cluster.conftest import until
 from tests.cluster.machines import WORDS, Field, field, hold, machines, make, on, total
@@ -53,9 +54,12 @@ def test_two_nodes_that_cannot_talk_cost_one_of_them(field: Field) -> None:
         field.has_begun(f"once {node.number}")
     field.machines.cut(left, right)
     pulled = total.options(**on(right)).remote(kept)
-    until(lambda: len(field.living()) == 2, "one of them is buried")
-    living = field.living()
-    [dead, survivor] = sorted((left, right), key=lambda node: field.host(node) in living)
+
+    def stays(node: ClusterNode) -> bool:  # what is buried comes back, sooner than one can look
+        return field.living().get(field.host(node)) == node.number
+
+    until(lambda: not (stays(left) and stays(right)), "one of them is buried")
+    [dead, survivor] = sorted((left, right), key=stays)
     field.open("gate")
     assert detray.get(pulled, timeout=40) == 2 * ARRAY_TOTAL
     assert detray.get(once[survivor], timeout=40) == survivor.number
