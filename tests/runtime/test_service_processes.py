@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import select
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -55,8 +57,10 @@ class FakeZygote(ZygoteLink):
             for fd in sorted(fds):
                 os.closerange(low, fd) if low < fd else None
                 low = fd + 1
-            with contextlib.suppress(BaseException):
+            try:
                 self.body(socket.socket(fileno=fds[0]), fds[1], fds[2])
+            except BaseException:
+                traceback.print_exc()
             os._exit(0)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
@@ -129,8 +133,10 @@ class Bench:
 
     def hear(self) -> None:
         """Wait for a message of the worker."""
+        deadline = time.monotonic() + PATIENCE_S
         while not self.inbox.said:
-            self.wakeups.dispatch(None)
+            assert time.monotonic() < deadline, "the worker says nothing"
+            self.wakeups.dispatch(time.monotonic_ns() + 10_000_000)
 
 
 @pytest.fixture
@@ -141,6 +147,14 @@ def bench() -> Iterator[Bench]:
         kill_group(pid)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
+
+
+def read_tokens(token_fd: int, count: int) -> bytes:
+    """A worker's tokens, waited for: they are granted when the frame was sent, not before."""
+    tokens = select.poll()
+    tokens.register(token_fd, select.POLLIN)
+    assert tokens.poll(PATIENCE_S * 1000), "no token"
+    return os.read(token_fd, count)
 
 
 def idle(sock: socket.socket, token_fd: int, interrupt_fd: int) -> None:
@@ -161,7 +175,7 @@ def test_a_retraction_marks_the_stream_and_the_tokens_after_it(bench: Bench) -> 
         data = b""
         while len(data) < 5 + len(marker) + 5:
             data += sock.recv(1000)
-        told = data == b"first" + marker + b"again" and os.read(token_fd, 9) == b"\1"
+        told = data == b"first" + marker + b"again" and read_tokens(token_fd, 9) == b"\1"
         os._exit(7 if told else 8)
 
     marker = frame(msgspec.msgpack.encode([["retracted", 2]]))
@@ -178,7 +192,7 @@ def test_the_dead_give_back_what_they_never_began(bench: Bench) -> None:
     def begin_one(sock: socket.socket, token_fd: int, interrupt_fd: int) -> None:
         while not sock.recv(1000):
             pass
-        os.read(token_fd, 1)
+        read_tokens(token_fd, 1)
         sock.sendall(frame(msgspec.msgpack.encode([WorkerReady(NUMBER, os.getpid())])))
         time.sleep(1000)
 
@@ -231,7 +245,7 @@ def test_garbage_costs_the_worker_its_life(bench: Bench) -> None:
 
     pid = bench.start(babble)
     while not bench.notes:
-        bench.wakeups.dispatch(None)
+        assert bench.wakeups.dispatch(time.monotonic_ns() + int(PATIENCE_S * 1e9))
     facts = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     assert facts is not None
     assert facts.si_status == signal.SIGKILL
