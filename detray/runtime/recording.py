@@ -147,12 +147,14 @@ class Recording:
         self._dump_reason = self._dump_reason or reason
 
     def _dump_flight(self) -> None:
+        if self._recorder.path or self._flights == _FLIGHTS_MAX:
+            self._dump_reason = ""
+            if self._recorder.path:
+                self._flush_files()
+            return
+        if not self._writing.acquire(blocking=False):
+            return  # The one before is not written yet: a later wake-up tries again, or the end.
         reason, self._dump_reason = self._dump_reason, ""
-        if self._recorder.path:
-            self._flush_files()
-            return
-        if self._flights == _FLIGHTS_MAX or not self._writing.acquire(blocking=False):
-            return
         path = self._next_flight()
         flight = self._recorder.freeze(reason)
         payloads = self._frozen_payloads(reason)
@@ -182,9 +184,11 @@ class Recording:
 
     def close(self, reason: str) -> None:
         """End the trace in order; a flight recorder that is being written gets some time."""
-        if self._dump_reason:
+        is_written = self._writing.acquire(timeout=_WRITING_S)
+        if self._dump_reason and is_written:
+            self._writing.release()
             self._dump_flight()
-        self._writing.acquire(timeout=_WRITING_S)
+            self._writing.acquire(timeout=_WRITING_S)
         if self._payloads is not None:
             self._payloads.close(reason)
         self._recorder.close(reason)

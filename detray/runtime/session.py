@@ -190,7 +190,7 @@ def flight_path(session_dir: str, number: int, keep: int = 20) -> str:
     # What lies beside a trace goes with it.
     paths = [os.path.join(flights, file) for file in os.listdir(flights)]
     traces = [path for path in paths if path.endswith(".trace")]
-    traces.sort(key=lambda path: (os.stat(path).st_mtime_ns, path))
+    traces.sort(key=lambda path: (_changed_ns(path), path))
     for trace in traces[: max(len(traces) - keep + 1, 0)]:
         for path in paths:
             if path.startswith(trace):
@@ -225,6 +225,14 @@ def _remove_if_empty(directory: str) -> None:
         os.rmdir(directory)
     except OSError:
         pass
+
+
+def _changed_ns(path: str) -> int:
+    """When a file was changed last; long ago if another session has just removed it."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_file(path: str) -> None:
