@@ -29,7 +29,8 @@ _LENGTH_BYTES = 8
 _MESSAGE_BYTES_MAX = 8 << 30
 _BROKEN = ("broken",)
 """Sent last by a child that failed: its status could be that of the work."""
-_MUTE = "wrote to, or closed, descriptors that are not its own, and was ended"
+MUTE = "wrote to, or closed, descriptors that are not its own, and was ended"
+"""What is said of a child that can tell nothing any more, or nothing that makes sense."""
 
 private: set[int] = set()
 """Descriptors of this process that no child of it shall have: what goes there is ours to say."""
@@ -138,16 +139,16 @@ class Child:
                 return ()
         return message
 
-    def end(self, why: str = _MUTE) -> Ended:
-        """How it ended; it is killed if it has not, and then that is `why`."""
-        if self._ended is None:
+    def end(self, why: str = "") -> Ended:
+        """How it ended; or `why`, for which it is killed, whether it has ended meanwhile or not."""
+        if why or self._ended is None:
             self.kill()
-            return Ended(None, why)
+            return Ended(None, why or MUTE)
         status = self._ended
         self._stacks.seek(0)
         stack = _of_the_user(self._stacks.read(_STACK_BYTES_MAX).decode(errors="replace").strip())
         struck = status == -signal.SIGKILL and self._oom.struck()
-        died = _MUTE if status == _MUTE_STATUS else death_reason(status, struck_by_oom=struck)
+        died = MUTE if status == _MUTE_STATUS else death_reason(status, struck_by_oom=struck)
         return Ended(None, died, stack, is_broken=self._is_broken)
 
     def kill(self) -> None:

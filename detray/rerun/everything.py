@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from detray.ids import ObjectID, TaskID
-from detray.rerun.apart import Child, Ended, Garbled, Send
+from detray.rerun.apart import MUTE, Child, Ended, Garbled, Send
 from detray.rerun.bystander import Bystander
 from detray.rerun.engine import CannotRerun, Engine
 from detray.rerun.judging import CANNOT, DIFFERS, SAME, UNKNOWN, Judgement, Outcome, judge
@@ -153,7 +153,7 @@ class _Everything:
                     return child.end(f"killed after {limit} (--timeout gives it more)")
                 self._hear(message)
         except Garbled:
-            return child.end()
+            return child.end(MUTE)
         finally:
             child.kill()
 
