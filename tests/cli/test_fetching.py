@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -84,8 +85,13 @@ def failing(problem: BaseException) -> Callable[[], Any]:
     return fail
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+def open_files() -> set[tuple[str, str]]:
+    """Descriptors and what they are of; those that are no more may have been others' garbage."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one of this very look
+            found.add((number, os.readlink(f"/proc/self/fd/{number}")))
+    return found
 
 
 @pytest.mark.parametrize("size", [fetching.TRACE_PIECE_BYTES + 1, 1_000])
@@ -155,7 +161,7 @@ def test_a_node_that_lies_or_goes_costs_its_own_payloads_only(
     before = open_files()
     assert fetch(cluster, tmp_path) == {1: b"of node 1"}
     assert (len(cluster.notes), told in cluster.notes[0]) == (1, True), cluster.notes
-    assert open_files() == before
+    assert open_files() <= before
 
 
 def test_an_answer_that_got_lost_is_asked_for_again(
@@ -190,7 +196,7 @@ def test_what_has_become_too_much_meanwhile_ends_it(
     before = open_files()
     with pytest.raises(TraceError, match="node 1 have become 9 B, and are too much now"):
         fetch(cluster, tmp_path, 2 * PIECE + 6)
-    assert open_files() == before
+    assert open_files() <= before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +211,7 @@ def test_whatever_ends_it_nothing_is_left(
     before = open_files()
     with pytest.raises((KeyboardInterrupt, ConnectionError)):
         fetch(cluster, tmp_path)
-    assert open_files() == before
+    assert open_files() <= before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -220,7 +226,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(cluster: RunningCluster, tmp_p
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert caught.value.filename == str(tmp_path)
-    assert open_files() == before
+    assert open_files() <= before
     assert list(tmp_path.iterdir()) == []
 
 

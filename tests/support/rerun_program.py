@@ -39,7 +39,7 @@ def noisy_call() -> bool:
 
 @detray.remote
 def noisy_put() -> Any:
-    return detray.put(random.random())
+    return detray.put(random.uniform(0.1, 0.9))  # never 5e-05: it is shown as "0. ..."
 
 
 @detray.remote

@@ -86,12 +86,7 @@ def test_a_trace_is_asked_for_and_waited_for(ends: tuple[DriverLogs, socket.sock
     logs, service = ends
 
     def answer() -> None:
-        reader = FrameReader()
-        reader.receive(service)
-        piece = reader.next()
-        assert piece is not None
-        [request] = msgspec.msgpack.decode(piece[0])
-        say(service, request, payload=b"the trace")
+        say(service, hear(service), payload=b"the trace")
 
     thread = threading.Thread(target=answer)
     thread.start()

@@ -455,7 +455,19 @@ def test_the_graph_of_a_session_is_that_of_its_trace(no_session: None, tmp_path:
     def wrong(x: int) -> int:
         raise ValueError(f"no {x}")
 
-    with detray.init(num_cpus=2, record=tmp_path / "run.trace"):
+    gate = tmp_path / "gate"
+
+    @detray.remote(num_cpus=0)
+    def through_the_gate() -> None:
+        while not gate.exists():
+            time.sleep(0.01)
+
+    # Of one CPU: what a parent calls cannot be done before it waits for it.
+    with detray.init(num_cpus=1, record=tmp_path / "run.trace"):
+        through = through_the_gate.remote()
+        assert detray.wait([through], timeout=0.01) == ([], [through])
+        gate.touch()
+        detray.get(through)
         refs = [parent.remote(number) for number in range(3)]
         total = add.remote(refs[0], refs[1])
         held = add.options(num_cpus=0).remote(detray.put(1), 2)
@@ -468,7 +480,8 @@ def test_the_graph_of_a_session_is_that_of_its_trace(no_session: None, tmp_path:
     assert list(live.edges(keys=True, data=True)) == list(recorded.edges(keys=True, data=True))
     assert live.graph == recorded.graph
     names = [name for _, name in recorded.nodes(data="name") if name]
-    assert sorted(names)[-9:] == ["add"] * 5 + ["parent"] * 3 + ["wrong"]
+    expected = ["add"] * 5 + ["parent"] * 3 + ["through_the_gate", "wrong"]
+    assert sorted(names)[-10:] == expected
     waited = [data["waits"] for _, data in recorded.nodes(data=True) if data.get("waits")]
     assert len(waited) >= 4  # three parents and the program
     ends = [data["ended_ns"] for _, data in recorded.nodes(data=True) if "ended_ns" in data]
