@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -15,10 +14,14 @@ import pytest
 
 from detray import startup
 from detray.cluster_utils import Cluster
+from tests.support import ports
 
 ROOT = Path(__file__).parents[2]
 STORE_BYTES = 100 << 20
 PATIENCE_S = 20.0
+SOON_BURIED = {"heartbeat_ns": 200_000_000, "death_ns": 3_000_000_000}
+"""A `_system_config` for tests that wait for a burial. Who is only slow must live through it: such
+a node comes back with another number, and what it ran and had is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +53,7 @@ def driver(cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free_port()
 
 
 def until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:

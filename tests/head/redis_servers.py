@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_port
 
 START_S = 20
 PASSWORD = "secret-of-the-test"
@@ -37,9 +38,7 @@ class RedisServer:
     def __init__(self, folder: Path, *, password: str = "") -> None:
         self.folder = folder
         self.password = password
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.socket_path = str(folder / "redis.sock")
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -95,6 +94,7 @@ class RedisServer:
         """It keeps its connections and answers nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # or it may answer once more
 
     def go_on(self) -> None:
         """After `pause`."""

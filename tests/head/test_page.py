@@ -27,10 +27,17 @@ def window() -> Iterator[Any]:  # Any: selenium is optional
 
 
 @pytest.fixture
-def page() -> Iterator[WebPage]:
-    """A page on a port of its own."""
+def page(window: Any) -> Iterator[WebPage]:
+    """A page on a port of its own, which the browser leaves before it is closed."""
     with page_of(lambda answer: answer(b"TRACE" * 100)) as web:
         yield web
+        leave(window)
+
+
+def leave(window: Any) -> None:
+    """Or it goes on to ask, nobody answers, and the next test hears of that."""
+    window.get("about:blank")
+    errors(window)
 
 
 def publish(page: WebPage, nodes: int, second: int = 0, *, age_s: float = 0) -> None:
@@ -60,6 +67,20 @@ def see_text(window: Any, selector: str, wanted: str) -> None:
     see(window, lambda: wanted in text(window, selector), lambda: text(window, selector))
 
 
+def see_live(window: Any, page: WebPage, nodes: int) -> None:
+    """Until the browser shows a report that is no older than a head that lives would have it."""
+
+    def is_live() -> bool:
+        publish(page, nodes)  # again: a browser that is slow to begin finds the first one stale
+        return "live" in text(window, "#pulse") and body_class(window) == ""
+
+    see(window, is_live, lambda: f"{text(window, '#pulse')} {body_class(window)!r}")
+
+
+def body_class(window: Any) -> str:
+    return str(window.find_element("css selector", "body").get_attribute("class"))
+
+
 def errors(window: Any) -> list[str]:
     return [entry["message"] for entry in window.get_log("browser") if entry["level"] == "SEVERE"]
 
@@ -68,7 +89,7 @@ def test_a_person_sees_nodes_tasks_failures_and_jobs(window: Any, page: WebPage)
     """And no error in the console: the content policy allows all that the page does."""
     publish(page, 4)
     window.get(page.url)
-    see_text(window, "#pulse", "live")
+    see_live(window, page, 4)
     assert window.title == "detray · 3 nodes"
     lines = [row.text for row in window.find_elements("css selector", "#nodes tr")]
     assert [line.split()[1] for line in lines] == [f"machine-{n}" for n in (0, 1, 3, 2)]
@@ -108,19 +129,17 @@ def test_it_turns_grey_when_the_head_stops_answering(window: Any) -> None:
     with page_of() as page:
         publish(page, 2)
         window.get(page.url)
-        see_text(window, "#pulse", "live")
-        assert window.find_element("css selector", "body").get_attribute("class") == ""
+        see_live(window, page, 2)
         publish(page, 2, age_s=30)
-        see_text(window, "#pulse", "the head does not answer · this is 3")
-        assert window.find_element("css selector", "body").get_attribute("class") == "stale"
+        see_text(window, "#pulse", "the head does not answer · this is ")
+        assert int(text(window, "#pulse").split()[-3]) >= 30
+        assert body_class(window) == "stale"
         opacity = window.find_element("css selector", "main").value_of_css_property("filter")
         assert opacity == "grayscale(1)"
-        publish(page, 2)
-        see_text(window, "#pulse", "live")
+        see_live(window, page, 2)
     see_text(window, "#pulse", "the head does not answer")
     assert "machine-0" in text(window, "#nodes")
-    window.get("about:blank")  # or it goes on to ask, and to say that nobody answers
-    errors(window)  # The next test need not hear of it.
+    leave(window)
 
 
 def test_hostile_names_are_text(window: Any, page: WebPage) -> None:
@@ -202,13 +221,11 @@ def test_the_trace_is_downloaded_by_its_link(window: Any, page: WebPage) -> None
     publish(page, 1)
     window.set_window_size(1380, 900)
     window.get(page.url)
-    see_text(window, "#pulse", "live")
+    see_live(window, page, 1)
     window.find_element("css selector", "#trace").click()
-    found: list[Any] = []
 
     def is_there() -> bool:
-        found[:] = list(window.downloads.rglob("detray-*.trace"))
-        return bool(found)
+        found = list(window.downloads.rglob("detray-*.trace"))
+        return [path.read_bytes() for path in found] == [b"TRACE" * 100]
 
-    see(window, is_there, lambda: str(list((window.downloads / "Downloads").iterdir())))
-    assert found[0].read_bytes() == b"TRACE" * 100
+    see(window, is_there, lambda: str(list(window.downloads.rglob("*.trace*"))))

@@ -44,6 +44,11 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "LOOK_S", 0.05)
     monkeypatch.setattr(store_module, "RETRY_S", 0.05)
     monkeypatch.setattr(store_module, "RETRY_S_MAX", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For servers that answer nothing. (Who waits for others may not mistake a slow one for it.)"""
     monkeypatch.setattr(server_module, "ANSWER_S", 0.5)
 
 
@@ -150,7 +155,7 @@ def test_a_head_starts_on_another_machine_from_the_server_alone(start: Callable[
 
 
 def test_the_local_log_counts_when_it_is_further(
-    start: Callable[..., Head], server: RedisServer
+    impatient: None, start: Callable[..., Head], server: RedisServer
 ) -> None:
     """The server was away at the end; the next head on this machine brings it up to date."""
     first = start().begin()
@@ -261,7 +266,9 @@ def test_an_idle_head_fills_an_emptied_server_too(
     assert remote_digest(head) == head.store.digest()
 
 
-def test_a_paused_server_holds_nobody_up(start: Callable[..., Head], server: RedisServer) -> None:
+def test_a_paused_server_holds_nobody_up(
+    impatient: None, start: Callable[..., Head], server: RedisServer
+) -> None:
     """It takes the connection and answers nothing; what it is asked late does no harm."""
     head = start().begin()
     head.admit(0)

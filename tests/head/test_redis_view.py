@@ -42,7 +42,6 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rules, sooner."""
     monkeypatch.setattr(view_module, "RETRY_S", 0.05)
     monkeypatch.setattr(view_module, "RETRY_S_MAX", 0.1)
-    monkeypatch.setattr(server_module, "ANSWER_S", 0.5)
 
 
 class Watched:
@@ -172,7 +171,8 @@ def test_nodes_jobs_and_the_age_of_the_view(watched: Watched) -> None:
     """From the head's report."""
     view, t = overview(2)
     watched.view.show(view.report(t, 100 * S))
-    wait(lambda: watched.members("nodes") == ["0", "1"])
+    wait(lambda: watched.key("view").get("epoch") == "3")  # a report ends with it
+    assert watched.members("nodes") == ["0", "1"]
     entry = watched.key("node:1")
     assert (entry["name"], entry["alive"], entry["total:CPU"], entry["available:CPU"]) == (
         "machine-1", "yes", "8", "2",
@@ -181,7 +181,6 @@ def test_nodes_jobs_and_the_age_of_the_view(watched: Watched) -> None:
     state = watched.key("view")
     assert abs(time.time() - float(state["updated_unix"])) < 60
     assert state["updated"].endswith("Z")
-    assert state["epoch"] == "3"
     watched.tell(1, ("objects", owned()))
     assert {"rows_updated", "rows_looked_at_since"} <= set(watched.key("node:1"))
 
@@ -195,12 +194,11 @@ def test_the_rows_of_a_dead_node_go(watched: Watched) -> None:
     del t.nodes[NodeID(1)]
     view.buried(1, "test", 100 * S)
     watched.view.show(view.report(t, 100 * S))
-    wait(lambda: not watched.keys("function:*"))
+    wait(lambda: not watched.keys("function:*") and not watched.keys("node:1:*"))
     assert watched.key(f"object:{OBJECT.hex()}") == {"state": "stored"}
     wait(lambda: watched.key("node:1").get("reason") == "test")
     assert watched.key("node:1")["alive"] == "no"
     assert watched.members("nodes") == ["0"]
-    assert watched.keys("node:1:*") == []
 
 
 def test_jobs_that_are_over_go(watched: Watched) -> None:
@@ -265,8 +263,12 @@ def test_a_server_that_came_back_empty_between_two_writes(
 
 
 @pytest.mark.parametrize("how", ["killed", "paused"])
-def test_a_server_that_is_away_costs_nothing_and_is_told_all(how: str) -> None:
+def test_a_server_that_is_away_costs_nothing_and_is_told_all(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody is asked meanwhile, nothing is kept; then every node tells everything."""
+    if how == "paused":
+        monkeypatch.setattr(server_module, "ANSWER_S", 0.5)
     with redis_server() as server:
         watched = Watched(server)
         watched.tell(0, ("objects", owned()))
@@ -292,9 +294,8 @@ def test_a_server_that_is_away_costs_nothing_and_is_told_all(how: str) -> None:
         wait(lambda: watched.members("nodes") == ["0"])
         watched.tell(0, ("objects", owned()))
         assert watched.keys("object:*")
-        assert ["up to date" in note or "kept again" in note for note in watched.notes] == [
-            True
-        ] * 2
+        assert "up to date" in watched.notes[0]  # a slow machine may take it for paused once more
+        assert "kept again" in watched.notes[-1]
         watched.view.close()
 
 
@@ -327,5 +328,5 @@ def test_closing_leaves_no_thread(server: RedisServer) -> None:
     watched = Watched(server)
     watched.tell(0, ("objects", owned()))
     watched.view.close()
-    assert not watched.view._thread.is_alive()
+    wait(lambda: not watched.view._thread.is_alive())  # it waits a second for it, no longer
     assert watched.keys("object:*")
