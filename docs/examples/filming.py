@@ -20,6 +20,6 @@ def film(seconds):
 
 pictures = [develop.remote(number) for number in range(2_000)]
 print(sum(detray.get(pictures)))
-films = [film.remote(2.0), film.remote(0.1)]
+films = [film.remote(4.0), film.remote(0.1)]
 more = [develop.remote(number) for number in range(100)]
 print(sum(detray.get(films)), sum(detray.get(more)))

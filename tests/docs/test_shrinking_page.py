@@ -20,7 +20,7 @@ def test_the_page_is_walked(tmp_path: Path) -> None:
     run_all(PAGE.read_text(), tmp_path)
     text = (tmp_path / "second_film.txt").read_text()
     played, _ = play_telling(text)
-    assert render(played) == text and 'violated: "no task waits more than 500 ms' in text
+    assert render(played) == text and 'violated: "no task waits more than 2 s' in text
     (program,) = python_blocks(PAGE)
     assert_keeps_promises(program, run_program(program, tmp_path))
 
