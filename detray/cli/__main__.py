@@ -2,6 +2,6 @@
 
 import sys
 
-from detray.cli.command import main
+from detray.cli import main
 
 sys.exit(main())

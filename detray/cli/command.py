@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 from detray import __version__
@@ -28,7 +29,7 @@ from detray.cli.shrink import add_shrink
 from detray.cli.starting import add_start, add_stop
 from detray.cli.status import add_status
 from detray.cli.story import add_story
-from detray.cli.terminal.plain_output import open_closed, plain_output
+from detray.cli.terminal.plain_output import plain_output
 from detray.cli.timeline import add_timeline
 from detray.cli.why import add_why
 from detray.errors import DetrayError
@@ -105,7 +106,6 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    open_closed()
     try:
         if arguments[:1] == ["bench"]:
             # Not a floor below this one but a neighbour: found by name.
@@ -128,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DetrayError, NoAnswer, ConnectionError) as error:
         return _refuse(str(error), 1)
     except OSError as error:
-        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        why = error.strerror or str(error)
+        return _refuse(f"{error.filename}: {why}" if error.filename else why)
     except ModuleNotFoundError as error:
         return _refuse(f"{error.name} is not installed: pip install 'detray[graph,cli]'")
     except KeyboardInterrupt:
@@ -136,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse(text: str, status: int = 2) -> int:
-    print(f"detray: {plain(text)}", file=sys.stderr)
+    with suppress(OSError):  # Nobody listens.
+        print(f"detray: {plain(text)}", file=sys.stderr)
     return status
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -14,13 +13,6 @@ from detray.trace.plain_text import plain
 LINE_MAX = 20_000
 """Characters of a line that people are shown."""
 _LONG_LINE = re.compile(rf"([^\n]{{{LINE_MAX}}})([^\n]+)")
-
-
-def open_closed() -> None:
-    """Give a process whose output was closed before it began (`>&-`) one that nobody reads."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # until the process ends
 
 
 @contextmanager

@@ -2,6 +2,6 @@
 
 import sys
 
-from detray_sim.cli.command import main
+from detray_sim.cli import main
 
 sys.exit(main())

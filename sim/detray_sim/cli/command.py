@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from detray import __version__
 from detray_sim.cli import compare, listing, run, seeds, whatif
@@ -67,13 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return _refuse(
+            f"{error.filename}: {error.strerror}"
+            if error.filename
+            else error.strerror or str(error)
+        )
     except KeyboardInterrupt:
         return 130
 
 
 def _refuse(text: str) -> int:
-    print(f"detray-sim: {' '.join(text.split())}", file=sys.stderr)
+    with suppress(OSError):  # Nobody listens.
+        print(f"detray-sim: {' '.join(text.split())}", file=sys.stderr)
     return 2
 
 
