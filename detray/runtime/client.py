@@ -321,8 +321,9 @@ class Client:
         _open_clients.discard(self)
 
     def flush(self) -> None:
-        """Send what is buffered now."""
-        self.connection.flush()
+        """Send what is buffered now; nothing in a fork, where another thread's lock stays held."""
+        if not self.is_fork:
+            self.connection.flush()
 
     def forget(self) -> None:
         """In a forked child: the connection is the parent's, and so are the references."""
@@ -383,15 +384,16 @@ class Client:
         elif self._flusher.asleep:
             self._flusher.kick()
 
-    def expect(self, ticket: Ticket, timeout_s: float | None = None) -> None:
-        """Wait for an answer. Raises EngineError if none comes in time, or the service refused."""
+    def expect(self, ticket: Ticket, timeout_s: float | None = None) -> bool:
+        """Wait for an answer; False if none came in time. Raises EngineError if it is a refusal."""
         if not self.connection.wait(ticket, timeout_s):
-            raise EngineError(f"the service did not answer within {timeout_s} s")
+            return False
         if ticket.answer is None:
             raise self.error()
         if self._fault:
             fault, self._fault = self._fault, ""
             raise EngineError(fault)
+        return True
 
     def view(self, place: Place) -> memoryview:
         """A block's bytes; takes over the pin that came with the place."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from detray.runtime.client import Client
 
 ANSWER_GRACE_S = 1.0
-"""The core keeps the time of a get. Beyond it by this much, the service must be stuck."""
+"""The core keeps the time of a get. Beyond it by this much we keep it ourselves: the service is
+stuck, or the machine is busy."""
 _TIMEOUT_S_MAX = 1e9
 """Longer than any process lives, and still a 64-bit number of nanoseconds."""
 
@@ -129,7 +130,7 @@ class Fetcher:
         fetch: bool,
         ahead: bool = False,
     ) -> Ticket:
-        """Ask for objects and wait for the answer."""
+        """Ask for objects and wait for the answer, or for none in time: then nothing was found."""
         with self._client.changing():
             context = self._client.current
             blocks = NO_TASK
@@ -144,13 +145,14 @@ class Fetcher:
                 blocks=blocks,
                 also=self._books.read_ahead(items[0]) if ahead else (),
             )
+        has_answer = False
         try:
-            self._client.expect(ticket, _patience(timeout))
-        except BaseException:
-            with self._client.lock:
-                self._books.abandon(ticket)
-            self._client.sent()
-            raise
+            has_answer = self._client.expect(ticket, _patience(timeout))
+        finally:
+            if not has_answer:
+                with self._client.lock:
+                    self._books.abandon(ticket)
+                self._client.sent()
         return ticket
 
     def _discard(self, ticket: Ticket) -> None:

@@ -23,6 +23,7 @@ from detray.errors import (
 )
 from detray.ids import ObjectID
 from detray.object_ref import ObjectRef
+from detray.runtime import flusher, getting
 from detray.runtime.client import Client
 from detray.serialization.values import serialize
 from tests.support.fake_service import ARENA_BYTES, ME, FakeService, fake_service
@@ -79,8 +80,9 @@ def test_the_last_reference_goes_out_by_itself(pair: Pair) -> None:
     assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (item,), (1,))
 
 
-def test_a_burst_goes_out_in_batches(pair: Pair) -> None:
+def test_a_burst_goes_out_in_batches(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one frame for each call."""
+    monkeypatch.setattr(flusher, "TICK_S", 1.0)  # it looks after slow programs: not at this one
     client, service = pair
     for _ in range(500):
         client.submit(0, 0, None)
@@ -118,6 +120,26 @@ def test_a_get_that_ran_out_of_time_raises_and_gives_back(pair: Pair) -> None:
     place = ef.Place(A, 0, len(FIVE), refs=(B,))
     service.say(ef.GetAnswered(ME, get.request, True, False, (place,)), payload=(FIVE,))
     assert isinstance(call.outcome(), GetTimeoutError)
+    assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
+
+
+def test_a_service_that_is_late_makes_a_get_late_and_no_more(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing came in time, whoever is busy; what comes later is given back."""
+    monkeypatch.setattr(getting, "ANSWER_GRACE_S", 0.05)
+    client, service = pair
+    with pytest.raises(GetTimeoutError, match=r"1 of 1 objects were not available within 0\.01 s"):
+        client.get_one(A, 0.01)
+    get = service.hear(st.GetRequested)
+    assert service.hear(st.GetAbandoned).request == get.request
+    assert client.wait([B], 1, 0.01, True) == set()
+    assert service.hear(st.GetAbandoned).request == get.request + 1
+    place = ef.Place(A, 0, len(FIVE), refs=(B,))
+    service.say(ef.GetAnswered(ME, get.request, False, False, (place,)), payload=(FIVE,))
+    call = Call(lambda: client.get_one(A))
+    service.answer(service.hear(st.GetRequested), {A: FIVE})
+    assert call.outcome() == 5
     assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
 
 
@@ -161,11 +183,18 @@ def test_a_future_is_done_while_others_wait(pair: Pair) -> None:
 def test_an_interrupted_get_says_so_and_leaves_the_client_usable(pair: Pair) -> None:
     """Ctrl-C ends the wait, not the session; what still comes is given back."""
     client, service = pair
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def interrupt() -> st.GetRequested:
+        get = service.hear(st.GetRequested)  # before, nothing waits yet
+        os.kill(os.getpid(), signal.SIGINT)
+        return get
+
+    call = Call(interrupt)
     with pytest.raises(KeyboardInterrupt):
         client.get_one(A)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    get = service.hear(st.GetRequested)
+    get = call.outcome()
+    assert isinstance(get, st.GetRequested)
     assert service.hear(st.GetAbandoned).request == get.request
     place = ef.Place(A, 0, len(FIVE), refs=(B,))
     service.say(ef.GetAnswered(ME, get.request, False, False, (place,)), payload=(FIVE,))
@@ -289,3 +318,16 @@ def test_a_forked_child_cannot_use_the_session(pair: Pair) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert service.is_silent(for_ms=50)
     assert client.get_one(ref.binary()) == 1
+
+
+def test_a_fork_does_not_wait_for_threads_that_it_does_not_have(pair: Pair) -> None:
+    """Another thread may have been sending when it began: its lock stays held here for ever."""
+    client, _ = pair
+    with client.connection._sending:
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)
+            client.flush()
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
