@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -52,6 +53,18 @@ def proxy(loop: Loop, end: Callable[..., End]) -> Iterator[Callable[[Address], P
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def taken() -> Iterator[Address]:
+    """An address that nobody else gets: whoever of ours wants it may listen there, again and again.
+
+    Who binds a port and lets it go finds it with another program before long.
+    """
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        yield Address(*sock.getsockname())
 
 
 def _descriptors() -> set[str]:

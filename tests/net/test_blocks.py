@@ -6,10 +6,12 @@ import mmap
 import os
 import random
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 
-from detray.runtime.net import blocks, dialling, link
+from detray.core.session import NEVER
+from detray.runtime.net import blocks, channel, dialling, link
 from detray.runtime.net.address import Address
 from detray.runtime.net.blocks import CHUNK_BYTES
 from detray.runtime.net.identity import Refusal
@@ -181,7 +183,8 @@ def test_a_chunk_that_comes_wrong_twice_ends_the_transfer(
     a, b = end(1), end(2)
     connect(loop, a, b)
     transfer = Transfer(4 * MB)
-    monkeypatch.setattr(blocks, "xxh3_64_intdigest", lambda data: len(data) + id(data))
+    digests = count()
+    monkeypatch.setattr(blocks, "xxh3_64_intdigest", lambda data: next(digests))
     transfer.expect(b, 1)
     transfer.send(a, 2)
     loop.run_until(lambda: transfer.is_over)
@@ -274,8 +277,11 @@ def test_closing_the_link_ends_its_blocks(loop: Loop, end: Ends) -> None:
     late.close()
 
 
-def test_a_goodbye_in_the_middle_of_a_transfer_arrives(loop: Loop, end: Ends) -> None:
+def test_a_goodbye_in_the_middle_of_a_transfer_arrives(
+    loop: Loop, end: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Behind the chunk that was begun; the block's memory is free at once."""
+    monkeypatch.setattr(channel, "_LINGER_NS", NEVER // 2)
     a, b = end(1), end(2)
     connector = connect(loop, a, b)
     transfer = Transfer(64 * MB)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from detray.core.peer_messages import PeerMessage
+from detray.core.session import NEVER
 from detray.runtime.net import dialling, hub, link
 from detray.runtime.net.address import Address
 from detray.runtime.net.hub import Hub
@@ -28,13 +29,14 @@ def test_random_cuts_lose_nothing(
 ) -> None:
     """Cut after a random number of bytes, again and again, in the middle of frames."""
     monkeypatch.setattr(dialling, "_PAUSE_MAX_NS", 50_000_000)
-    rng = random.Random(seed)
+    # What is said does not depend on when it is cut: 4 MB and more, of which 5 cuts need 2.
+    rng, cutter = random.Random(seed), random.Random(~seed)
     a, b = end(1), end(2)
     between = proxy(b.listen())
 
     def cut_again() -> None:
         if between.cuts < 25:
-            between.cut_after = rng.choice([1, 30, 60, 200, 3_000, 100_000, 500_000])
+            between.cut_after = cutter.choice([1, 30, 60, 200, 3_000, 100_000, 500_000])
 
     between.on_cut = cut_again
     between.cut_after = 10
@@ -43,7 +45,7 @@ def test_random_cuts_lose_nothing(
     total_a = total_b = 0
     for _ in range(30):
         more = rng.randint(1, 100)
-        a.say(connector, range(total_a + 1, total_a + more + 1), rng.choice([0, 0, 10, 20_000]))
+        a.say(connector, range(total_a + 1, total_a + more + 1), rng.choice([0, 10, 20_000]))
         total_a += more
         more = rng.randint(1, 50)
         b.say(b.link(1), range(total_b + 1, total_b + more + 1), rng.choice([0, 100]))
@@ -76,8 +78,11 @@ def test_broken_bytes_lose_nothing(
     assert between.flips == set() or len(b.ups) >= 1
 
 
-def test_a_delay_is_only_a_delay(loop: Loop, end: Ends, proxy: Proxies) -> None:
+def test_a_delay_is_only_a_delay(
+    loop: Loop, end: Ends, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Timers that expire meanwhile send nothing twice over one connection."""
+    monkeypatch.setattr(link, "_STUCK_NS", NEVER)  # there is one, however late we are
     a, b = end(1), end(2)
     between = proxy(b.listen())
     connector = connect(loop, a, b, between.address)
@@ -93,7 +98,7 @@ def test_a_frozen_connection_is_noticed_and_replaced(
     loop: Loop, end: Ends, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing comes, nothing ends: the owner hears of it, and in time there is a new connection."""
-    monkeypatch.setattr(link, "_STUCK_NS", 1_500_000_000)
+    monkeypatch.setattr(link, "_STUCK_NS", NEVER)
     a, b = end(1), end(2)
     address = b.listen()
     between = proxy(address)
@@ -102,10 +107,11 @@ def test_a_frozen_connection_is_noticed_and_replaced(
     a.say(connector, [1])
     loop.run_until(lambda: a.silences == ["silent"])
     a.hub.dial(connector, address)  # another way, as it were
-    assert connector.is_up
+    assert connector.is_up and len(a.ups) == 1
+    monkeypatch.setattr(link, "_STUCK_NS", 1_500_000_000)
     loop.run_until(lambda: b.numbers == [1])
-    loop.run_until(lambda: a.silences == ["silent", "heard"])
-    assert len(a.ups) == 2
+    loop.run_until(lambda: a.silences[:2] == ["silent", "heard"])
+    assert len(a.ups) >= 2
 
 
 def test_the_newest_connection_counts(loop: Loop, end: Ends, proxy: Proxies) -> None:
@@ -144,36 +150,34 @@ def test_two_that_dial_each_other_agree_on_one_connection(seed: int, loop: Loop,
 
 
 @pytest.mark.parametrize("is_dialler_first", [False, True])
-def test_either_may_be_there_first(is_dialler_first: bool, loop: Loop, end: Ends) -> None:
+def test_either_may_be_there_first(
+    is_dialler_first: bool, loop: Loop, end: Ends, taken: Address
+) -> None:
     """A dialler waits for its peer as long as it takes."""
     a, b = end(1), end(2)
-    address = b.listen()
+    if not is_dialler_first:
+        b.listen(port=taken.port)
+    a.hub.dial(a.link(2), taken)
     if is_dialler_first:
-        b.hub.close()
-        a.hub.dial(a.link(2), address)
         loop.run_until(lambda: a.notes)
-        b = end(2)
-        b.listen(port=address.port)
-    else:
-        a.hub.dial(a.link(2), address)
+        b.listen(port=taken.port)
     a.say(a.link(2), [1])
     loop.run_until(lambda: b.numbers == [1])
     assert sum("cannot reach" in note for note in a.notes) == is_dialler_first
 
 
-def test_a_head_that_starts_again_gets_a_new_session(loop: Loop, end: Ends) -> None:
+def test_a_head_that_starts_again_gets_a_new_session(loop: Loop, end: Ends, taken: Address) -> None:
     """Of a later epoch; what the old one had not acknowledged is forgotten (the core says it
     again)."""
     node = end(1)
     head = end(0, kind="head", epoch=1)
-    address = head.listen()
-    connector = connect(loop, node, head, address)
+    connector = connect(loop, node, head, head.listen(port=taken.port))
     node.say(connector, [1, 2, 3])
     loop.run_until(lambda: not connector.is_owing)
     head.hub.close()
     node.say(connector, [4])
     head = end(0, kind="head", epoch=2)
-    head.listen(port=address.port)
+    head.listen(port=taken.port)
     loop.run_until(lambda: len(node.ups) == 2)
     assert connector.peer is not None and connector.peer.epoch == 2
     connector.restart()
@@ -182,18 +186,17 @@ def test_a_head_that_starts_again_gets_a_new_session(loop: Loop, end: Ends) -> N
     loop.run_until(lambda: head.numbers == [1])
 
 
-def test_restart_in_on_up_keeps_the_connection(loop: Loop, end: Ends) -> None:
+def test_restart_in_on_up_keeps_the_connection(loop: Loop, end: Ends, taken: Address) -> None:
     """A node's driver restarts the link of a head with a new epoch when it hears of it."""
     node = end(1)
     heads = [end(0, kind="head", epoch=1)]
-    address = heads[0].listen()
-    connector = connect(loop, node, heads[0], address)
+    connector = connect(loop, node, heads[0], heads[0].listen(port=taken.port))
     node.say(connector, [1])
     loop.run_until(lambda: not connector.is_owing)
     node.on_up = lambda link: (node.ups.append(link), link.restart())  # type: ignore[method-assign]
     heads[0].hub.close()
     heads.append(end(0, kind="head", epoch=2))
-    heads[1].listen(port=address.port)
+    heads[1].listen(port=taken.port)
     loop.run_until(lambda: len(node.ups) == 2)
     assert connector.is_up
     node.say(connector, [1])
@@ -217,8 +220,11 @@ def test_another_life_is_let_in_only_if_the_owner_says_so(loop: Loop, end: Ends)
     loop.run_until(lambda: b.numbers == [1, 2, 1, 2, 3])
 
 
-def test_what_comes_again_is_delivered_once(loop: Loop, end: Ends, proxy: Proxies) -> None:
+def test_what_comes_again_is_delivered_once(
+    loop: Loop, end: Ends, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Received, not acknowledged, cut: it is sent again, and only what is new is handed over."""
+    monkeypatch.setattr(link, "_STUCK_NS", NEVER)  # it is cut once
     a, b = end(1), end(2, is_settling=False)
     between = proxy(b.listen())
     connector = connect(loop, a, b, between.address)
@@ -284,9 +290,10 @@ def test_a_link_that_was_closed_does_not_go_on(loop: Loop, end: Ends) -> None:
 
 
 def test_a_peer_that_does_not_read_costs_the_session_and_no_more(
-    loop: Loop, end: Ends, proxy: Proxies
+    loop: Loop, end: Ends, proxy: Proxies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Messages wait as themselves, not encoded a second time; asides are dropped."""
+    monkeypatch.setattr(link, "_STUCK_NS", NEVER)  # saying it all may take as long
     a, b = end(1), end(2)
     between = proxy(b.listen())
     connector = connect(loop, a, b, between.address)
@@ -307,7 +314,7 @@ def test_a_peer_that_does_not_read_costs_the_session_and_no_more(
 
 
 def test_dialling_pauses_grow_and_end_at_a_second(
-    loop: Loop, end: Ends, monkeypatch: pytest.MonkeyPatch
+    loop: Loop, end: Ends, taken: Address, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 ms, doubling; each a little off, so that two do not stay in step."""
     pauses = []
@@ -319,10 +326,8 @@ def test_dialling_pauses_grow_and_end_at_a_second(
         return 1
 
     monkeypatch.setattr(dialling.Dialler, "_next_pause_ns", look)
-    a, b = end(1), end(2)
-    address = b.listen()
-    b.hub.close()
-    a.hub.dial(a.link(2), address)
+    a = end(1)
+    a.hub.dial(a.link(2), taken)
     loop.run_until(lambda: len(pauses) >= 8)
     for pause, base in zip(pauses, [50, 100, 200, 400, 800, 1000, 1000, 1000], strict=False):
         assert 0.75 * base - 1 <= pause <= 1.25 * base

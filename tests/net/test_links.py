@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -83,8 +85,16 @@ def test_addresses_of_all_kinds(host: str, loop: Loop, end: Ends) -> None:
     loop.run_until(lambda: b.numbers == [1])
 
 
-def test_a_name_that_nobody_has_is_a_note_and_a_retry(loop: Loop, end: Ends) -> None:
+def test_a_name_that_nobody_has_is_a_note_and_a_retry(
+    loop: Loop, end: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And never an exception."""
+
+    def ask(*_: object, **how: object) -> NoReturn:
+        # A name server that is out of reach takes half a minute to say so.
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
     a = end(1)
     a.hub.dial(a.link(2), Address("no-such-host.invalid", 4))
     loop.run_until(lambda: a.notes)
@@ -124,4 +134,4 @@ def test_the_owner_hears_of_silence_and_of_its_end(loop: Loop, end: Ends) -> Non
     a.say(a.link(2), [1])
     loop.run_until(lambda: a.silences == ["silent"])
     connect(loop, a, b, address)
-    loop.run_until(lambda: a.silences == ["silent", "heard"])
+    loop.run_until(lambda: a.silences[:2] == ["silent", "heard"])

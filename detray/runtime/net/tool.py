@@ -61,8 +61,8 @@ class ToolConnection:
         self._questions += 1
         number = self._questions
         deadline = monotonic() + timeout
-        self._set_timeout(deadline)
         try:
+            self._set_timeout(deadline)
             self._sock.sendall(encode_aside(["ask", number, topic, *arguments]))
             while True:
                 match self._next_aside(deadline):
