@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -191,7 +192,8 @@ class TestWorkers:
 
         child = detray.get(start.remote())
         for worker in named(session_dir, "worker"):
-            os.kill(worker, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         until(lambda: not is_alive(child), "the grandchild was killed")
 
     def test_a_worker_that_closes_all_descriptors_is_replaced(self, session_dir: str) -> None:
@@ -237,9 +239,15 @@ class TestZygote:
         path = os.path.join(session_dir, "go")
         detray.get([wait_for.remote(session_dir) for _ in range(2)])
         running = wait_for.remote(path)
+        zygotes: list[int] = []
+
+        def is_alone() -> bool:
+            zygotes[:] = named(session_dir, "zygote")
+            return len(zygotes) == 1
+
         # A worker that was forked a moment ago still bears its parent's name.
-        until(lambda: len(named(session_dir, "zygote")) == 1, "every worker has a name of its own")
-        (zygote,) = named(session_dir, "zygote")
+        until(is_alone, "every worker has a name of its own")
+        (zygote,) = zygotes
         os.kill(zygote, signal.SIGKILL)
         until(lambda: not is_alive(zygote), "the zygote was reaped")
         Path(path).touch()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import select
 import signal
@@ -45,6 +44,7 @@ class FakeZygote(ZygoteLink):
     def __init__(self) -> None:
         self.body: Callable[[socket.socket, int, int], None] = lambda *_: None
         self.pid_of: dict[int, int] = {}
+        self.reaped: set[int] = set()
         self.refuses = False
 
     def start(self, number: int, job: int, fds: list[int]) -> None:
@@ -68,6 +68,7 @@ class FakeZygote(ZygoteLink):
 
     def reap(self, pid: int) -> None:
         os.waitpid(pid, 0)
+        self.reaped.add(pid)
 
 
 class NoRequests:
@@ -91,10 +92,12 @@ class Bench:
         self.inbox = Inbox()
         self.notes: list[str] = []
         log_end, self.driver_end = socket.socketpair()
-        logs = DriverChannels()
-        logs.add(LogChannel(DRIVER, log_end, self.wakeups, wants_lines=True, requests=NoRequests()))
-        logs.note_job(DRIVER, JobNumber(1))
-        self.logs = WorkerLogs(self.wakeups, logs)
+        self.drivers = drivers = DriverChannels()
+        drivers.add(
+            LogChannel(DRIVER, log_end, self.wakeups, wants_lines=True, requests=NoRequests())
+        )
+        drivers.note_job(DRIVER, JobNumber(1))
+        self.logs = WorkerLogs(self.wakeups, drivers)
         self.zygote = FakeZygote()
         self.workers = Workers(
             inbox=self.inbox,
@@ -143,10 +146,9 @@ class Bench:
 def bench() -> Iterator[Bench]:
     bench = Bench()
     yield bench
-    for pid in bench.zygote.pid_of.values():
+    for pid in set(bench.zygote.pid_of.values()) - bench.zygote.reaped:
         kill_group(pid)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+        os.waitpid(pid, 0)
 
 
 def read_tokens(token_fd: int, count: int) -> bytes:
@@ -155,6 +157,15 @@ def read_tokens(token_fd: int, count: int) -> bytes:
     tokens.register(token_fd, select.POLLIN)
     assert tokens.poll(PATIENCE_S * 1000), "no token"
     return os.read(token_fd, count)
+
+
+def descriptors() -> set[str]:
+    """What is open here; others of this process may close something at any moment."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            found.add(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
 
 
 def idle(sock: socket.socket, token_fd: int, interrupt_fd: int) -> None:
@@ -285,14 +296,13 @@ def test_a_worker_killed_before_its_fork_is_known_dies_then(bench: Bench) -> Non
 
 def test_a_start_that_is_impossible_is_an_answer(bench: Bench) -> None:
     bench.zygote.refuses = True
-    gc.collect()  # What other tests left open closes now, not between the two counts.
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     bench.workers.start(NUMBER, JobNumber(1))
     (failed,) = bench.facts(1)
     assert isinstance(failed, WorkerStartFailed)
     assert "the zygote is busy" in failed.reason
     bench.wakeups.dispatch_arrived()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() <= before
 
 
 def test_orders_for_workers_that_are_gone_are_harmless(bench: Bench) -> None:
@@ -323,13 +333,18 @@ def test_a_driver_that_does_not_read_stops_the_printing_not_the_service(bench: B
         os._exit(0)
     os.close(out_end)
     os.close(err_end)
-    while bench.wakeups.dispatch(time.monotonic_ns() + 100_000_000):
-        pass  # until it is congested
+    deadline = time.monotonic() + PATIENCE_S
+    while not bench.drivers.is_congested:
+        assert time.monotonic() < deadline, "all is read, though nobody hears it"
+        bench.wakeups.dispatch(time.monotonic_ns() + 10_000_000)
+    assert not bench.wakeups.dispatch_arrived()
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)
     reader = FrameReader()
     heard = 0
     bench.driver_end.setblocking(False)
+    deadline = time.monotonic() + PATIENCE_S
     while heard < total:
+        assert time.monotonic() < deadline, f"{heard} lines came"
         bench.wakeups.dispatch(time.monotonic_ns() + 10_000_000)
         with contextlib.suppress(BlockingIOError):
             reader.receive(bench.driver_end)

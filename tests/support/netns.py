@@ -351,9 +351,9 @@ def sweep() -> None:
     """Remove what machines of dead processes left."""
     for base in _BASE.glob(f"{_PREFIX}*"):
         if not os.path.exists(f"/proc/{base.name.removeprefix(_PREFIX)}"):
-            for directory in base.iterdir():
-                remove(directory)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # somebody else may sweep it, too
+                for directory in base.iterdir():
+                    remove(directory)
                 base.rmdir()
 
 
