@@ -201,7 +201,7 @@ class Fetcher:
 
 
 def _patience(timeout: float | None) -> float | None:
-    """How long to wait for the service's answer before it must be stuck."""
+    """How long to wait for the service's answer; None: as long as it takes."""
     if timeout is None or timeout > _TIMEOUT_S_MAX:
         return None
     return timeout + ANSWER_GRACE_S
