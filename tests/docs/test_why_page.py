@@ -34,7 +34,7 @@ def test_the_commands_of_the_page_print_what_stands_there(tmp_path: Path) -> Non
         )  # fmt: skip
         assert (done.returncode == 0) == (name != "fails"), done.stderr
     seed_trace(28, tmp_path / "seed.trace")
-    chosen = {"slow.trace": 4, "fails.trace": 10, "stuck.trace": 4, "seed.trace": 99}
+    chosen = {"slow.trace": 4, "fails.trace": 8, "stuck.trace": 4, "seed.trace": 99}
     walk = commands(PAGE.read_text())
     assert len(walk) == 5
     for command in walk:
