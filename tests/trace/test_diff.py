@@ -284,11 +284,14 @@ def test_a_value_made_again_otherwise_is_told(tmp_path: Path) -> None:
 
 
 def test_standing_still_in_a_get_is_waiting_and_not_running(tmp_path: Path) -> None:
-    """As in the graph and the report: a parent computes nothing while its child does."""
+    """As in the graph and the report: a parent computes nothing while its child does.
+
+    With one CPU the child begins when its parent stands still, and not before.
+    """
     program = """
 import sys, time
 import detray
-detray.init(num_cpus=2, record=sys.argv[1])
+detray.init(num_cpus=1, record=sys.argv[1])
 
 @detray.remote
 def child():

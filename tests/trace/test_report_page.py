@@ -42,13 +42,21 @@ def small(folder: Path) -> Path:
 
 
 def show(window: Any, page: Path, fragment: str = "") -> None:
-    """Load a page and wait until it is all there."""
+    """Load a page and wait until it is all there, and painted."""
     window.get("about:blank")  # else only the fragment would change
     window.get(page.as_uri() + fragment)
     see(
         window,
         lambda: bool(script(window, "document.body.dataset.ready")),
         lambda: text(window, "main"),
+    )
+    let_it_paint(window)
+
+
+def let_it_paint(window: Any) -> None:
+    """Return when what was due for the next frame, and what that led to, has been done."""
+    window.execute_async_script(
+        "const next = requestAnimationFrame; next(() => next(() => next(arguments[0])));"
     )
 
 
@@ -457,6 +465,8 @@ def test_on_paper_nothing_is_cut(window: Any, folder: Path) -> None:
     try:
         window.execute_cdp_cmd(media, {"media": "print"})
         window.execute_cdp_cmd(size, a4)
+        see(window, lambda: bool(script(window, "innerWidth == 718")), lambda: "not as wide")
+        let_it_paint(window)  # a page that was resized fits its rows to the screen again
         window.execute_script("dispatchEvent(new Event('beforeprint'))")
         assert script(window, high) == every
         cut = script(

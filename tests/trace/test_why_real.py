@@ -18,7 +18,7 @@ from tests.trace.test_parts import assert_sane, assert_whole, timeline_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """\
-import ctypes, os, signal
+import ctypes, os, signal, time
 import detray
 
 detray.init(num_cpus=2, record="run.trace", object_store_memory=80_000_000)
@@ -54,6 +54,7 @@ def wrong():
 def dies_once(path):
     if not os.path.exists(path):
         open(path, "w").close()
+        time.sleep(2)  # what was lost is more than what the next attempt waits for
         os.kill(os.getpid(), signal.SIGKILL)
     return path
 
