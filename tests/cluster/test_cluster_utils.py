@@ -15,14 +15,14 @@ from detray.cluster_utils import Cluster
 from detray.errors import EngineError
 from detray.launch import LaunchError
 from detray.runtime.session import home
-from tests.cluster.conftest import begin_program, until
+from tests.cluster.conftest import SOON_BURIED, begin_program, until
 
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Cluster]:
-    """A head and one node; who is silent for a second is dead."""
+    """A head and one node; who is silent is buried soon."""
     startup.shutdown()
-    patience = {"_system_config": {"death_ns": 1_000_000_000}}
+    patience = {"_system_config": SOON_BURIED}
     with Cluster(initialize_head=True, head_node_args=patience) as made:
         yield made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from detray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tests.cluster.conftest import until
 from tests.cluster.machines import WORDS, Field, field, hold, machines, make, on, total
 from tests.support import begun
-from tests.support.netns import QUICK, why_not
+from tests.support.netns import why_not
 
 __all__ = ["field", "machines"]
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
 
 ARRAY_TOTAL = int(np.arange(WORDS).sum())
-SECOND_NS = 1_000_000_000
+MOMENT_S, TOO_LONG_S = 0.8, 1.4
+"""A cut that costs nobody its life, and one that may: after it TCP is silent for as long again."""
+TRIES = 5
 
 
 @detray.remote
@@ -90,20 +93,40 @@ def test_a_link_that_works_one_way_only(field: Field, is_to_node: bool) -> None:
     until(lambda: field.living().get(field.host(victim), 0) > victim.number, "it is back")
 
 
+def cut_for_a_moment(
+    field: Field,
+    ends: tuple[ClusterNode | None, ClusterNode | None],
+    meanwhile: Callable[[], object],
+) -> bool:
+    """Cut, do something, heal; False if that took a slow machine so long that a node may die."""
+    began = time.monotonic()
+    field.machines.cut(*ends)
+    meanwhile()
+    time.sleep(max(0.0, began + MOMENT_S - time.monotonic()))  # The time is what is tested here.
+    field.machines.heal(*ends)
+    return time.monotonic() - began < TOO_LONG_S
+
+
 def test_a_node_cut_off_from_the_head_for_a_moment_stays(field: Field) -> None:
     """Local work and work between nodes goes on; nobody is buried."""
-    [node] = field.add(1)
-    ref = hold.options(**on(node)).remote(field.mark("held"), field.mark("gate"), 4)
-    field.has_begun("held")
-    field.machines.cut(None, node)
-    time.sleep(QUICK["death_ns"] / SECOND_NS / 2)  # The time is what is tested here.
-    field.open("gate")
-    assert detray.get(ref, timeout=30) == 4
-    field.machines.heal(None, node)
-    again = make.options(resources={"far": 1}).remote(field.mark("made"), 1)
+    for number in range(TRIES):
+        [node] = field.add(1)
+        held, gate = f"held {number}", f"gate {number}"
+        ref = hold.options(**on(node)).remote(field.mark(held), field.mark(gate), 4)
+        field.has_begun(held)
+
+        def work(ref: detray.ObjectRef[int] = ref, gate: str = gate) -> None:
+            field.open(gate)
+            assert detray.get(ref, timeout=30) == 4
+
+        if cut_for_a_moment(field, (None, node), work):
+            break
+    else:
+        pytest.fail("this machine is too slow to cut a link for a moment")
+    again = make.options(**on(node)).remote(field.mark("made"), 1)
     assert detray.get(total.remote(again), timeout=30) == ARRAY_TOTAL
     assert field.living()[field.host(node)] == node.number
-    assert field.begun("held") == 1
+    assert field.begun(held) == 1
 
 
 @pytest.mark.parametrize("is_one_way", [True, False])
@@ -127,26 +150,46 @@ def test_a_node_cut_off_from_the_head_for_long_is_buried(field: Field, is_one_wa
 
 def test_a_cut_in_the_middle_of_a_transfer(field: Field) -> None:
     """The rest of 100 MB comes after the cut, and every byte is right."""
-    [node] = field.add(1, object_store_memory=200 << 20)
+    for _ in range(TRIES):
+        [node] = field.add(1, object_store_memory=200 << 20)
+        ref = _large.options(**on(node, soft=False)).remote()
+        detray.wait([ref], fetch_local=False)
+        # All of it would take 16 s: there is time to cut it.
+        field.machines.impair(node, "tbf rate 50mbit burst 512kb latency 50ms")
+        before = _received(field)
+        found: list[Any] = []
+        getter = threading.Thread(target=_fetch, args=(ref, found))
+        getter.start()
+        until(lambda before=before: _received(field) > before + 5_000_000, "some of it is there")
+        arrived: list[int] = []
 
-    @detray.remote(**on(node, soft=False))
-    def large() -> np.ndarray:
-        return np.random.default_rng(5).integers(0, 256, 100_000_000, np.uint8)
+        def look(before: int = before, arrived: list[int] = arrived) -> None:
+            arrived.append(_received(field) - before)
 
-    ref = large.remote()
-    detray.wait([ref], fetch_local=False)
-    field.machines.impair(node, "tbf rate 400mbit burst 512kb latency 50ms")
-    found: list[Any] = []
-    getter = threading.Thread(target=lambda: found.append(detray.get(ref, timeout=60)))
-    getter.start()
-    until(lambda: _received(field) > 10_000_000, "some of it is there")
-    field.machines.cut(node, field.machines.head_node)
-    time.sleep(0.7)  # Shorter than what costs a node its life.
-    assert _received(field) < 100_000_000
-    field.machines.heal(node, field.machines.head_node)
-    getter.join(60)
+        is_short = cut_for_a_moment(field, (node, field.machines.head_node), look)
+        field.machines.impair(node, "")
+        getter.join(60)
+        assert arrived[0] < 100_000_000
+        if is_short:
+            break
+    else:
+        pytest.fail("this machine is too slow to cut a link for a moment")
     assert (found[0] == np.random.default_rng(5).integers(0, 256, 100_000_000, np.uint8)).all()
     assert field.living()[field.host(node)] == node.number
+
+
+@detray.remote
+def _large() -> np.ndarray[Any, Any]:
+    """100 MB."""
+    return np.random.default_rng(5).integers(0, 256, 100_000_000, np.uint8)
+
+
+def _fetch(ref: detray.ObjectRef[Any], found: list[Any]) -> None:
+    """Get a value, or learn why there is none."""
+    try:
+        found.append(detray.get(ref, timeout=60))
+    except errors.DetrayError as problem:
+        found.append(problem)
 
 
 def _received(field: Field) -> int:

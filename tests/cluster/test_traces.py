@@ -12,7 +12,7 @@ from detray.trace.collecting import collect
 from detray.trace.graphs.graph import build
 from detray.trace.reading import Trace, open_trace
 from detray.trace.replaying import replay
-from tests.cluster.conftest import detray_command
+from tests.cluster.conftest import SOON_BURIED, detray_command
 
 
 @detray.remote
@@ -73,7 +73,7 @@ def test_deaths_are_in_the_trace_and_what_they_cost_is_told(tmp_path: Path) -> N
                 resources={f"n{number}": 100},
                 record=str(tmp_path / f"n{number}.trace"),
                 object_store_memory=100 << 20,
-                **({"_system_config": {"death_ns": 2_000_000_000}} if not number else {}),
+                **({"_system_config": SOON_BURIED} if not number else {}),
             )
         cluster.wait_ready()
         cluster.connect()
