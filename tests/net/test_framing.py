@@ -120,6 +120,21 @@ def test_a_handshake_survives_any_cut(step: int) -> None:
     assert acceptor.take_rest() == b"frames"
 
 
+@given(st.binary(min_size=1, max_size=200), st.integers(0, 300), st.integers(1, 255))
+def test_a_wrong_byte_of_a_greeting_is_found_out(body: bytes, at: int, change: int) -> None:
+    """Else a node would be taken for another, or messages for handled that never came."""
+    said = bytearray(pack_greeting(body))
+    said[at % len(said)] ^= change
+    dialler = Handshake(b"t" * 32, is_dialler=True)
+    acceptor = Handshake(b"t" * 32, is_dialler=False)
+    acceptor.receive(dialler.receive(acceptor.receive(dialler.begin())))
+    try:
+        acceptor.receive(bytes(said))
+        assert acceptor.next_greeting() is None  # longer, it says: it waits for the rest
+    except HandshakeError:
+        pass
+
+
 def test_an_array_of_any_length() -> None:
     """As msgspec writes it."""
     import msgspec

@@ -110,7 +110,7 @@ def _hello(node: int, **how: str) -> Hello:
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300),
         b"\0" * 4096,
-        b"detray" + struct.pack(">H", 1) + bytes(32) + bytes(32),
+        b"detray" + struct.pack(">H", handshake.PROTOCOL) + bytes(32) + bytes(32),
         b"\xff" * (1 << 20),
     ],
     ids=["http", "tls", "zeros", "no proof", "a megabyte"],

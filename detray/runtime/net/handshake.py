@@ -4,11 +4,12 @@
     acceptor -> opening     the same, with its own random bytes
     dialler  -> proof       HMAC-SHA256(token, role, version, both random parts)
     acceptor -> proof       the same, for its role; 32 zero bytes if the dialler's was wrong
-    both     -> greetings   u16 length and so many bytes of msgpack (`identity.py`)
+    both     -> greetings   u16 length, u64 xxh3 and so many bytes of msgpack (`identity.py`)
 
 Each side's random part goes into both proofs, so neither can be replayed; the role does, so a proof
 cannot be sent back to who made it. An acceptor says nothing to who has not spoken, and proves
-nothing to who has not proved the token: a stranger learns that detray listens here.
+nothing to who has not proved the token: a stranger learns that detray listens here. The digest of a
+greeting is against broken hardware: a wrong number in it would cost messages, or the link.
 
 Bytes in, bytes out: this knows no socket and no clock. Whoever drives it bounds the time.
 """
@@ -19,13 +20,16 @@ import hmac
 import os
 import struct
 
+from xxhash import xxh3_64_intdigest
+
 from detray.runtime.net.identity import GREETING_BYTES_MAX
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised whenever two versions of this package's bytes do not understand each other."""
 _MAGIC = b"detray"
 _OPENING = struct.Struct(">6sH32s")
 _LENGTH = struct.Struct(">H")
+_GREETING = struct.Struct(">HQ")
 _NONCE_BYTES = 32
 _PROOF_BYTES = 32
 _REJECTION = bytes(_PROOF_BYTES)
@@ -85,10 +89,13 @@ class Handshake:
         (size,) = _LENGTH.unpack_from(self._buffer)
         if not 0 < size <= GREETING_BYTES_MAX:
             raise HandshakeError(f"a greeting of {size} bytes, {GREETING_BYTES_MAX} are allowed")
-        end = _LENGTH.size + size
+        end = _GREETING.size + size
         if len(self._buffer) < end:
             return None
-        greeting = bytes(self._buffer[_LENGTH.size : end])
+        _, digest = _GREETING.unpack_from(self._buffer)
+        greeting = bytes(self._buffer[_GREETING.size : end])
+        if xxh3_64_intdigest(greeting) != digest:
+            raise HandshakeError("a greeting with a wrong digest")
         del self._buffer[:end]
         return greeting
 
@@ -139,7 +146,7 @@ class Handshake:
 
 
 def pack_greeting(body: bytes) -> bytes:
-    """A greeting with its length. Raises ValueError if it is too long."""
+    """A greeting with its length and its digest. Raises ValueError if it is too long."""
     if len(body) > GREETING_BYTES_MAX:
         raise ValueError(f"a greeting of {len(body)} bytes; {GREETING_BYTES_MAX} are allowed")
-    return _LENGTH.pack(len(body)) + body
+    return _GREETING.pack(len(body), xxh3_64_intdigest(body)) + body
