@@ -15,6 +15,7 @@ from detray import machine, options
 
 PROCESSES = "processes"
 """The engine that nobody has to ask for."""
+_KEEPING_PAYLOADS = (PROCESSES, "sim")
 AUTO, LOCAL = "auto", "local"
 """Addresses that are none: whatever cluster runs here; a session of its own."""
 DEFAULTS: dict[str, Any] = {
@@ -270,14 +271,13 @@ def _check_record(record: Any) -> None:
 
 
 def _check_payloads(wanted: Any, engine: str) -> None:
-    """Payloads are of real processes: a simulated session runs its tasks again by itself."""
+    """Refuse what would be kept by nobody: engines of others write no payloads."""
     if not isinstance(wanted, bool):
         raise TypeError(f"record_payloads must be True or False, not {wanted!r}")
-    if wanted and engine != PROCESSES:
+    if wanted and engine not in _KEEPING_PAYLOADS:
         raise NotImplementedError(
-            f"record_payloads=True: the engine {engine!r} keeps no arguments and values: leave it "
-            "out. A program of the same seed does the same again: run it once more, under pdb if "
-            "you like"
+            f"record_payloads=True: the engine {engine!r} keeps no arguments and values. Leave it "
+            f"out, or name one that does: {', '.join(_KEEPING_PAYLOADS)}"
         )
 
 

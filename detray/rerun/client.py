@@ -27,7 +27,9 @@ class RerunClient:
         self._templates: list[CallTemplate] = []
         cores = engine.recorded.trace.header.local_cores()
         self._inline_bytes_max = cores[0][1].config.policy.inline_bytes_max if cores else 0
-        self.session = engine.recorded.payloads.header.processes[0].session
+        process = engine.recorded.payloads.header.processes[0]
+        self.session = process.session
+        self._has_virtual_time = process.virtual_time
 
     @property
     def job(self) -> JobNumber:
@@ -190,8 +192,9 @@ class RerunClient:
     # -------------------------------------------------------------- the rest
 
     def sleep(self, seconds: float) -> None:
-        """Do nothing for so long."""
-        time.sleep(seconds)
+        """Do nothing for so long; no time passes if it was virtual when this was recorded."""
+        if not self._has_virtual_time:
+            time.sleep(seconds)
 
     def reports(self) -> list[dict[str, Any]]:
         """What each node of the trace has; nothing of it is in use. (Any: plain data.)"""

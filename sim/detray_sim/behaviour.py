@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from detray.core.strategy import Strategy
-from detray.ids import ObjectID, TaskID
+from detray.ids import FunctionID, ObjectID, TaskID
 from detray_sim.values import Value
 
 Demand = tuple[tuple[str, int], ...]
@@ -138,6 +138,7 @@ class Remote:
 
     __slots__ = (
         "body",
+        "classes",
         "definition_bytes",
         "demand",
         "digest",
@@ -145,6 +146,7 @@ class Remote:
         "max_retries",
         "name",
         "num_returns",
+        "pickled",
         "refs",
         "retry_exceptions",
         "strategy",
@@ -164,6 +166,8 @@ class Remote:
         refs: tuple[ObjectID, ...] = (),
         strategy: Strategy | None = None,
         digest: bytes = b"",
+        pickled: tuple[FunctionID, bytes] | None = None,
+        classes: bytes = b"",
     ) -> None:
         self.body = body
         self.name = name
@@ -178,6 +182,10 @@ class Remote:
         self.strategy = strategy
         self.digest = digest
         """Of the pickled definition, if there is one and a recording wants to know."""
+        self.pickled = pickled
+        """The id by which the program's code names it, and that definition."""
+        self.classes = classes
+        """The pickled exceptions of `retry_exceptions`, where these are real and listed."""
 
 
 # ------------------------------------------------------------------ operations

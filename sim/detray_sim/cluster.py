@@ -105,9 +105,13 @@ class SimCluster:
         self.transfers: list[TransferRecord] = []
         self.reads: dict[ObjectID, Value] | None = {} if check_values else None
         self.listener: Callable[[SimNode, SimWorker, ef.RunTask], None] | None = None
+        """Hears of each run that a worker begins."""
         self.mark: Callable[[bytes], bytes] | None = None
         """Makes the digests that messages tell of real values; pretended ones have none."""
-        """Hears of each run that a worker begins."""
+        self.tap: Callable[[SimNode, Sequence[Any], Sequence[Value]], None] | None = None
+        """Is shown all that arrives at nodes, but for what the head says: messages, payload."""
+        self.kept = b""
+        """A digest of the payloads that were kept beside the trace, for the names of its lives."""
         self.members: dict[NodeID, SimNode] = {}
         """Incarnations by the number that the head gave them, the dead ones too."""
         self.drivers: list[SimDriver] = []

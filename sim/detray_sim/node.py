@@ -110,6 +110,8 @@ class SimNode(CoreServer):
             return
         if payloads:
             self._keep(messages, payloads)
+        if self.cluster.tap is not None:
+            self.cluster.tap(self, messages, payloads)
         self.inbox += messages
         self.wake()
 
@@ -373,6 +375,8 @@ class SimNode(CoreServer):
         """A message of the head or of another node. (Any: all kinds.)"""
         if values:
             self._keep((message,), values)
+        if self.cluster.tap is not None and source.machine != HEAD_MACHINE:
+            self.cluster.tap(self, (message,), values)
         if type(message) is NodeBuried:
             self._buried.add(message.node)
             node = self.cluster.members.get(message.node)

@@ -101,8 +101,10 @@ def _export(process: SimProcess, play: Play, remote: do.Remote) -> TemplateID:
             remote.max_retries,
             remote.retry_exceptions,
             remote.max_calls,
-            strategy=remote.strategy,
-        )
+            len(remote.classes),
+            remote.strategy,
+        ),
+        *filter(None, (remote.classes,)),
     )
     process.remotes[id(remote)] = (remote, template)
     return template

@@ -27,7 +27,7 @@ from detray.ids import NO_TASK, ClientID, ObjectID, TaskID, TemplateID
 from detray_sim import behaviour as do
 from detray_sim.costs import time_of
 from detray_sim.operations import PAID_FIRST, PERFORM, SUSPENDED
-from detray_sim.values import Blob, Cell, Pieces, Value
+from detray_sim.values import Blob, Cell, Pieces, Value, real_bytes
 
 if TYPE_CHECKING:
     from detray_sim.node import SimNode
@@ -90,6 +90,9 @@ class SimProcess:
         self.clock = host.clock
         self.costs = host.costs
         self.books = Books(client)
+        references = self.books.references
+        self.created, self.dropped = references.created.append, references.dropped.append
+        """One object each: by it a reference tells that it belongs here."""
         self.client = client
         self.is_alive = True
         self.is_frozen = False
@@ -152,8 +155,8 @@ class SimProcess:
         make = self.host.cluster.mark
         if make is None:
             return b""
-        data = value.token if type(value) is Blob else value
-        return make(data) if data and isinstance(data, bytes) else b""
+        data = real_bytes(value)
+        return make(data) if data else b""
 
     # -------------------------------------------------------------- life
 

@@ -68,6 +68,11 @@ def write_parts(cluster: SimCluster, folder: Path) -> list[Path]:
     return paths
 
 
+def trace_header(cluster: SimCluster) -> Header:
+    """What `write_trace` begins with."""
+    return _header(cluster, cluster.cores)
+
+
 def _check(cluster: SimCluster) -> None:
     if not cluster.recorded:
         raise ValueError("0 steps were recorded: make the cluster with record=True, and run it")
@@ -113,17 +118,18 @@ def _header(cluster: SimCluster, servers: Sequence[CoreServer]) -> Header:
         detray_version=version("detray"),
         entrypoint="simulated",
         processes=tuple(
-            ProcessInfo(wall_ns=0, monotonic_ns=BASE_NS, life=_name(cluster, server.number))
+            ProcessInfo(wall_ns=0, monotonic_ns=BASE_NS, life=life_of(cluster, server.number))
             for server in servers
         ),
         cores=tuple(cores),
-        cluster=_name(cluster, -1),
+        cluster=life_of(cluster, -1),
     )
 
 
-def _name(cluster: SimCluster, number: int) -> str:
+def life_of(cluster: SimCluster, number: int) -> str:
     """32 hexadecimal digits for a core's process, or for the cluster (-1)."""
-    return blake2b(b"%d/%d" % (cluster.config.seed, number), digest_size=16).hexdigest()
+    names = b"%d/%d" % (cluster.config.seed, number)
+    return blake2b(names + cluster.kept, digest_size=16).hexdigest()
 
 
 def epoch_of(core: SteppedCore) -> int:

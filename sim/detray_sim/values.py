@@ -46,6 +46,12 @@ class Blob:
 Value = bytes | Blob
 
 
+def real_bytes(value: Value | None) -> bytes:
+    """The bytes that a value is or stands for; b"" of one that is only pretended."""
+    real = value.token if type(value) is Blob else value
+    return real if isinstance(real, bytes) else b""
+
+
 class Corruption(AssertionError):
     """Something that would have corrupted a program's data in the real world."""
 

@@ -21,7 +21,7 @@ LARGE = 300_000
 def make_program(factor: int = 1) -> Callable[[], list[float]]:
     """Values small and large, put, passed, returned; a function within a function; an error."""
 
-    @detray.remote
+    @detray.remote(retry_exceptions=[KeyError])
     def half(n: int) -> float:
         if n == 3:
             raise ValueError(f"{n} is odd")

@@ -60,9 +60,9 @@ def test_visible_devices_are_the_gpus(
         (None, {"record_payloads": 1}, TypeError, "record_payloads must be True or False"),
         (
             None,
-            {"record_payloads": True, "engine": "sim"},
+            {"record_payloads": True, "engine": "another"},
             NotImplementedError,
-            "keeps no arguments and values",
+            "'another' keeps no arguments and values.* that does: processes, sim",
         ),
         (None, {"runtime_env": {"pip": []}}, NotImplementedError, "sys.path"),
         (None, {"num_cpus": "2"}, TypeError, "num_cpus"),

@@ -49,7 +49,8 @@ class PayloadProcess(msgspec.Struct, frozen=True, kw_only=True):
     """A service that recorded. `life` is that of its trace (`format.ProcessInfo`).
 
     `session` is the name of its session, or cluster, as pickled references have it. `cwd`, `argv`
-    and `sys_path` are what its workers had; `note` says what its recording lacks.
+    and `sys_path` are what its workers had; `note` says what its recording lacks. With
+    `virtual_time` its clock was the simulator's: to sleep took no time.
     """
 
     life: str
@@ -60,6 +61,7 @@ class PayloadProcess(msgspec.Struct, frozen=True, kw_only=True):
     sys_path: tuple[str, ...] = ()
     python_version: str = ""
     note: str = ""
+    virtual_time: bool = False
 
 
 class PayloadHeader(msgspec.Struct, frozen=True, kw_only=True):

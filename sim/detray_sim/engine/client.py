@@ -26,7 +26,7 @@ from detray_sim import behaviour as do
 from detray_sim.draws import draw
 from detray_sim.engine.options import SimOptions
 from detray_sim.engine.seats import DriverSeat, Seat, WorkerSeat
-from detray_sim.values import Blob
+from detray_sim.values import real_bytes
 
 if TYPE_CHECKING:
     from detray_sim.cluster import SimCluster
@@ -203,6 +203,8 @@ class SimClient:
             refs=self.functions[function].refs,
             strategy=wanted.strategy,
             digest=mark(definition) if mark is not None else b"",
+            pickled=(function, definition),
+            classes=exceptions,
         )
         self._templates.append(remote)
         return TemplateID(len(self._templates) - 1)
@@ -329,20 +331,12 @@ class SimClient:
 
 def value_of(got: do.Got) -> Any:  # Any: the user's value
     """The value that a reader got, unpickled."""
-    return deserialize(_bytes_of(got))
+    return deserialize(real_bytes(got.value))
 
 
 def error_of(got: do.Got) -> BaseException:
     """The exception to raise for an object that failed."""
-    return error_from(Failure(got.failure), got.text, _bytes_of(got) or None, got.object)
-
-
-def _bytes_of(got: do.Got) -> bytes:
-    """What travelled: bytes, or the token of a pretended value, which is bytes here."""
-    value = got.value
-    if type(value) is Blob:
-        return value.token if isinstance(value.token, bytes) else b""
-    return value  # type: ignore[return-value]  # a Blob was looked for
+    return error_from(Failure(got.failure), got.text, real_bytes(got.value) or None, got.object)
 
 
 __all__ = ["DriverSeat", "SimClient", "SimFunction", "error_of", "value_of"]

@@ -56,8 +56,7 @@ class Seat:
         self.exports = Stream(play.task, play.attempt, 0, play.depth + 1)
         """Names the functions that the code defines."""
         self.random: Any = None  # Any: what random.getstate returned
-        self.created = process.books.references.created.append
-        self.dropped = process.books.references.dropped.append
+        self.created, self.dropped = process.created, process.dropped
         self.answer: tuple[Any, BaseException | None] = (None, None)
 
     @property

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detray.core.config import Policy
 from detray.core.streams import RunContext
@@ -36,6 +37,10 @@ from detray_sim.engine.tasks import Tasks
 from detray_sim.faults import Fault, FaultLog, strike
 from detray_sim.result import NodeShape
 from detray_sim.traces import write_trace
+
+if TYPE_CHECKING:
+    # Loaded only where payloads are recorded.
+    from detray_sim.payloads import SimPayloads
 
 SECOND = 1_000_000_000
 _START_NS = 60 * SECOND
@@ -65,6 +70,7 @@ class SimSession:
             from detray.serialization.digests import digest
 
             self.cluster.mark = digest
+        self._payloads = self._open_payloads(settings)
         self.client = SimClient(self.cluster, options)
         self.tasks = Tasks(self.client)
         self.client.make_body = self.tasks.make_body
@@ -103,10 +109,47 @@ class SimSession:
         try:
             self.tasks.end()
             if self.record:
+                self._write_payloads()
                 write_trace(self.cluster, self.record)
         finally:
             if self._collects:
                 gc.enable()
+
+    # -------------------------------------------------------------- payloads
+
+    def _open_payloads(self, settings: Settings) -> SimPayloads | None:
+        """Who keeps arguments and values, if they are wanted and there is a file to go to.
+
+        No flight recorder is ever written here, so without `record` nothing would be read.
+        """
+        if not (settings.record and settings.record_payloads):
+            return None
+        from detray.trace.payloads.format import PayloadProcess
+        from detray_sim.payloads import SimPayloads
+
+        process = PayloadProcess(
+            life="",
+            wall_ns=0,
+            session=f"sim-{self.options.seed}",
+            cwd=os.getcwd(),
+            argv=tuple(sys.argv),
+            sys_path=tuple(settings.sys_path),
+            python_version="{}.{}.{}".format(*sys.version_info),
+            virtual_time=True,
+        )
+        payloads = SimPayloads(self.cluster, process)
+        self.cluster.tap = payloads.take
+        return payloads
+
+    def _write_payloads(self) -> None:
+        """As in a real session: what cannot be written is told, and never stops the program."""
+        if self._payloads is None:
+            return
+        try:
+            self._payloads.write(self.record)
+        except OSError as error:
+            text = f"payloads are not recorded to {error.filename}: {error.strerror}"
+            print(f"(detray error: trace) {text}", file=sys.stderr)
 
     # -------------------------------------------------------------- beginning
 
