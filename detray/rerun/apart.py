@@ -14,13 +14,13 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 import msgspec
 
+from detray.rerun.keepers import fork_kept
 from detray.runtime.deaths import OomWatch, death_reason
 
-_PR_SET_PDEATHSIG = 1
 _BROKEN_STATUS = 70
 _MUTE_STATUS = 251
 _STACK_BYTES_MAX = 16 << 10
@@ -54,25 +54,27 @@ class Ended(NamedTuple):
 def run_apart(work: Callable[[], bytes]) -> Ended:
     """Run `work` in a fork of this process, and wait for what it returns.
 
-    The fork ends with us. Raises KeyboardInterrupt if it was interrupted.
+    The fork ends with us, and what it started with it. Raises KeyboardInterrupt if it was
+    interrupted.
     """
     _flush()
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as stacks:
-        parent = os.getpid()
-        pid = os.fork()
-        if not pid:
+
+        def be_the_child() -> None:
             os.close(reading)
-            _be_the_child(work, writing, stacks, parent)
+            _be_the_child(work, writing, stacks)
+
+        kept = fork_kept(be_the_child, is_apart=False)
         os.close(writing)
         try:
             with open(reading, "rb") as pipe:
                 data = pipe.read()
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            kept.kill()
+            kept.wait()
             raise
+        status = kept.wait()
         if status == -signal.SIGINT:
             raise KeyboardInterrupt
         if data[:8] == len(data[8:]).to_bytes(8, "big"):
@@ -91,8 +93,8 @@ class Garbled(Exception):
 class Child:
     """A fork that works, and sends messages meanwhile. It ends with us, whatever ends us.
 
-    It has a process group of its own, so Ctrl-C is for this process alone; all who are in that
-    group end with it. What it would read from the terminal is empty.
+    It has a process group of its own, so Ctrl-C is for this process alone. All that it started ends
+    with it. What it would read from the terminal is empty.
     """
 
     def __init__(self, work: Callable[[Send], None], memory_bytes: int = 0) -> None:
@@ -106,19 +108,23 @@ class Child:
         self._is_open = True
         self._is_broken = False
         self._reading, writing = os.pipe()
-        parent = os.getpid()
-        self._pid = os.fork()
-        if not self._pid:
+
+        def be_the_sender() -> None:
             os.close(self._reading)
-            _be_the_sender(work, writing, self._stacks, parent, memory_bytes)
+            _be_the_sender(work, writing, self._stacks, memory_bytes)
+
+        self._kept = fork_kept(be_the_sender, is_apart=True)
         os.close(writing)
-        with suppress(OSError):
-            os.setpgid(self._pid, self._pid)  # Whoever of both comes first.
         os.set_blocking(self._reading, False)
-        self._end = os.pidfd_open(self._pid)
+        self._end = os.pidfd_open(self._kept.pid)
         self._poll = select.poll()
         self._poll.register(self._reading, select.POLLIN)
         self._poll.register(self._end, select.POLLIN)
+
+    @property
+    def keeper(self) -> int:
+        """The process of ours above it, which ends when nothing of it is left."""
+        return self._kept.pid
 
     def receive(self, patience_s: float | None = None) -> tuple[Any, ...] | None:
         """The next message; None if there are no more, () if none came in time. (Any: plain.)
@@ -134,7 +140,7 @@ class Child:
             ready = dict(self._poll.poll(left_ms))
             if self._end in ready:
                 # Not the end of the pipe: who was forked in there may hold it open for ever.
-                self._ended = self._wait()
+                self._ended = self._kept.wait()
             if not self._read() and not ready:
                 return ()
         return message
@@ -156,22 +162,12 @@ class Child:
         if self._reading < 0:
             return
         if self._ended is None:
-            with suppress(OSError):
-                os.killpg(self._pid, signal.SIGKILL)
-            os.kill(self._pid, signal.SIGKILL)  # It may have left its group.
-            self._ended = self._wait()
+            self._kept.kill()
+            self._ended = self._kept.wait()
         os.close(self._reading)
         os.close(self._end)
         self._reading = -1
         self._stacks.close()
-
-    def _wait(self) -> int:
-        """Its status, when it has ended and so have those in its group."""
-        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
-        with suppress(OSError):
-            # Before it is forgotten: nobody else can have its number yet.
-            os.killpg(self._pid, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _read(self) -> bool:
         """Take what the pipe has; False if that is nothing."""
@@ -206,9 +202,8 @@ def _be_the_sender(
     work: Callable[[Send], None],
     writing: int,
     stacks: IO[bytes],
-    parent: int,
     memory_bytes: int,
-) -> None:
+) -> NoReturn:
     """Work and end, whatever comes."""
     here, lock = os.getpid(), threading.RLock()
 
@@ -228,9 +223,6 @@ def _be_the_sender(
 
     status = 0
     try:
-        with suppress(OSError):
-            os.setpgid(0, 0)
-        _end_with(parent)
         for descriptor in private:
             os.close(descriptor)
         _bound_memory(memory_bytes)
@@ -298,11 +290,10 @@ def _flush() -> None:
             stream.flush()
 
 
-def _be_the_child(work: Callable[[], bytes], writing: int, stacks: IO[bytes], parent: int) -> None:
+def _be_the_child(work: Callable[[], bytes], writing: int, stacks: IO[bytes]) -> NoReturn:
     """Do it and end, whatever comes."""
     status = 0
     try:
-        _end_with(parent)
         faulthandler.enable(stacks)
         data = work()
         with open(writing, "wb", closefd=False) as pipe:
@@ -333,14 +324,3 @@ def _of_the_user(stack: str) -> str:
 
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-def _end_with(parent: int) -> None:
-    """Have the kernel kill us when our parent ends, whatever ends it."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if hasattr(libc, "prctl"):
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # It ended before we had asked.
-            os._exit(1)

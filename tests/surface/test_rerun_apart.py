@@ -43,7 +43,7 @@ def test_who_garbles_its_pipe_did_that_however_it_ends_afterwards(
     child = Child(work)
     try:
         if has_ended:
-            os.waitid(os.P_PID, child._pid, os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, child.keeper, os.WEXITED | os.WNOWAIT)
         assert child.receive() == ("first",)
         with pytest.raises(Garbled):
             child.receive()
@@ -63,7 +63,7 @@ def test_who_ends_by_itself_is_not_said_to_have_been_killed() -> None:
 
     child = Child(work)
     try:
-        os.waitid(os.P_PID, child._pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, child.keeper, os.WEXITED | os.WNOWAIT)
         assert child.receive(0) == ("last",)
         assert child.receive(0) is None
         assert child.end().died == "exited with status 3"
@@ -83,7 +83,7 @@ def test_who_takes_too_long_is_killed_for_that() -> None:
         assert child.receive(0.01) == ()
         assert child.end("killed: it took too long").died == "killed: it took too long"
         with pytest.raises(ChildProcessError):
-            os.waitid(os.P_PID, child._pid, os.WEXITED)
+            os.waitid(os.P_PID, child.keeper, os.WEXITED)
     finally:
         child.kill()
         os.close(never)
