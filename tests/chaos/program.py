@@ -125,6 +125,7 @@ class Round:
         """Tasks that ended with an error that was allowed, by its kind."""
         self._random = random.Random(seed)
         self._marks = marks
+        self._name = seed
         self._pieces: list[Piece] = []
         self._count = 0
 
@@ -151,11 +152,11 @@ class Round:
         self._random.shuffle(self._pieces)
         while self._pieces:
             self._check(self._pieces.pop())
-        for path in self._marks.iterdir():
-            # A task of a task may begin once for each life of its parent, and has its own mark.
-            if path.name.count(".") and path.name.startswith("once") and begun.count(path) > 1:
+        # A task of a task may begin once for each life of its parent, and has its own mark. Marks
+        # of rounds before stay: what nobody asked for may begin at any time.
+        for path in self._marks.glob("once-*.*"):
+            if begun.count(path) > 1:
                 raise Wrong(f"{path.name} may begin once and began {begun.count(path)} times")
-            path.unlink()
 
     # -------------------------------------------------------------- what a program does
 
@@ -256,7 +257,7 @@ class Round:
 
     def _mark(self, is_once: bool) -> Path:
         self._count += 1
-        return self._marks / f"{'once' if is_once else 'more'}-{self._count}"
+        return self._marks / f"{'once' if is_once else 'more'}-{self._name}-{self._count}"
 
     def _check(self, piece: Piece) -> None:
         name = piece.mark.name
