@@ -25,6 +25,9 @@ from detray.core.stimuli import (
 from detray.ids import ClientID, ObjectID, TaskID, TemplateID, first_return, return_object
 
 Keys = list[tuple[bytes, int]]
+_TEMPLATES_MAX = 1 << 32
+"""Of one client."""
+_ATTEMPTS_MAX = 1 << 32
 
 
 def template_number(client: ClientID, template: TemplateID) -> int:
@@ -54,6 +57,7 @@ def _in_finished(m: RunFinished) -> Keys:
         if only.in_block or not only.size_bytes:
             return []
         return [(first_return(m.task), only.size_bytes)]
+    _check_attempt(m.attempt)
     return [
         (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
         for index, part in enumerate(m.returns)
@@ -75,11 +79,24 @@ def _in_delivered(m: pm.RunDelivered) -> Keys:
 
 
 def _in_done(m: pm.RunDone) -> Keys:
+    _check_attempt(m.attempt)
     return [
         (value_key(return_object(m.task, index), m.attempt), part.size_bytes)
         for index, part in enumerate(m.returns)
         if not part.is_kept and part.size_bytes > 0
     ]
+
+
+def _check_attempt(attempt: int) -> None:
+    """Also where there is no payload: its keys are dropped by their names, too."""
+    if not 0 <= attempt < _ATTEMPTS_MAX:
+        raise OverflowError("no attempt has that number")
+
+
+def _in_template(m: TemplateDefined) -> Keys:
+    if not 0 <= m.template < _TEMPLATES_MAX:
+        raise OverflowError("its number would be that of another client's template")
+    return _in_sized(template_key(template_number(m.client, m.template)), m.size_bytes)
 
 
 def _in_sized(key: bytes, size_bytes: int) -> Keys:
@@ -89,9 +106,7 @@ def _in_sized(key: bytes, size_bytes: int) -> Keys:
 # Any: each entry takes the message type that is its key.
 INCOMING: dict[type, Callable[[Any], Keys]] = {
     FunctionExported: lambda m: _in_sized(m.function, m.size_bytes),
-    TemplateDefined: lambda m: _in_sized(
-        template_key(template_number(m.client, m.template)), m.size_bytes
-    ),
+    TemplateDefined: _in_template,
     TaskSubmitted: lambda m: _in_sized(m.task, m.size_bytes),
     ObjectPut: lambda m: _in_sized(m.object, m.size_bytes),
     RunFinished: _in_finished,
@@ -104,7 +119,10 @@ INCOMING: dict[type, Callable[[Any], Keys]] = {
     pm.ValueSent: lambda m: _in_sized(m.object, m.size_bytes),
     pm.ValueFailed: lambda m: _in_sized(m.object, m.size_bytes),
 }
-"""By type of client or peer message: keys and sizes of the payload slices it brings, in order."""
+"""By type of client or peer message: keys and sizes of the payload slices it brings, in order.
+
+They raise OverflowError for numbers that no client and no node gives.
+"""
 
 
 def _out_run(e: RunTask) -> list[bytes]:

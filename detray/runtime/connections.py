@@ -265,7 +265,10 @@ class ClientConnection:
                 raise Garbage(f"client {client} sent a message in the name of {message.client}")
             keys_of = keys_of_type(type(message))
             if keys_of is not None:
-                wanted += keys_of(message)
+                try:
+                    wanted += keys_of(message)
+                except OverflowError:
+                    raise Garbage(f"a number that none of ours has: {message!r:.200}") from None
         if self.is_observer and any(type(message) is not StatusRequested for message in messages):
             raise Garbage("an observer may only ask for status")
         if len(wanted) == 1 and wanted[0][1] == payload_bytes:

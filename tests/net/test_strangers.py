@@ -12,6 +12,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from detray.core.peer_messages import TemplateShipped
+from detray.ids import FunctionID, NodeID
 from detray.runtime.net import greeting, handshake, hub
 from detray.runtime.net.address import Address
 from detray.runtime.net.framing import ASIDE, BLOCKS, CHUNK, HEADER, MESSAGES, encode_frame
@@ -291,6 +293,9 @@ def _head(kind: int, size: int) -> bytes:
 
 
 _SESSION = struct.Struct("<QQI")
+_NUMBERLESS = msgspec.msgpack.encode(
+    [TemplateShipped(1, NodeID(1), -1, FunctionID(bytes(16)), "f", 1, (), 0, False, 0)]
+)
 _CHUNK = struct.Struct("<QQQQI")
 
 
@@ -306,6 +311,7 @@ _CHUNK = struct.Struct("<QQQQI")
         encode_frame(MESSAGES, _SESSION.pack(1, 0, 100) + bytes(100)),
         encode_frame(MESSAGES, _SESSION.pack(1, 0, 1) + b"\x90" + b"unannounced payload"),
         encode_frame(MESSAGES, _SESSION.pack(1, 0, 3) + msgspec.msgpack.encode([[9]])),
+        encode_frame(MESSAGES, _SESSION.pack(1, 0, len(_NUMBERLESS)) + _NUMBERLESS),
         encode_frame(ASIDE, b"\xc1"),
         encode_frame(ASIDE, msgspec.msgpack.encode({"no": "array"})),
         encode_frame(ASIDE, b"\x91" * 100_000 + b"\x00"),
@@ -317,9 +323,9 @@ _CHUNK = struct.Struct("<QQQQI")
     ],
     ids=[
         "noise", "oversize messages", "oversize aside", "oversize chunk head", "no session head",
-        "false size", "zeros", "unannounced payload", "unknown message", "undecodable aside",
-        "aside that is no array", "deep aside", "undecodable news", "short chunk",
-        "oversize chunk", "chunk beyond its block", "wrong digest",
+        "false size", "zeros", "unannounced payload", "unknown message", "number below none",
+        "undecodable aside", "aside that is no array", "deep aside", "undecodable news",
+        "short chunk", "oversize chunk", "chunk beyond its block", "wrong digest",
     ],
 )  # fmt: skip
 def test_garbage_after_the_greeting_ends_the_connection(said: bytes, loop: Loop, end: Ends) -> None:

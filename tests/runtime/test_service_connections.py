@@ -13,12 +13,14 @@ from detray.core.stimuli import (
     ClientStimulus,
     ObjectPut,
     Return,
+    RunFailed,
     RunFinished,
     StatusRequested,
     TaskSubmitted,
+    TemplateDefined,
     WorkerReady,
 )
-from detray.ids import ClientID, ObjectID, TaskID, TemplateID, return_object
+from detray.ids import ClientID, FunctionID, ObjectID, TaskID, TemplateID, return_object
 from detray.runtime.connections import ClientConnection, Garbage, Inbox
 from detray.runtime.frames import frame
 from detray.runtime.tokens import TokenPipe
@@ -79,6 +81,10 @@ def observer() -> Iterator[Peer]:
 
 def put(size_bytes: int, client: ClientID = ME) -> ObjectPut:
     return ObjectPut(client, PUT, size_bytes)
+
+
+def definition(template: TemplateID) -> TemplateDefined:
+    return TemplateDefined(ME, template, FunctionID(bytes(16)), "f", 1, (), 0, False, 0)
 
 
 class TestHearing:
@@ -146,6 +152,11 @@ class TestGarbage:
             (put(1 << 62), b""),
             (WorkerReady(ME, 1), b"x"),
             (put(0, client=ClientID(4)), b""),
+            (definition(TemplateID(-1)), b""),
+            (definition(TemplateID(1 << 62)), b""),
+            (RunFinished(ME, TASK, -1, 1, 2, (Return(1),)), b"a"),
+            (RunFinished(ME, TASK, -1, 1, 2, (Return(0),)), b""),
+            (RunFailed(ME, TASK, 1 << 40, 1, 2, 1, False, "", 0), b""),
         ],
     )
     def test_a_lie_ends_the_connection(

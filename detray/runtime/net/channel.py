@@ -229,7 +229,11 @@ def _cut_payload(messages: list[Any], payload: memoryview) -> list[list[bytes]]:
         keys_of = INCOMING.get(type(message))
         slices: list[bytes] = []
         if keys_of is not None:
-            for _, size_bytes in keys_of(message):
+            try:
+                keys = keys_of(message)
+            except OverflowError:
+                raise LinkGarbage(f"a number that none of ours has: {message!r:.200}") from None
+            for _, size_bytes in keys:
                 end = start + size_bytes
                 if size_bytes < 0 or end > size:
                     raise LinkGarbage("messages announce more payload than came, or less than none")

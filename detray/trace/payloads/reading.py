@@ -111,7 +111,13 @@ class Payloads:
         for process, count, chunk in self.chunks:
             try:
                 yield from self._messages(process, count, chunk)
-            except (struct.error, msgspec.MsgspecError, ValueError, RecursionError) as error:
+            except (
+                struct.error,
+                msgspec.MsgspecError,
+                ValueError,
+                OverflowError,
+                RecursionError,
+            ) as error:
                 raise TraceError(
                     f"{self.name}: messages make no sense: {one_line(str(error))}"
                 ) from None
