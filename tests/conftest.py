@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ _OF_THE_USER = (
     "DETRAY_TLS_KEY",
     "DETRAY_TLS_CA",
 )
+_files_of_failures: set[Path] = set()
 _PATIENCE_S = 5.0
 """What a service that was just told to stop may need for it."""
 
@@ -53,6 +54,33 @@ def pytest_unconfigure() -> None:
     scratch = os.environ.get(_MARK, "")
     if scratch.startswith("/tmp/dt-"):
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember in which files tests failed."""
+    report = yield
+    if report.failed:
+        _files_of_failures.add(item.path)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """A cluster that outlived a failure is not joined by the tests of all other files."""
+    yield
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last and item.path in _files_of_failures:
+        from detray import launch
+        from detray.nearby import find_local
+
+        for process in find_local():
+            launch.stop_process(process, timeout_s=_PATIENCE_S, force=True)
+            launch.remove_default_stores(process.cluster)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -120,12 +120,26 @@ def run_start(options: argparse.Namespace) -> int:
             if getattr(options, name):
                 raise ValueError(f"--{name.replace('_', '-')} belongs to --head")
     settings = _settings(options)
-    started = _start_head(options, settings) if options.head else _join(options, settings)
-    sys.stdout.flush()
-    return _block(started) if options.block else 0
+    started: list[Launched] = []
+    # Before anything is begun that must end.
+    kept = signal.signal(signal.SIGTERM, _raise_interrupt)
+    try:
+        if options.head:
+            _start_head(options, settings, started)
+        else:
+            _join(options, settings, started)
+        sys.stdout.flush()
+        return _wait_for_death(started) if options.block else 0
+    except KeyboardInterrupt:
+        if not (options.block and started):
+            raise
+        return _end(started)
+    finally:
+        signal.signal(signal.SIGTERM, kept)
 
 
-def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launched]:
+def _start_head(options: argparse.Namespace, settings: Settings, started: list[Launched]) -> None:
+    """Fill in who was started; if this is interrupted, or fails, nobody."""
     port = launch.DEFAULT_PORT if options.port is None else options.port
     local = find_local()
     for process in local:
@@ -150,7 +164,6 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
     has_node = any(p.kind == "node" and p.cluster == key.cluster for p in local)
     is_new = not os.path.exists(store_dir)
     begun = None if has_node or options.head_only else launch.begin_node()
-    started: list[Launched] = []
     try:
         launch.save_key(store_dir, key, keep=bool(options.store))
         started.append(_run_head(options, key, port, store, store_dir))
@@ -166,13 +179,13 @@ def _start_head(options: argparse.Namespace, settings: Settings) -> list[Launche
             begun.wait(_STOP_S)
         if started:
             started[0].stop()
+            started.clear()
         if is_new:
             launch.remove_store(store_dir)
         raise
     if has_node:
         print("node   the one that was here stays")
     _teach(started[0], has_tls=tls is not None)
-    return started
 
 
 def _run_head(
@@ -213,7 +226,7 @@ def _named_key(cluster: str | None, token: bytes) -> ClusterKey | None:
     return ClusterKey(cluster, token)
 
 
-def _join(options: argparse.Namespace, settings: Settings) -> list[Launched]:
+def _join(options: argparse.Namespace, settings: Settings, started: list[Launched]) -> None:
     head = str(parse_address(options.address, launch.DEFAULT_PORT))
     security = find_security(options, head)
     try:
@@ -222,12 +235,11 @@ def _join(options: argparse.Namespace, settings: Settings) -> list[Launched]:
         raise LaunchError(f"this machine cannot join: {problem}") from None
     key = ClusterKey(str(about["cluster"]), security.token)
     listen = Listen(options.host or "", options.port or 0, options.advertise or "")
-    node = _start_node(options, settings, key, listen, head, False)
+    started.append(_start_node(options, settings, key, listen, head, False))
     print(
         '\nprograms on this machine:  detray.init(address="auto")\n'
         "to look, and to stop:      detray status; detray stop"
     )
-    return [node]
 
 
 def _start_node(
@@ -293,28 +305,32 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _block(started: Sequence[Launched]) -> int:
-    """Stay until one of them ends (1), or somebody ends us: then they end, too (0)."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
-    try:
-        while all(process.is_alive() for process in started):
-            time.sleep(_BLOCK_POLL_S)
-        [dead, *_] = [process for process in started if not process.is_alive()]
-        print(
-            f"detray: the {dead.kind} (pid {dead.pid}) has ended:\n{dead.last_lines()}",
-            file=sys.stderr,
-        )
-        status = 1
-    except KeyboardInterrupt:
-        status = 0
+def _wait_for_death(started: Sequence[Launched]) -> int:
+    """Stay until one of them ends, which is told; then the others end, too. The status, 1."""
+    while all(process.is_alive() for process in started):
+        time.sleep(_BLOCK_POLL_S)
+    [dead, *_] = [process for process in started if not process.is_alive()]
+    print(
+        f"detray: the {dead.kind} (pid {dead.pid}) has ended:\n{dead.last_lines()}",
+        file=sys.stderr,
+    )
+    _stop_all(started)
+    return 1
+
+
+def _end(started: Sequence[Launched]) -> int:
+    """End all of them, as somebody ends us. The status, 0."""
+    _stop_all(started)
+    for process in started:
+        if process.kind == "head":
+            launch.remove_default_stores(str(process.info["cluster"]))
+    return 0
+
+
+def _stop_all(started: Sequence[Launched]) -> None:
     for process in reversed(started):
         if not process.stop(_STOP_S):
             process.kill()
-    if not status:
-        for process in started:
-            if process.kind == "head":
-                launch.remove_default_stores(str(process.info["cluster"]))
-    return status
 
 
 def _raise_interrupt(number: int, frame: object) -> None:
