@@ -69,7 +69,7 @@ def run(options: Options) -> int:
     """`detray graph`: 0, or an error if the trace or the file makes no sense."""
     from detray.trace.drawings.drawing import draw, format_of, text_of
     from detray.trace.graphs.computation import computation
-    from detray.trace.graphs.graph import build
+    from detray.trace.graphs.graph import tables_of
     from detray.trace.graphs.summary import summary_of
 
     trace = open_named(options)
@@ -85,7 +85,7 @@ def run(options: Options) -> int:
         form = options.format or format_of(Path(output))
     if output and output != "-":
         check_output(output, options.trace)
-    graph = build(trace)
+    graph = tables_of(trace)
     summary = summary_of(computation(graph))
     path = summary.path if options.critical else None
     if output == "-":

@@ -6,6 +6,8 @@ program itself as `1.root`; a return adds its index (`1.9f3a12.3/0`), a put says
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -122,3 +124,9 @@ def core_names(header: Header, nodes: Sequence[NodeID]) -> list[str]:
         else:
             names.append(f"head of epoch {core.epoch}" if len(heads) > 1 else "head")
     return names
+
+
+def program_name(entrypoint: str) -> str:
+    """The name of a program's file, of what its process was started with (words and spaces)."""
+    found = re.match(r".*?\.py(?= |$)|\S+", entrypoint)
+    return (os.path.basename(found.group()) if found else "") or "program"

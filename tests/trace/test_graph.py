@@ -16,7 +16,8 @@ from detray.trace.drawings.collapse import NODES_MAX, collapse
 from detray.trace.drawings.dot import to_dot
 from detray.trace.drawings.layout import lay_out, levels
 from detray.trace.drawings.svg import to_svg
-from detray.trace.graphs.graph import build, program_name
+from detray.trace.graphs.graph import build
+from detray.trace.names import program_name
 from detray.trace.reading import Trace
 from tests.trace.machine import Machine
 from tests.trace.programs import dots, experiments, many, recorded, ten_sleeps, troubles

@@ -11,10 +11,19 @@ tasks has `total_ns`, what they computed together, and `failed`, how many of the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detray.trace.drawings.layout import levels
+from detray.trace.graphs.tables import (
+    LAUNCHED,
+    NOWHERE,
+    PRODUCES,
+    TASK,
+    GraphTables,
+    Source,
+    as_tables,
+)
 from detray.trace.quantities import size_text, time_text
 
 if TYPE_CHECKING:
@@ -31,35 +40,36 @@ Group = tuple[Any, ...]  # Any: strings and numbers; a key, nothing else
 Members = dict[str, list[str]]
 
 
-def collapse(graph: networkx.MultiDiGraph, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
+def collapse(source: Source, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
     """The graph itself if it is small, else one of groups with at most about `nodes_max` nodes."""
-    return collapse_with_members(graph, nodes_max)[0]
+    return collapse_with_members(source, nodes_max)[0]
 
 
 def collapse_with_members(
-    graph: networkx.MultiDiGraph, nodes_max: int = NODES_MAX
+    source: Source, nodes_max: int = NODES_MAX
 ) -> tuple[networkx.MultiDiGraph, Members]:
     """As `collapse`, and which nodes of the graph each node of the smaller one stands for."""
-    pairs = [(a, b) for a, targets in graph.adjacency() for b in targets if a != b]
-    depth = levels(list(graph), pairs)
-    if len(graph) <= nodes_max and _widest(depth.values()) <= WIDTH_MAX:
-        return graph, {node: [node] for node in graph}
-    families = _families(graph)
+    tables = as_tables(source)
+    places = range(len(tables.nodes))
+    depth = levels(places, ((a, b) for a, b, _ in tables.edges if a != b))
+    if len(places) <= nodes_max and _widest(depth.values()) <= WIDTH_MAX:
+        return tables.graph(), {name: [name] for name in tables.names}
+    families = _families(tables)
     deepest = max(depth.values())
-    kinds = dict(graph.nodes(data="kind"))
-    groups: dict[str, Group] = {}
+    kinds = [node.kind for node in tables.nodes]
+    groups: list[Group] = []
     for is_family, is_depth in ((True, True), (False, True), (False, False)):
         if is_depth and deepest > DEPTH_MAX:
             continue
-        groups = {
-            node: (kinds[node], name, parent if is_family else "", depth[node] if is_depth else 0)
-            for node, (name, parent) in families.items()
-        }
-        if is_depth and _is_small(set(groups.values()), nodes_max):
-            return _merge(graph, groups)
-    if len(set(groups.values())) > nodes_max:
+        groups = [
+            (kinds[place], name, parent if is_family else "", depth[place] if is_depth else 0)
+            for place, (name, parent) in enumerate(families)
+        ]
+        if is_depth and _is_small(set(groups), nodes_max):
+            return _merge(tables, groups)
+    if len(set(groups)) > nodes_max:
         groups = _keep_largest(groups, nodes_max)
-    return _merge(graph, groups)
+    return _merge(tables, groups)
 
 
 def _widest(depths: Iterable[int]) -> int:
@@ -70,80 +80,72 @@ def _is_small(groups: set[Group], nodes_max: int) -> bool:
     return len(groups) <= nodes_max and _widest(group[3] for group in groups) <= WIDTH_MAX
 
 
-def _families(graph: networkx.MultiDiGraph) -> dict[str, tuple[str, str]]:
+def _families(tables: GraphTables) -> list[tuple[str, int]]:
     """The function and the parent of each task (itself, if it is one), of an object its maker's."""
-    parents: dict[str, str] = {}
-    makers: dict[str, str] = {}
-    for source, targets in graph.adjacency():
-        for target, links in targets.items():
-            if "launched" in links:
-                parents[target] = source
-            if "produces" in links:
-                makers.setdefault(target, source)
+    parents: dict[int, int] = {}
+    makers: dict[int, int] = {}
+    for (source, target, kind), _ in tables.links:
+        if kind == LAUNCHED:
+            parents[target] = source
+        elif kind == PRODUCES:
+            makers.setdefault(target, source)
     launchers = set(parents.values())
-    found: dict[str, tuple[str, str]] = {}
-    for node, data in graph.nodes(data=True):
-        if data.get("kind") != "task":
-            continue
-        if data.get("is_root"):
-            found[node] = node, node
-        else:
-            parent = node if node in launchers else parents.get(node, "?")
-            found[node] = str(data.get("label")), parent
+    found: dict[int, tuple[str, int]] = {}
+    for place, node in enumerate(tables.nodes):
+        if node.kind == TASK and node.is_root:
+            found[place] = tables.names[place], place
+        elif node.kind == TASK:
+            parent = place if place in launchers else parents.get(place, NOWHERE)
+            found[place] = node.label, parent
+    nobodys = "?", NOWHERE
     # In the order of the graph, that the same trace gives the same drawing.
-    return {
-        node: found[node] if node in found else found.get(makers.get(node, ""), ("?", "?"))
-        for node in graph
-    }
+    return [
+        found[place] if place in found else found.get(makers.get(place, NOWHERE), nobodys)
+        for place in range(len(tables.nodes))
+    ]
 
 
-def _keep_largest(groups: Mapping[str, Group], nodes_max: int) -> dict[str, Group]:
-    kept = {group for group, _ in Counter(groups.values()).most_common(nodes_max)}
-    return {
-        node: group if group in kept else (group[0], "others", "", 0)
-        for node, group in groups.items()
-    }
+def _keep_largest(groups: Sequence[Group], nodes_max: int) -> list[Group]:
+    kept = {group for group, _ in Counter(groups).most_common(nodes_max)}
+    return [group if group in kept else (group[0], "others", "", 0) for group in groups]
 
 
-def _merge(
-    graph: networkx.MultiDiGraph, groups: Mapping[str, Group]
-) -> tuple[networkx.MultiDiGraph, Members]:
+def _merge(tables: GraphTables, groups: Sequence[Group]) -> tuple[networkx.MultiDiGraph, Members]:
     import networkx
 
-    members: dict[Group, list[str]] = {}
-    for node, group in groups.items():
-        members.setdefault(group, []).append(node)
+    members: dict[Group, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(group, []).append(place)
     names = {group: f"group {index}" for index, group in enumerate(members)}
-    homes = {node: names[group] for node, group in groups.items()}
-    attributes = dict(graph.nodes(data=True))
-    merged = networkx.MultiDiGraph(**graph.graph)
-    for group, nodes in members.items():
-        merged.add_node(names[group], **_together(group, [attributes[node] for node in nodes]))
+    homes = [names[group] for group in groups]
+    merged = networkx.MultiDiGraph(**tables.about)
+    for group, places in members.items():
+        merged.add_node(names[group], **_together(group, tables, places))
     sums: dict[tuple[str, str, str], list[int]] = {}
-    for source, targets in graph.adjacency():
-        home = homes[source]
-        for target, links in targets.items():
-            for kind, data in links.items():
-                key = home, homes[target], kind
-                edge = sums.get(key)
-                if edge is None:
-                    edge = sums[key] = [0, 0]
-                edge[0] += 1
-                size = data.get("size_bytes", -1)
-                if size > 0:
-                    edge[1] += size
-    for (source, target, kind), (count, size) in sums.items():
-        merged.add_edge(source, target, key=kind, kind=kind, count=count, size_bytes=size)
-    return merged, {names[group]: nodes for group, nodes in members.items()}
+    for (source, target, kind), size in tables.links:
+        key = homes[source], homes[target], kind
+        edge = sums.get(key)
+        if edge is None:
+            edge = sums[key] = [0, 0]
+        edge[0] += 1
+        if size > 0:
+            edge[1] += size
+    for (start, end, kind), (count, size) in sums.items():
+        merged.add_edge(start, end, key=kind, kind=kind, count=count, size_bytes=size)
+    inside = {
+        names[group]: [tables.names[place] for place in places] for group, places in members.items()
+    }
+    return merged, inside
 
 
-def _together(group: Group, members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if len(members) == 1:
-        return {**members[0], "count": 1}
-    states = Counter(str(data.get("state")) for data in members)
-    size = sum(max(0, data.get("size_bytes", -1)) for data in members)
+def _together(group: Group, tables: GraphTables, places: Sequence[int]) -> dict[str, Any]:
+    if len(places) == 1:
+        return {**tables.attributes(places[0]), "count": 1}
+    members = [tables.nodes[place] for place in places]
+    states = Counter(node.state for node in members)
+    size = sum(max(0, node.size_bytes) for node in members)
     state = "failed" if states["failed"] else states.most_common(1)[0][0]
-    is_task = group[0] == "task"
+    is_task = group[0] == TASK
     label = str(group[1]) if is_task else size_text(size) if size else state
     found: dict[str, Any] = {
         "kind": group[0],
@@ -154,17 +156,9 @@ def _together(group: Group, members: Sequence[Mapping[str, Any]]) -> dict[str, A
         "size_bytes": size,
     }
     if is_task:
-        total_ns = sum(map(_computed_ns, members))
+        total_ns = sum(node.computed_ns for node in members)
         found |= {"total_ns": total_ns, "failed": states["failed"]}
         parts = [time_text(total_ns)] if total_ns else []
         parts += [f"{states['failed']:,} failed"] if states["failed"] else []
         found["detail"] = ", ".join(parts)
     return found
-
-
-def _computed_ns(data: Mapping[str, Any]) -> int:
-    """What the last attempt of a task computed, as far as its attributes tell."""
-    started_ns, ended_ns = data.get("started_ns", -1), data.get("ended_ns", -1)
-    if not 0 <= started_ns <= ended_ns:
-        return 0
-    return int(ended_ns - started_ns - data.get("blocked_ns", 0))

@@ -9,10 +9,9 @@ from detray.trace.drawings.collapse import collapse_with_members
 from detray.trace.drawings.marking import NO_MARKS, mark
 from detray.trace.drawings.xml_text import clean
 from detray.trace.graphs.graph import state_of
+from detray.trace.graphs.tables import Source, as_tables
 
 if TYPE_CHECKING:
-    import networkx
-
     from detray.trace.graphs.critical import CriticalPath
 
 STYLES = {"launched": "dotted", "nested": "dashed", "contains": "dashed"}
@@ -20,10 +19,11 @@ _RED = ', color="#c0392b", style=filled, fillcolor="#fbdcdc"'
 _ORANGE = ', color="#e8590c", penwidth=2.5'
 
 
-def to_dot(graph: networkx.MultiDiGraph, path: CriticalPath | None = None) -> str:
+def to_dot(source: Source, path: CriticalPath | None = None) -> str:
     """The graph as DOT; large ones are collapsed first, `path` is marked."""
-    shown, members = collapse_with_members(graph)
-    marks = mark(graph, members, path) if path is not None else NO_MARKS
+    tables = as_tables(source)
+    shown, members = collapse_with_members(tables)
+    marks = mark(tables, members, path) if path is not None else NO_MARKS
     lines = ["digraph detray {", "  node [fontname=Helvetica, fontsize=11];"]
     names = {node: f"n{index}" for index, node in enumerate(shown)}
     for node, name in names.items():

@@ -11,11 +11,11 @@ from detray.trace.drawings.dot import to_dot
 from detray.trace.drawings.graphml import to_graphml
 from detray.trace.drawings.svg import to_svg
 from detray.trace.drawings.wfformat import to_wfformat
+from detray.trace.graphs.tables import as_tables
 
 if TYPE_CHECKING:
-    import networkx
-
     from detray.trace.graphs.critical import CriticalPath
+    from detray.trace.graphs.tables import Source
 
 FORMATS = {
     ".svg": "svg",
@@ -29,7 +29,7 @@ FORMATS = {
 
 
 def draw(
-    graph: networkx.MultiDiGraph,
+    graph: Source,
     path: str | os.PathLike[str],
     format: str = "",
     critical: CriticalPath | None = None,
@@ -58,15 +58,16 @@ def format_of(path: Path) -> str:
     )
 
 
-def text_of(graph: networkx.MultiDiGraph, format: str, critical: CriticalPath | None = None) -> str:
-    """The text of a file of that format. Raises ValueError."""
-    import networkx
-
+def text_of(source: Source, format: str, critical: CriticalPath | None = None) -> str:
+    """The text of a file of that format. Raises ValueError, ImportError without networkx."""
     if format == "svg":
-        return to_svg(graph, critical)
+        return to_svg(source, critical)
     if format == "dot":
-        return to_dot(graph, critical)
+        return to_dot(source, critical)
+    graph = as_tables(source).graph()
     if format == "json":
+        import networkx
+
         return json.dumps(networkx.node_link_data(graph, edges="edges"), indent=1)
     if format == "graphml":
         return to_graphml(graph)

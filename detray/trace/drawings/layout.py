@@ -8,9 +8,9 @@ them. All numbers are pixels; y grows downwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 SWEEPS = 13
 """Odd: the last goes down, so that children stand in the order of their parents."""
@@ -22,6 +22,7 @@ GAP_SLOPE = 0.2
 """How much of the way to the side is room between the rows."""
 DUMMY_WIDTH = 8.0
 
+Name = TypeVar("Name", bound=Hashable)
 Point = tuple[float, float]
 Edge = tuple[str, str]
 
@@ -56,9 +57,9 @@ def lay_out(sizes: Mapping[str, Point], edges: Iterable[Edge]) -> Layout:
     return _result(sizes, rows, chains, x, above)
 
 
-def levels(nodes: list[str], edges: Iterable[Edge]) -> dict[str, int]:
+def levels(nodes: Sequence[Name], edges: Iterable[tuple[Name, Name]]) -> dict[Name, int]:
     """The length of the longest path to each node; `edges` have no cycle."""
-    out: dict[str, list[str]] = {}
+    out: dict[Name, list[Name]] = {}
     missing = dict.fromkeys(nodes, 0)
     for source, target in edges:
         out.setdefault(source, []).append(target)

@@ -6,13 +6,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from detray.trace.graphs.critical import LOST_RUN, RUN, SUBMIT, WORKER
+from detray.trace.graphs.tables import OBJECT, PRODUCES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import networkx
-
     from detray.trace.graphs.critical import CriticalPath
+    from detray.trace.graphs.tables import GraphTables
 
 
 class Marks(NamedTuple):
@@ -33,11 +33,10 @@ class Marks(NamedTuple):
 NO_MARKS = Marks({}, {}, frozenset(), frozenset(), {})
 
 
-def mark(
-    graph: networkx.MultiDiGraph, members: Mapping[str, Sequence[str]], path: CriticalPath
-) -> Marks:
-    """The marks of a path in a graph of which each node stands for `members` of `graph`."""
-    box_of = {node: box for box, nodes in members.items() for node in nodes}
+def mark(tables: GraphTables, members: Mapping[str, Sequence[str]], path: CriticalPath) -> Marks:
+    """The marks of a path in a drawing of which each node stands for `members` of the graph."""
+    box_of = {name: box for box, names in members.items() for name in names}
+    products = Products(tables, path)
     tasks: dict[str, int] = {}
     running: dict[str, int] = {}
     objects: dict[str, None] = {}
@@ -51,14 +50,13 @@ def mark(
         if part.kind in (RUN, LOST_RUN):
             running[box] = running.get(box, 0) + part.length_ns
         if before and before != part.task:
-            way = [before, part.task]
+            way = [tables.named[before], tables.named[part.task]]
             if part.after not in (SUBMIT, WORKER):
-                way[1:1] = _between(graph, before, part.task)
-            boxes = [box_of[node] for node in way]
+                way[1:1] = products.between(*way)
+            boxes = [box_of[tables.names[place]] for place in way]
             objects |= dict.fromkeys(boxes[1:-1])
-            for source, target in pairwise(way):
-                pair = box_of[source], box_of[target]
-                if graph.has_edge(source, target):
+            for pair, ends in zip(pairwise(boxes), pairwise(way), strict=True):
+                if ends in tables.pairs:
                     edges[pair] = None
                 elif pair[0] != pair[1]:
                     ties[pair] = part.after
@@ -66,12 +64,28 @@ def mark(
     return Marks(tasks, running, frozenset(objects), frozenset(edges), ties)
 
 
-def _between(graph: networkx.MultiDiGraph, maker: str, user: str) -> list[str]:
-    """The value that one task made and the other took, or else the first one that it made."""
-    made = [
-        node
-        for node, links in graph.succ[maker].items()
-        if "produces" in links and graph.nodes[node].get("kind") == "object"
-    ]
-    taken = [node for node in made if node in graph.pred[user]]
-    return (taken or made)[:1]
+class Products:
+    """What the tasks of a path made, and took: objects by their places."""
+
+    def __init__(self, tables: GraphTables, path: CriticalPath) -> None:
+        self._made: dict[int, dict[int, int]] = {tables.named[task]: {} for task in path.tasks}
+        """By task and object, the how manieth it was."""
+        self._took: dict[int, list[int]] = {place: [] for place in self._made}
+        for source, target, kind in tables.edges:
+            if kind == PRODUCES and source in self._made and tables.nodes[target].kind == OBJECT:
+                made = self._made[source]
+                made[target] = len(made)
+            if target in self._took:
+                self._took[target].append(source)
+
+    def taken(self, maker: int, user: int) -> list[int]:
+        """What one task made and the other took."""
+        made = self._made[maker]
+        # Not from the maker on: a program that put much is there again and again.
+        return [item for item in self._took[user] if item in made]
+
+    def between(self, maker: int, user: int) -> list[int]:
+        """The value that one task made and the other took, or else the first one that it made."""
+        made = self._made[maker]
+        taken = self.taken(maker, user)
+        return [min(taken, key=made.__getitem__)] if taken else list(made)[:1]

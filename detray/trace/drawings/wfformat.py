@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from detray.trace.gathering.lives import FINISHED
-from detray.trace.graphs.graph import program_name
+from detray.trace.names import program_name
 
 if TYPE_CHECKING:
     import networkx

@@ -1,7 +1,7 @@
-"""A computation graph in rows, for whoever counts: who ran when, on what, after what.
+"""A computation in rows, for whoever counts: who ran when, on what, after what.
 
-networkx answers one question at a time; measures ask a million. `computation` reads a graph once
-(`graph.py` says what it holds) and leaves lists of numbers: a task is its place in `tasks`.
+`Computation` reads a graph once (`graph.py` says what it holds) and leaves lists of numbers: a task
+is its place in `tasks`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from detray.trace.graphs.graph import program_name
 from detray.trace.graphs.stops import stretches
+from detray.trace.graphs.tables import (
+    CONSUMES,
+    LAUNCHED,
+    PRODUCES,
+    TASK,
+    GivenNode,
+    GraphTables,
+    TaskNode,
+    Where,
+    as_tables,
+)
+from detray.trace.names import program_name
 
 if TYPE_CHECKING:
     import networkx
@@ -27,7 +38,6 @@ class RunRow(NamedTuple):
     ended_ns: int
     node: str
     worker: int
-    state: str
 
     @property
     def began_ns(self) -> int:
@@ -61,7 +71,6 @@ class TaskRow:
 
     __slots__ = (
         "args",
-        "error",
         "halts",
         "id",
         "is_root",
@@ -75,21 +84,17 @@ class TaskRow:
         "submitted_ns",
     )
 
-    def __init__(self, node: str, data: Mapping[str, Any]) -> None:
-        """`data` are the attributes of `node` (Any: strings and numbers)."""
+    def __init__(self, node: str, name: str, state: str, runs: list[RunRow]) -> None:
         self.id = node
-        self.is_root = bool(data.get("is_root"))
-        self.name = str(data.get("name") or data.get("label") or node)
-        if self.is_root:
-            self.name = program_name(self.name)
-        self.state = str(data.get("state", "unknown"))
-        self.error = str(data.get("error", ""))
-        self.submitted_ns = int(data.get("submitted_ns", -1))
-        self.ready_ns = int(data.get("ready_ns", -1))
+        self.is_root = False
+        self.name = name
+        self.state = state
+        self.submitted_ns = -1
+        self.ready_ns = -1
         self.parent = NOBODY
         self.args: list[int] = []
         """Producers of its top-level arguments."""
-        self.runs = _runs(data)
+        self.runs = runs
         self.halts: list[Halt] = []
         """By their ends."""
         self.needed: list[list[int]] = []
@@ -121,97 +126,105 @@ class TaskRow:
 
 
 class Computation:
-    """All tasks of a graph, in its order, and the producers of its objects."""
+    """All tasks of a graph, in its order."""
 
-    def __init__(self, graph: networkx.MultiDiGraph) -> None:
+    def __init__(self, source: networkx.MultiDiGraph | GraphTables) -> None:
+        tables = as_tables(source)
         self.tasks: list[TaskRow] = []
-        self.places: dict[str, int] = {}
-        self.producers: dict[str, int] = {}
-        """The place of the task that returned an object, by the object's name.
-
-        Not of puts: they are there before their task ends, and whom it tells of them it submits.
-        """
         self.object_count = 0
         self.bytes_made = 0
         """The sizes of all objects together."""
-        waiting: list[tuple[int, str]] = []
-        awaited: list[tuple[str, str]] = []
-        puts: set[str] = set()
-        for node, data in graph.nodes(data=True):
-            if data.get("kind") == "task":
-                self.places[node] = len(self.tasks)
-                if data.get("waits"):
-                    waiting.append((len(self.tasks), data["waits"]))
-                self.tasks.append(TaskRow(node, data))
+        numbers = [NOBODY] * len(tables.nodes)
+        """The places of tasks among the tasks, by their places in the tables."""
+        puts: set[int] = set()
+        for place, (name, node) in enumerate(zip(tables.names, tables.nodes, strict=True)):
+            if isinstance(node, TaskNode):
+                row = _row(name, node, tables.where)
+            elif isinstance(node, GivenNode) and node.kind == TASK:
+                row = _given_row(name, node.data)
             else:
                 self.object_count += 1
-                self.bytes_made += max(0, data.get("size_bytes", -1))
-                if data.get("is_put"):
-                    puts.add(node)
-                if data.get("awaited_by"):
-                    awaited.append((node, data["awaited_by"]))
-        self.bytes_moved = self._read_edges(graph, puts)
-        """Sizes of objects times how often they were arguments."""
-        for place, text in waiting:
-            self._read_halts(self.tasks[place], text)
-        for item, text in awaited:
-            self._read_needs(item, text)
+                self.bytes_made += max(0, node.size_bytes)
+                if node.is_put:
+                    puts.add(place)
+                continue
+            numbers[place] = len(self.tasks)
+            self.tasks.append(row)
+        makers = [NOBODY] * len(tables.nodes)
+        """Who returned an object.
 
-    def _read_edges(self, graph: networkx.MultiDiGraph, puts: set[str]) -> int:
-        uses: list[tuple[str, int]] = []
-        places, producers, tasks = self.places, self.producers, self.tasks
+        Not of puts: they are there before their task ends, and whom it tells of them it submits.
+        """
+        self.bytes_moved = self._read_edges(tables, numbers, makers, puts)
+        """Sizes of objects times how often they were arguments."""
+        for place, stops in tables.stops:
+            task = self.tasks[numbers[place]]
+            for stop in stops if numbers[place] >= 0 else ():
+                maker = makers[stop.object] if stop.object >= 0 else NOBODY
+                task.halts.append(Halt(stop.started_ns, stop.ended_ns, maker, stop.is_ended))
+                needed = [makers[item] for item in stop.needs]
+                task.needed.append([maker for maker in needed if maker >= 0])
+
+    def _read_edges(
+        self, tables: GraphTables, numbers: list[int], makers: list[int], puts: set[int]
+    ) -> int:
+        """Fill in parents, sizes, arguments and `makers`; returns how much was moved."""
+        tasks = self.tasks
+        uses: list[tuple[int, TaskRow]] = []
         moved = 0
-        for source, targets in graph.adjacency():
-            for target, links in targets.items():
-                for kind, data in links.items():
-                    if kind == "launched":
-                        tasks[places[target]].parent = places[source]
-                    elif kind == "produces":
-                        if target not in puts:
-                            producers[target] = places[source]
-                        tasks[places[source]].returned_bytes += max(0, data["size_bytes"])
-                    elif kind == "consumes":
-                        uses.append((source, places[target]))
-                        moved += max(0, data["size_bytes"])
+        for (source, target, kind), size_bytes in tables.links:
+            if kind == LAUNCHED and numbers[target] >= 0:
+                tasks[numbers[target]].parent = numbers[source]
+            elif kind == PRODUCES and numbers[source] >= 0:
+                if target not in puts:
+                    makers[target] = numbers[source]
+                tasks[numbers[source]].returned_bytes += max(0, size_bytes)
+            elif kind == CONSUMES and numbers[target] >= 0:
+                uses.append((source, tasks[numbers[target]]))
+                moved += max(0, size_bytes)
         for item, user in uses:
-            maker = producers.get(item, NOBODY)
-            if maker >= 0:
-                tasks[user].args.append(maker)
+            if makers[item] >= 0:
+                user.args.append(makers[item])
         return moved
 
-    def _read_halts(self, task: TaskRow, text: str) -> None:
-        for part in text.split("; "):
-            started, ended, item = part.split(" ")
-            producer = self.producers.get(item, NOBODY)
-            task.halts.append(Halt(int(started), int(ended), producer, item != "-"))
-            task.needed.append([])
 
-    def _read_needs(self, item: str, text: str) -> None:
-        producer = self.producers.get(item, NOBODY)
-        if producer < 0:
-            return
-        for part in text.split(", "):
-            node, _, number = part.partition("/")
-            place = self.places.get(node, NOBODY)
-            if place >= 0:
-                self.tasks[place].needed[int(number)].append(producer)
+def _row(name: str, node: TaskNode, where: Where) -> TaskRow:
+    life = node.life
+    runs = [
+        RunRow(run.sent_ns, run.started_ns, run.ended_ns, where.of(run), run.worker)
+        for run in life.attempts
+    ]
+    row = TaskRow(name, life.name or name, life.state, runs)
+    row.submitted_ns, row.ready_ns = life.submitted_ns, life.ready_ns
+    return row
 
 
-def _runs(data: Mapping[str, Any]) -> list[RunRow]:  # Any: as above
+def _given_row(name: str, data: Mapping[str, Any]) -> TaskRow:  # Any: strings and numbers
+    called = str(data.get("name") or data.get("label") or name)
+    row = TaskRow(name, called, str(data.get("state", "unknown")), _given_runs(data))
+    row.is_root = bool(data.get("is_root"))
+    if row.is_root:
+        row.name = program_name(called)
+    row.submitted_ns = int(data.get("submitted_ns", -1))
+    row.ready_ns = int(data.get("ready_ns", -1))
+    return row
+
+
+def _given_runs(data: Mapping[str, Any]) -> list[RunRow]:
     runs: list[RunRow] = []
     if data.get("earlier"):
         for part in data["earlier"].split("; "):
-            state, sent, started, ended, worker, node = part.split(" ", 5)
-            runs.append(RunRow(int(sent), int(started), int(ended), node, int(worker), state))
+            _, sent, started, ended, worker, node = part.split(" ", 5)
+            runs.append(RunRow(int(sent), int(started), int(ended), node, int(worker)))
     if data.get("attempts"):
         sent_ns, started_ns = int(data.get("sent_ns", -1)), int(data.get("started_ns", -1))
         ended_ns = int(data.get("ended_ns", -1))
         node, worker = str(data.get("node", "")), int(data.get("worker", 0))
-        runs.append(RunRow(sent_ns, started_ns, ended_ns, node, worker, str(data.get("state", ""))))
+        runs.append(RunRow(sent_ns, started_ns, ended_ns, node, worker))
     return runs
 
 
-Source: TypeAlias = "networkx.MultiDiGraph | Computation"
+Source: TypeAlias = "networkx.MultiDiGraph | GraphTables | Computation"
 
 
 def computation(source: Source) -> Computation:

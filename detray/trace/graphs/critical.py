@@ -30,7 +30,7 @@ from detray.trace.graphs.computation import (
 RUN, PROGRAM, LOST_RUN, UNKNOWN = "run", "program", "lost", "unknown"
 GET, ARGUMENTS, PLACE, QUEUE, START = "get", "arguments", "place", "queue", "start"
 SUBMIT, RETRY, WORKER, NOTHING = "submit", "retry", "worker", ""
-NO_RUN = RunRow(-1, -1, -1, "", 0, "")
+NO_RUN = RunRow(-1, -1, -1, "", 0)
 
 Ended = tuple[int, int, int]
 """When a run ended, its task and its number."""

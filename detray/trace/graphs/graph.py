@@ -42,10 +42,7 @@ contains   object, object   the first holds a reference to the second
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -64,10 +61,25 @@ from detray.ids import (
 from detray.trace.format import TraceError
 from detray.trace.gathering.history import history_of
 from detray.trace.gathering.lives import CANCELLED, FAILED, FINISHED, SENT, UNKNOWN_CORE, TaskLife
-from detray.trace.graphs.stops import Standstill, stretches, waits_of
-from detray.trace.names import short
+from detray.trace.graphs.stops import waits_of
+from detray.trace.graphs.tables import (
+    CONSUMES,
+    CONTAINS,
+    LAUNCHED,
+    NESTED,
+    OBJECT,
+    PRODUCES,
+    TASK,
+    GivenNode,
+    GraphTables,
+    ObjectNode,
+    TaskNode,
+    Where,
+    amounts,
+    waits_text,
+)
+from detray.trace.names import program_name, short
 from detray.trace.play import Makers, schedulers
-from detray.trace.quantities import size_text
 
 if TYPE_CHECKING:
     import networkx
@@ -84,6 +96,11 @@ JOBS_MAX = 1 << 32
 
 def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
     """The graph of everything in `trace`. Raises TraceError, ImportError without networkx."""
+    return tables_of(trace, makers).graph()
+
+
+def tables_of(trace: Trace, makers: Makers = schedulers) -> GraphTables:
+    """The same graph in tables. Raises TraceError."""
     header = trace.header
     history = history_of(trace, makers)
     history.use_dates(header)
@@ -92,11 +109,11 @@ def build(trace: Trace, makers: Makers = schedulers) -> networkx.MultiDiGraph:
         names |= {n: f"node {history.node_of(n)}" for n in names if history.node_of(n) >= 0}
     if history.names:
         names = {n: history.names[n] for n in names}
-    graph = graph_of(history, header.entrypoint, names)
+    tables = tables_of_history(history, header.entrypoint, names)
     totals = {names[n]: core.config.totals for n, core in header.local_cores()}
-    graph.graph["detray_version"] = header.detray_version
-    graph.graph["machines"] = "; ".join(f"{n}: {_amounts(total)}" for n, total in totals.items())
-    return graph
+    tables.about["detray_version"] = header.detray_version
+    tables.about["machines"] = "; ".join(f"{n}: {amounts(total)}" for n, total in totals.items())
+    return tables
 
 
 def _check(history: History) -> None:
@@ -123,216 +140,102 @@ def _check(history: History) -> None:
         raise TraceError(f"the tasks are said to return {returns:,} values: too many to draw")
 
 
-def graph_of(history: History, entrypoint: str, names: Mapping[int, str]) -> networkx.MultiDiGraph:
+def tables_of_history(history: History, entrypoint: str, names: Mapping[int, str]) -> GraphTables:
     """The graph of a dated history; programs that it does not know are labelled by `entrypoint`.
 
     `names` are those of the nodes, by the number of their core. Raises TraceError if messages say
     what makes no graph.
     """
-    import networkx
-
     _check(history)
-    graph = networkx.MultiDiGraph(entrypoint=entrypoint)
-    waits = waits_of(history)
+    tables = GraphTables({"entrypoint": entrypoint}, Where(names))
+    tables.waits = waits_of(history)
     programs = {program.job: program for program in history.programs.values()}
     jobs = sorted({job_of(task) for task in history.tasks} | set(programs) - {0})
     for job in jobs:
-        _add_root(graph, job, programs.get(job), entrypoint, names, waits)
+        _add_root(tables, job, programs.get(job), entrypoint)
     for life in history.tasks.values():
-        _add_task(graph, life, names, waits.get(life.id, ()))
-        for index in range(life.num_returns):
-            _add_return(graph, history, life, return_object(life.id, index))
+        _add_task(tables, history, life)
     for item in history.objects.values():
         if item.is_put:
-            _add_object(graph, item.id, "ready", item.size_bytes, item.created_ns)
+            node = ObjectNode(item.id, "ready", item.size_bytes, item.created_ns)
+            place = tables.put(item.id, node)
             if item.producer:
-                _add_data(graph, item.producer.hex(), item.id.hex(), "produces", item.size_bytes)
-    _add_uses(graph, history)
-    _add_waits(graph, waits)
-    return graph
+                tables.edges[tables.place(item.producer), place, PRODUCES] = item.size_bytes
+    _add_uses(tables, history)
+    return tables
 
 
-def _add_waits(graph: networkx.MultiDiGraph, waits: Mapping[TaskID, Sequence[Standstill]]) -> None:
-    """Tell objects who waited for them."""
-    for task, stops in waits.items():
-        for number, stop in enumerate(stops):
-            for item in stop.needs:
-                data = graph.nodes.get(item.hex())
-                if data is not None:
-                    before = f"{data['awaited_by']}, " if data.get("awaited_by") else ""
-                    data["awaited_by"] = f"{before}{task.hex()}/{number}"
-
-
-def _name(names: Mapping[int, str], core: int, node: int = -1) -> str:
-    """Of a core, or else of a node that the trace does not hold; "" if nothing is known."""
-    if core in names:
-        return names[core]
-    if len(names) == 1 and node < 0:
-        return next(iter(names.values()))
-    return f"node {node}" if node >= 0 else ""
-
-
-@lru_cache(maxsize=1000)
-def _amounts(demand: tuple[tuple[str, int], ...]) -> str:
-    return ",".join(f"{name}={amount}" for name, amount in demand)
-
-
-def _add_root(
-    graph: networkx.MultiDiGraph,
-    job: int,
-    program: Program | None,
-    entrypoint: str,
-    names: Mapping[int, str],
-    waits: Mapping[TaskID, Sequence[Standstill]],
-) -> None:
+def _add_root(tables: GraphTables, job: int, program: Program | None, entrypoint: str) -> None:
     root = root_task(JobNumber(job))
     path = (program.entrypoint if program else "") or entrypoint
-    graph.add_node(
-        root.hex(),
-        kind="task",
-        label=f"root\n{program_name(path)}",
-        name=path,
-        state=SENT,
-        is_root=True,
-        job=job,
-        node=_name(names, program.core if program else UNKNOWN_CORE),
-        attempts=1,
-        started_ns=program.started_ns if program else -1,
-        waits=_waits_text(waits.get(root, ())),
-    )
+    attributes = {
+        "kind": TASK,
+        "label": f"root\n{program_name(path)}",
+        "name": path,
+        "state": SENT,
+        "is_root": True,
+        "job": job,
+        "node": tables.where.name(program.core if program else UNKNOWN_CORE),
+        "attempts": 1,
+        "started_ns": program.started_ns if program else -1,
+        "waits": waits_text(tables.waits.get(root, ())),
+    }
+    tables.put(root, GivenNode(attributes))
 
 
-def _add_task(
-    graph: networkx.MultiDiGraph,
-    life: TaskLife,
-    names: Mapping[int, str],
-    waits: Sequence[Standstill],
-) -> None:
-    last = life.last
-    owner = _name(names, life.core)
-    started_ns, ended_ns = (last.started_ns, last.ended_ns) if last else (-1, -1)
-    graph.add_node(
-        life.id.hex(),
-        kind="task",
-        label=life.name,
-        name=life.name,
-        state=life.state,
-        is_root=False,
-        job=job_of(life.id),
-        node=_name(names, last.core, last.node) if last else owner,
-        nodes=_nodes_text(life, names),
-        owner=owner,
-        attempts=len(life.attempts),
-        worker=last.worker if last else 0,
-        demand=_amounts(life.demand),
-        submitted_ns=life.submitted_ns,
-        ready_ns=life.ready_ns,
-        sent_ns=last.sent_ns if last else -1,
-        started_ns=started_ns,
-        ended_ns=ended_ns,
-        blocked_ns=_blocked_ns(waits, started_ns, ended_ns) if waits else 0,
-        waits=_waits_text(waits) if waits else "",
-        earlier=_earlier_text(life, names) if len(life.attempts) > 1 else "",
-        error=life.error,
-    )
+def _add_task(tables: GraphTables, history: History, life: TaskLife) -> None:
+    edges = tables.edges
+    place = tables.put(life.id, TaskNode(life, tables.waits.get(life.id, ())))
     if life.parent:
-        graph.add_edge(life.parent.hex(), life.id.hex(), key="launched", kind="launched")
-        if graph.nodes[life.parent.hex()].get("kind") is None:
-            _add_unknown(graph, life.parent)
+        parent = tables.places.get(life.parent)
+        edges[_unknown(tables, life.parent) if parent is None else parent, place, LAUNCHED] = -1
+    for index in range(life.num_returns):
+        item = return_object(life.id, index)
+        known = history.objects.get(item)
+        if known is not None:
+            size_bytes = known.size_bytes
+            node = ObjectNode(item, "ready", size_bytes, known.created_ns)
+        else:
+            size_bytes, is_lost = -1, life.state in (FAILED, CANCELLED)
+            node = ObjectNode(item, "failed" if is_lost else "pending", -1, -1)
+        edges[place, tables.put(item, node), PRODUCES] = size_bytes
 
 
-def _nodes_text(life: TaskLife, names: Mapping[int, str]) -> str:
-    return ", ".join(dict.fromkeys([_name(names, run.core, run.node) for run in life.attempts]))
+def _unknown(tables: GraphTables, item: bytes) -> int:
+    """Add a task or object from before the beginning of the trace."""
+    kind = TASK if len(item) == TASK_ID_BYTES else OBJECT
+    attributes = {"kind": kind, "label": "(before the trace)", "state": "unknown"}
+    return tables.put(item, GivenNode(attributes))
 
 
-def _blocked_ns(waits: Sequence[Standstill], started_ns: int, ended_ns: int) -> int:
-    return sum(end - begin for begin, end in stretches(waits, started_ns, ended_ns))
-
-
-def _earlier_text(life: TaskLife, names: Mapping[int, str]) -> str:
-    return "; ".join(
-        f"{run.state} {run.sent_ns} {run.started_ns} {run.ended_ns} {run.worker} "
-        f"{_name(names, run.core, run.node)}"
-        for run in life.attempts[:-1]
-    )
-
-
-def _waits_text(waits: Sequence[Standstill]) -> str:
-    return "; ".join(
-        f"{stop.started_ns} {stop.ended_ns} {stop.object.hex() or '-'}" for stop in waits
-    )
-
-
-def _add_unknown(graph: networkx.MultiDiGraph, item: bytes) -> None:
-    """A task or object from before the beginning of the trace."""
-    kind = "task" if len(item) == TASK_ID_BYTES else "object"
-    graph.add_node(item.hex(), kind=kind, label="(before the trace)", state="unknown")
-
-
-def _add_return(
-    graph: networkx.MultiDiGraph, history: History, life: TaskLife, item: ObjectID
-) -> None:
-    known = history.objects.get(item)
-    if known is not None:
-        _add_object(graph, item, "ready", known.size_bytes, known.created_ns)
-    else:
-        is_lost = life.state in (FAILED, CANCELLED)
-        _add_object(graph, item, "failed" if is_lost else "pending", -1, -1)
-    _add_data(graph, life.id.hex(), item.hex(), "produces", known.size_bytes if known else -1)
-
-
-def _add_object(
-    graph: networkx.MultiDiGraph, item: ObjectID, state: str, size_bytes: int, created_ns: int
-) -> None:
-    graph.add_node(
-        item.hex(),
-        kind="object",
-        label=size_text(size_bytes) if size_bytes >= 0 else state,
-        state=state,
-        is_put=is_put(item),
-        size_bytes=size_bytes,
-        created_ns=created_ns,
-        awaited_by="",
-    )
-
-
-def _add_data(
-    graph: networkx.MultiDiGraph, source: str, target: str, kind: str, size_bytes: int
-) -> None:
-    graph.add_edge(source, target, key=kind, kind=kind, size_bytes=size_bytes)
-
-
-def _add_uses(graph: networkx.MultiDiGraph, history: History) -> None:
+def _add_uses(tables: GraphTables, history: History) -> None:
+    edges, nodes = tables.edges, tables.nodes
     for life in history.tasks.values():
-        for kind, items in (("consumes", life.args), ("nested", life.refs)):
+        user = tables.places[life.id]
+        for kind, items in ((CONSUMES, life.args), (NESTED, life.refs)):
             for item in items:
-                _need(graph, history, item)
-                size = graph.nodes[item.hex()].get("size_bytes", -1)
-                _add_data(graph, item.hex(), life.id.hex(), kind, size)
+                place = _needed(tables, history, item)
+                edges[place, user, kind] = nodes[place].size_bytes
     for holder in history.objects.values():
         for item in holder.refs:
-            _need(graph, history, item)
-            _add_data(graph, holder.id.hex(), item.hex(), "contains", -1)
+            place = _needed(tables, history, item)
+            edges[tables.place(holder.id), place, CONTAINS] = -1
 
 
-def _need(graph: networkx.MultiDiGraph, history: History, item: ObjectID) -> None:
-    """Add an object that is only known by being used: packed arguments, values from before."""
-    if item.hex() in graph:
-        return
+def _needed(tables: GraphTables, history: History, item: ObjectID) -> int:
+    """An object's place; it may only be known by being used: packed arguments, earlier values."""
+    place = tables.places.get(item)
+    if place is not None:
+        return place
     known = history.objects.get(item)
     if known is None:
-        _add_unknown(graph, item)
+        place = _unknown(tables, item)
     else:
-        _add_object(graph, item, "ready", known.size_bytes, known.created_ns)
-    producer = TaskID(task_of(item))
-    if not is_put(item) and producer.hex() in graph:
-        _add_data(graph, producer.hex(), item.hex(), "produces", -1)
-
-
-def program_name(entrypoint: str) -> str:
-    """The name of a program's file, of what its process was started with (words and spaces)."""
-    found = re.match(r".*?\.py(?= |$)|\S+", entrypoint)
-    return (os.path.basename(found.group()) if found else "") or "program"
+        place = tables.put(item, ObjectNode(item, "ready", known.size_bytes, known.created_ns))
+    producer = None if is_put(item) else tables.places.get(TaskID(task_of(item)))
+    if producer is not None:
+        tables.edges[producer, place, PRODUCES] = -1
+    return place
 
 
 def state_of(graph: networkx.MultiDiGraph, node: str) -> str:

@@ -52,7 +52,7 @@ class RunSummary(NamedTuple):
 
 
 def summary_of(source: Source) -> RunSummary:
-    """The numbers of a graph. 100,000 tasks take some ten seconds, most of it for the path."""
+    """The numbers of a graph."""
     rows: Computation = computation(source)
     tasks = [task for task in rows.tasks if not task.is_root]
     steps = width(rows)

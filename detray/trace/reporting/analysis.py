@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from detray.ids import TaskID
-from detray.trace.drawings.collapse import collapse_with_members
+from detray.trace.drawings.collapse import Members, collapse_with_members
 from detray.trace.drawings.layout import lay_out
+from detray.trace.drawings.marking import Products
 from detray.trace.graphs.computation import Computation
 from detray.trace.graphs.critical import (
     ARGUMENTS,
@@ -29,7 +30,7 @@ from detray.trace.graphs.critical import (
     CriticalPath,
     critical_path,
 )
-from detray.trace.graphs.graph import graph_of, state_of
+from detray.trace.graphs.graph import state_of, tables_of_history
 from detray.trace.graphs.measures import functions, mean_width, width
 from detray.trace.graphs.span import span_ns, work_ns
 from detray.trace.reporting.gathering import Gathered, Progress
@@ -49,7 +50,7 @@ LABEL_MAX = 34
 
 
 class Analysis:
-    """The graph of a run and what follows from it. Raises ImportError without networkx."""
+    """The graph of a run and what follows from it. To draw it needs networkx."""
 
     def __init__(self, gathered: Gathered, progress: Progress) -> None:
         header, history = gathered.trace.header, gathered.history
@@ -57,9 +58,9 @@ class Analysis:
         if history.names:
             names = {n: history.names[n] for n in names}
         progress("drawing the graph", 0, 3)
-        self.graph = graph_of(history, header.entrypoint, names)
+        self.tables = tables_of_history(history, header.entrypoint, names)
         progress("measuring", 1, 3)
-        self.rows = Computation(self.graph)
+        self.rows = Computation(self.tables)
         self.path: CriticalPath = critical_path(self.rows)
         self.on_path = {TaskID(bytes.fromhex(task)) for task in self.path.tasks}
         self._gathered = gathered
@@ -129,13 +130,10 @@ class Analysis:
 
     def drawing(self) -> tuple[Json, list[list[str]]]:
         """The collapsed graph laid out, and the names of what each box of it stands for."""
-        shown, members = collapse_with_members(self.graph)
+        shown, members = collapse_with_members(self.tables)
         sizes = {node: _size(shown, node) for node in shown}
         layout = lay_out(sizes, shown.edges())
-        nodes, links = self._marked()
-        group_of = {node: group for group, inside in members.items() for node in inside}
-        marked = {group_of[node] for node in nodes if node in group_of}
-        lines = {(group_of[a], group_of[b]) for a, b in links if a in group_of and b in group_of}
+        marked, lines = self._marked(members)
         places = {node: number for number, node in enumerate(shown)}
         boxes = [
             {
@@ -168,29 +166,37 @@ class Analysis:
         drawing = {
             "width": round(layout.width),
             "height": round(layout.height),
-            "isWhole": shown is self.graph,
-            "total": len(self.graph),
+            "isWhole": list(shown) == self.tables.names,
+            "total": len(self.tables.nodes),
             "boxes": boxes,
             "edges": edges,
         }
         return drawing, [members[node] for node in shown]
 
-    def _marked(self) -> tuple[set[str], set[tuple[str, str]]]:
-        """Nodes on the critical path: tasks, and the objects that lead from one to the next."""
-        nodes = set(self.path.tasks)
-        links: set[tuple[str, str]] = set()
-        chain = [part.task for part in self.path.parts]
-        for before, after in pairwise(chain):
+    def _marked(self, members: Members) -> tuple[set[str], set[tuple[str, str]]]:
+        """Boxes on the critical path, and the lines between them.
+
+        (Those of its tasks, and of the objects that lead from one to the next.)
+        """
+        tables = self.tables
+        box_of = [""] * len(tables.nodes)
+        for box, names in members.items():
+            for name in names:
+                box_of[tables.named[name]] = box
+        products = Products(tables, self.path)
+        boxes = {box_of[tables.named[task]] for task in self.path.tasks}
+        lines: set[tuple[str, str]] = set()
+        way = [tables.named[part.task] for part in self.path.parts]
+        for before, after in pairwise(way):
             if before == after:
                 continue
-            if self.graph.has_edge(before, after):
-                links.add((before, after))
-            # Not from `before` on: a program that launched all of them is there again and again.
-            for item in self.graph.predecessors(after):
-                if self.graph.has_edge(before, item, key="produces"):
-                    nodes.add(item)
-                    links |= {(before, item), (item, after)}
-        return nodes, links
+            start, end = box_of[before], box_of[after]
+            if (before, after) in tables.pairs:
+                lines.add((start, end))
+            for item in products.taken(before, after):
+                boxes.add(box_of[item])
+                lines |= {(start, box_of[item]), (box_of[item], end)}
+        return boxes, lines
 
 
 def _is_task(graph: networkx.MultiDiGraph, node: str) -> bool:
