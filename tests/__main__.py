@@ -26,6 +26,7 @@ COMPUTING = (("sim",), ("core", "golden", "house", "property", "trace"))
 WITH_PROCESSES = (
     "house/test_json.py",
     "sim/test_engine_digests.py",
+    "sim/test_engine_payloads.py",
     "sim/test_from_trace.py",
     "sim/test_whatif_real.py",
     "trace/test_diff.py",

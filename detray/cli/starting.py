@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from detray import launch
@@ -163,46 +164,43 @@ def _start_head(options: argparse.Namespace, settings: Settings, started: list[L
     tls = tls_files(options)
     has_node = any(p.kind == "node" and p.cluster == key.cluster for p in local)
     is_new = not os.path.exists(store_dir)
-    begun = None if has_node or options.head_only else launch.begin_node()
+    begun: SpawnedService | None = None
     try:
+        if not (has_node or options.head_only):
+            with _undisturbed():
+                begun = launch.begin_node()
         launch.save_key(store_dir, key, keep=bool(options.store))
-        started.append(_run_head(options, key, port, store, store_dir))
+        with _undisturbed():
+            head = launch.start_head(
+                key=key,
+                listen=Listen(options.host or "", port, options.advertise or ""),
+                store=store,
+                store_dir=store_dir,
+                tls=tls,
+                web_port=options.web_port,
+                record=f"{options.record}.head" if options.record else "",
+            )
+            started.append(head)
+        _wait_ready(head, port)
+        print(f"head   {head.address}  pid {head.pid}, log {store}")
         if known is not None:
             print("       it goes on with the cluster whose log that is")
         if begun is not None:
             listen = Listen(options.host or "", 0, options.advertise or "")
-            address = started[0].address
-            started.append(_start_node(options, settings, key, listen, address, True, begun))
+            _start_node(options, settings, key, listen, head.address, started, begun)
     except BaseException:
-        if begun is not None:
-            begun.kill()
-            begun.wait(_STOP_S)
-        if started:
-            started[0].stop()
+        with _undisturbed():
+            _stop_all(started)
             started.clear()
-        if is_new:
-            launch.remove_store(store_dir)
+            if begun is not None:
+                begun.kill()
+                begun.wait(_STOP_S)
+            if is_new:
+                launch.remove_store(store_dir)
         raise
     if has_node:
         print("node   the one that was here stays")
-    _teach(started[0], has_tls=tls is not None)
-
-
-def _run_head(
-    options: argparse.Namespace, key: ClusterKey, port: int, store: str, store_dir: str
-) -> Launched:
-    head = launch.start_head(
-        key=key,
-        listen=Listen(options.host or "", port, options.advertise or ""),
-        store=store,
-        store_dir=store_dir,
-        tls=tls_files(options),
-        web_port=options.web_port,
-        record=f"{options.record}.head" if options.record else "",
-    )
-    _wait_ready(head, port)
-    print(f"head   {head.address}  pid {head.pid}, log {store}")
-    return head
+    _teach(head, has_tls=tls is not None)
 
 
 def _wait_ready(process: Launched, port: int) -> None:
@@ -235,7 +233,13 @@ def _join(options: argparse.Namespace, settings: Settings, started: list[Launche
         raise LaunchError(f"this machine cannot join: {problem}") from None
     key = ClusterKey(str(about["cluster"]), security.token)
     listen = Listen(options.host or "", options.port or 0, options.advertise or "")
-    started.append(_start_node(options, settings, key, listen, head, False))
+    try:
+        _start_node(options, settings, key, listen, head, started)
+    except BaseException:
+        with _undisturbed():
+            _stop_all(started)
+            started.clear()
+        raise
     print(
         '\nprograms on this machine:  detray.init(address="auto")\n'
         "to look, and to stop:      detray status; detray stop"
@@ -248,24 +252,27 @@ def _start_node(
     key: ClusterKey,
     listen: Listen,
     head: str,
-    is_beside_head: bool,
+    started: list[Launched],
     process: SpawnedService | None = None,
-) -> Launched:
-    node = launch.start_node(
-        settings,
-        key=key,
-        listen=listen,
-        head=head,
-        tls=tls_files(options),
-        is_beside_head=is_beside_head,
-        process=process,
-    )
+) -> None:
+    """A node, begun already if it is the one beside a new head."""
+    tls = tls_files(options)
+    with _undisturbed():
+        node = launch.start_node(
+            settings,
+            key=key,
+            listen=listen,
+            head=head,
+            tls=tls,
+            is_beside_head=process is not None,
+            process=process,
+        )
+        started.append(node)
     _wait_ready(node, listen.port)
     amounts = dict(settings.totals())
     has = [f"{amounts[name] / 10_000:g} {name}" for name in ("CPU", "GPU") if name in amounts]
     has.append(f"{size_text(settings.store_bytes())} store")
     print(f"node   {node.address}  pid {node.pid}, node {node.info['node']}: {', '.join(has)}")
-    return node
 
 
 def _teach(head: Launched, *, has_tls: bool) -> None:
@@ -320,10 +327,11 @@ def _wait_for_death(started: Sequence[Launched]) -> int:
 
 def _end(started: Sequence[Launched]) -> int:
     """End all of them, as somebody ends us. The status, 0."""
-    _stop_all(started)
-    for process in started:
-        if process.kind == "head":
-            launch.remove_default_stores(str(process.info["cluster"]))
+    with _undisturbed():
+        _stop_all(started)
+        for process in started:
+            if process.kind == "head":
+                launch.remove_default_stores(str(process.info["cluster"]))
     return 0
 
 
@@ -331,6 +339,16 @@ def _stop_all(started: Sequence[Launched]) -> None:
     for process in reversed(started):
         if not process.stop(_STOP_S):
             process.kill()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let who ends us wait: what has begun is to be noted, what ends to be waited for."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _raise_interrupt(number: int, frame: object) -> None:
