@@ -28,6 +28,7 @@ WITH_PROCESSES = (
     "sim/test_engine_digests.py",
     "sim/test_engine_payloads.py",
     "sim/test_from_trace.py",
+    "sim/test_prediction.py",
     "sim/test_whatif_real.py",
     "trace/test_diff.py",
     "trace/test_digests.py",

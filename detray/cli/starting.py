@@ -143,13 +143,7 @@ def _start_head(options: argparse.Namespace, settings: Settings, started: list[L
     """Fill in who was started; if this is interrupted, or fails, nobody."""
     port = launch.DEFAULT_PORT if options.port is None else options.port
     local = find_local()
-    for process in local:
-        if process.kind == "head" and parse_address(process.address).port == port:
-            raise LaunchError(
-                f"a head is at port {port} already ({process.address}, pid {process.pid}). "
-                f"`detray start --address={process.address}` starts a node here, "
-                "`detray stop` ends the head, --port names another"
-            )
+    _check_port(port, local)
     store, store_dir = launch.place_store(options.store or "", launch.default_store(port))
     known = launch.load_key(store_dir)
     given = launch.given_token(options.token_file or "")
@@ -201,6 +195,17 @@ def _start_head(options: argparse.Namespace, settings: Settings, started: list[L
     if has_node:
         print("node   the one that was here stays")
     _teach(head, has_tls=tls is not None)
+
+
+def _check_port(port: int, local: Sequence[LocalProcess]) -> None:
+    """Raises LaunchError if a head of this machine is there."""
+    for process in local:
+        if process.kind == "head" and parse_address(process.address).port == port:
+            raise LaunchError(
+                f"a head is at port {port} already ({process.address}, pid {process.pid}). "
+                f"`detray start --address={process.address}` starts a node here, "
+                "`detray stop` ends the head, --port names another"
+            )
 
 
 def _wait_ready(process: Launched, port: int) -> None:
