@@ -146,6 +146,14 @@ class Debugger(cmd.Cmd):
             self._fail(f"{type(error).__name__}: {error}")
         return False
 
+    def parseline(self, line: str) -> tuple[str | None, str | None, str]:
+        """A command and what it is about, which may stand in quotes as in a shell."""
+        command, about, line = super().parseline(line)
+        words = (about or "").strip()
+        if len(words) > 1 and words[0] == words[-1] and words[0] in "\"'":
+            about = words[1:-1]
+        return command, about, line
+
     def default(self, line: str) -> bool:  # type: ignore[override]  # its answer counts
         """What is no command: the beginning of one, or nothing that is known."""
         if line == "EOF":

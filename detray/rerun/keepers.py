@@ -75,6 +75,7 @@ def fork_kept(work: Callable[[], None], *, is_apart: bool) -> Kept:
         if not pid:
             _begin(work, above, told, before, is_apart)
     except OSError:
+        told.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise
     kept = Kept(pid, told)

@@ -59,6 +59,16 @@ def test_a_script_walks_to_the_failure_and_looks_around(trace, capsys):
     assert "local scheduler: workers[1]  Worker" in lines[at:]
 
 
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_what_a_command_is_about_may_stand_in_quotes(trace, capsys, quote):
+    """As in a shell, and in what the errors advise."""
+    plain = said(trace, "until task failed; story worker 1", capsys)
+    quoted = said(trace, f"u {quote}task failed{quote}; story {quote}worker 1{quote}; quit", capsys)
+    without = [line for line in quoted if not line.startswith("(detray)")]
+    assert without == [line for line in plain if not line.startswith("(detray)")]
+    assert any(line.startswith("at step 27") for line in without)
+
+
 def test_show_alone_shows_what_the_last_step_was_about(trace, capsys):
     """No id has to be typed to see what happened to it."""
     lines = said(trace, "until task dot submitted; show", capsys)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from detray import rerun
+from tests.support.processes import gone
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -202,21 +203,6 @@ def begin(directory: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    """True once the process has ended, which the kernel may take a moment for."""
-    deadline = time.monotonic() + 20
-    while lives(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not lives(pid)
 
 
 def test_each_killer_has_its_verdict_and_the_others_go_on(directory: Path) -> None:

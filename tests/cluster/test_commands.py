@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -257,17 +258,22 @@ def test_a_port_that_is_taken_is_said_to_who_joins(started: str) -> None:
     assert sorted(kinds) == ["head", "node"]
 
 
+def begin_blocking(port: int, **environment: str) -> subprocess.Popen[str]:
+    """`detray start --head --block`."""
+    command = (
+        "import sys; from detray.cli import main; sys.exit(main(['start', '--head', '--block', "
+        f"'--host', '127.0.0.1', '--port', '{port}', '--num-cpus', '1']))"
+    )
+    return begin_program(command, PYTHONPATH=str(ROOT), **environment)
+
+
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("word", ["head ", "node ", "detray stop"])
 def test_a_start_that_is_interrupted_leaves_nothing(
     free_port: int, word: str, stop: signal.Signals
 ) -> None:
     """Whatever has come up by then."""
-    command = (
-        "import sys; from detray.cli import main; sys.exit(main(['start', '--head', '--block', "
-        f"'--host', '127.0.0.1', '--port', '{free_port}', '--num-cpus', '1']))"
-    )
-    process = begin_program(command, PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1")
+    process = begin_blocking(free_port, PYTHONUNBUFFERED="1")
     assert process.stdout is not None
     assert any(word in line for line in process.stdout), "it has ended"
     process.send_signal(stop)
@@ -277,12 +283,8 @@ def test_a_start_that_is_interrupted_leaves_nothing(
 
 def test_block_stays_until_it_is_told_to_end(free_port: int) -> None:
     """SIGTERM ends head and node; the death of one of them ends it with a message."""
-    command = (
-        "import sys; from detray.cli import main; sys.exit(main(['start', '--head', '--block', "
-        f"'--host', '127.0.0.1', '--port', '{free_port}', '--num-cpus', '1']))"
-    )
     for kill_node in (False, True):
-        process = begin_program(command, PYTHONPATH=str(ROOT))
+        process = begin_blocking(free_port)
         assert process.stdout is not None
         assert any("detray stop" in line for line in process.stdout), "it has ended"
         head, node = nearby.find_local()

@@ -123,6 +123,17 @@ def test_a_get_that_ran_out_of_time_raises_and_gives_back(pair: Pair) -> None:
     assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
 
 
+def check_late_answer(pair: Pair, request: int) -> None:
+    """What an abandoned get is answered is given back, and the next get has its own answer."""
+    client, service = pair
+    place = ef.Place(A, 0, len(FIVE), refs=(B,))
+    service.say(ef.GetAnswered(ME, request, False, False, (place,)), payload=(FIVE,))
+    call = Call(lambda: client.get_one(A))
+    service.answer(service.hear(st.GetRequested), {A: FIVE})
+    assert call.outcome() == 5
+    assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
+
+
 def test_a_service_that_is_late_makes_a_get_late_and_no_more(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,12 +146,7 @@ def test_a_service_that_is_late_makes_a_get_late_and_no_more(
     assert service.hear(st.GetAbandoned).request == get.request
     assert client.wait([B], 1, 0.01, True) == set()
     assert service.hear(st.GetAbandoned).request == get.request + 1
-    place = ef.Place(A, 0, len(FIVE), refs=(B,))
-    service.say(ef.GetAnswered(ME, get.request, False, False, (place,)), payload=(FIVE,))
-    call = Call(lambda: client.get_one(A))
-    service.answer(service.hear(st.GetRequested), {A: FIVE})
-    assert call.outcome() == 5
-    assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
+    check_late_answer(pair, get.request)
 
 
 def test_values_that_cannot_be_unpickled_name_their_object(pair: Pair) -> None:
@@ -196,12 +202,7 @@ def test_an_interrupted_get_says_so_and_leaves_the_client_usable(pair: Pair) -> 
     get = call.outcome()
     assert isinstance(get, st.GetRequested)
     assert service.hear(st.GetAbandoned).request == get.request
-    place = ef.Place(A, 0, len(FIVE), refs=(B,))
-    service.say(ef.GetAnswered(ME, get.request, False, False, (place,)), payload=(FIVE,))
-    call = Call(lambda: client.get_one(A))
-    service.answer(service.hear(st.GetRequested), {A: FIVE})
-    assert call.outcome() == 5
-    assert service.hear(st.RefsDropped) == st.RefsDropped(ME, (B,), (1,))
+    check_late_answer(pair, get.request)
 
 
 def test_the_end_of_the_service_ends_every_wait(pair: Pair) -> None:

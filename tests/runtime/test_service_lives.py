@@ -20,6 +20,7 @@ from detray import startup
 from detray.core.stimuli import ObjectPut, StatusRequested
 from detray.ids import ClientID, ObjectID
 from detray.runtime.frames import FrameReader, frame
+from tests.support.processes import lives
 
 PATIENCE_S = 20.0
 
@@ -73,14 +74,6 @@ def named(session_dir: str, name: str) -> list[int]:
         if comm == f"detray:{name}":
             pids.append(pid)
     return pids
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 class TestEnds:
@@ -194,7 +187,7 @@ class TestWorkers:
         for worker in named(session_dir, "worker"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker, signal.SIGKILL)
-        until(lambda: not is_alive(child), "the grandchild was killed")
+        until(lambda: not lives(child), "the grandchild was killed")
 
     def test_a_worker_that_closes_all_descriptors_is_replaced(self, session_dir: str) -> None:
         @detray.remote(max_retries=0)
@@ -249,9 +242,9 @@ class TestZygote:
         until(is_alone, "every worker has a name of its own")
         (zygote,) = zygotes
         os.kill(zygote, signal.SIGKILL)
-        until(lambda: not is_alive(zygote), "the zygote was reaped")
+        until(lambda: not lives(zygote), "the zygote was reaped")
         Path(path).touch()
-        assert is_alive(detray.get(running))
+        assert lives(detray.get(running))
         for _ in range(3):
             # Adopted workers die under the service's eyes, new ones under the new zygote's.
             with pytest.raises(detray.errors.WorkerCrashedError, match="SIGKILL"):

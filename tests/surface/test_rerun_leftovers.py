@@ -14,24 +14,9 @@ from pathlib import Path
 import pytest
 
 from detray.rerun.apart import Child, Send, run_apart
+from tests.support.processes import gone, lives
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def lives(pid: int) -> bool:
-    """True until its end, whether or not that was noticed."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    """True once it has ended, for which nobody waits."""
-    deadline = time.monotonic() + 20
-    while lives(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not lives(pid)
 
 
 def escape(generations: int = 1) -> int:

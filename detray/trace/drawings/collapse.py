@@ -20,8 +20,8 @@ from detray.trace.graphs.tables import (
     NOWHERE,
     PRODUCES,
     TASK,
+    AnyGraph,
     GraphTables,
-    Source,
     as_tables,
 )
 from detray.trace.quantities import size_text, time_text
@@ -40,16 +40,16 @@ Group = tuple[Any, ...]  # Any: strings and numbers; a key, nothing else
 Members = dict[str, list[str]]
 
 
-def collapse(source: Source, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
+def collapse(graph: AnyGraph, nodes_max: int = NODES_MAX) -> networkx.MultiDiGraph:
     """The graph itself if it is small, else one of groups with at most about `nodes_max` nodes."""
-    return collapse_with_members(source, nodes_max)[0]
+    return collapse_with_members(graph, nodes_max)[0]
 
 
 def collapse_with_members(
-    source: Source, nodes_max: int = NODES_MAX
+    graph: AnyGraph, nodes_max: int = NODES_MAX
 ) -> tuple[networkx.MultiDiGraph, Members]:
     """As `collapse`, and which nodes of the graph each node of the smaller one stands for."""
-    tables = as_tables(source)
+    tables = as_tables(graph)
     places = range(len(tables.nodes))
     depth = levels(places, ((a, b) for a, b, _ in tables.edges if a != b))
     if len(places) <= nodes_max and _widest(depth.values()) <= WIDTH_MAX:

@@ -9,7 +9,7 @@ from detray.trace.drawings.collapse import collapse_with_members
 from detray.trace.drawings.marking import NO_MARKS, mark
 from detray.trace.drawings.xml_text import clean
 from detray.trace.graphs.graph import state_of
-from detray.trace.graphs.tables import Source, as_tables
+from detray.trace.graphs.tables import AnyGraph, as_tables
 
 if TYPE_CHECKING:
     from detray.trace.graphs.critical import CriticalPath
@@ -19,9 +19,9 @@ _RED = ', color="#c0392b", style=filled, fillcolor="#fbdcdc"'
 _ORANGE = ', color="#e8590c", penwidth=2.5'
 
 
-def to_dot(source: Source, path: CriticalPath | None = None) -> str:
+def to_dot(graph: AnyGraph, path: CriticalPath | None = None) -> str:
     """The graph as DOT; large ones are collapsed first, `path` is marked."""
-    tables = as_tables(source)
+    tables = as_tables(graph)
     shown, members = collapse_with_members(tables)
     marks = mark(tables, members, path) if path is not None else NO_MARKS
     lines = ["digraph detray {", "  node [fontname=Helvetica, fontsize=11];"]

@@ -15,7 +15,7 @@ from detray.trace.graphs.tables import as_tables
 
 if TYPE_CHECKING:
     from detray.trace.graphs.critical import CriticalPath
-    from detray.trace.graphs.tables import Source
+    from detray.trace.graphs.tables import AnyGraph
 
 FORMATS = {
     ".svg": "svg",
@@ -29,7 +29,7 @@ FORMATS = {
 
 
 def draw(
-    graph: Source,
+    graph: AnyGraph,
     path: str | os.PathLike[str],
     format: str = "",
     critical: CriticalPath | None = None,
@@ -58,20 +58,20 @@ def format_of(path: Path) -> str:
     )
 
 
-def text_of(source: Source, format: str, critical: CriticalPath | None = None) -> str:
+def text_of(graph: AnyGraph, format: str, critical: CriticalPath | None = None) -> str:
     """The text of a file of that format. Raises ValueError, ImportError without networkx."""
     if format == "svg":
-        return to_svg(source, critical)
+        return to_svg(graph, critical)
     if format == "dot":
-        return to_dot(source, critical)
-    graph = as_tables(source).graph()
+        return to_dot(graph, critical)
+    whole = as_tables(graph).graph()
     if format == "json":
         import networkx
 
-        return json.dumps(networkx.node_link_data(graph, edges="edges"), indent=1)
+        return json.dumps(networkx.node_link_data(whole, edges="edges"), indent=1)
     if format == "graphml":
-        return to_graphml(graph)
+        return to_graphml(whole)
     if format == "wfformat":
-        return to_wfformat(graph)
+        return to_wfformat(whole)
     known = ", ".join(dict.fromkeys(FORMATS.values()))
     raise ValueError(f"there is no format {format!r}: use {known}")

@@ -69,7 +69,7 @@ class Products:
 
     def __init__(self, tables: GraphTables, path: CriticalPath) -> None:
         self._made: dict[int, dict[int, int]] = {tables.named[task]: {} for task in path.tasks}
-        """By task and object, the how manieth it was."""
+        """By task and object: its place among those that the task made."""
         self._took: dict[int, list[int]] = {place: [] for place in self._made}
         for source, target, kind in tables.edges:
             if kind == PRODUCES and source in self._made and tables.nodes[target].kind == OBJECT:

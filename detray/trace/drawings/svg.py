@@ -18,7 +18,7 @@ from detray.trace.drawings.legend import legend
 from detray.trace.drawings.marking import NO_MARKS, Marks, mark
 from detray.trace.drawings.xml_text import clean
 from detray.trace.graphs.graph import state_of
-from detray.trace.graphs.tables import Source, as_tables
+from detray.trace.graphs.tables import AnyGraph, as_tables
 from detray.trace.quantities import size_text, time_text
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ ARROW = (
 )
 
 
-def to_svg(source: Source, path: CriticalPath | None = None) -> str:
+def to_svg(graph: AnyGraph, path: CriticalPath | None = None) -> str:
     """The graph as the text of an SVG file; `path` is marked in it."""
-    tables = as_tables(source)
+    tables = as_tables(graph)
     shown, members = collapse_with_members(tables)
     marks = mark(tables, members, path) if path is not None else NO_MARKS
     return _Drawing(shown, marks).text()

@@ -7,7 +7,7 @@ is its place in `tasks`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from detray.trace.graphs.stops import stretches
 from detray.trace.graphs.tables import (
@@ -15,6 +15,7 @@ from detray.trace.graphs.tables import (
     LAUNCHED,
     PRODUCES,
     TASK,
+    AnyGraph,
     GivenNode,
     GraphTables,
     TaskNode,
@@ -22,9 +23,6 @@ from detray.trace.graphs.tables import (
     as_tables,
 )
 from detray.trace.names import program_name
-
-if TYPE_CHECKING:
-    import networkx
 
 NOBODY = -1
 """The place of a task that is not known."""
@@ -128,8 +126,8 @@ class TaskRow:
 class Computation:
     """All tasks of a graph, in its order."""
 
-    def __init__(self, source: networkx.MultiDiGraph | GraphTables) -> None:
-        tables = as_tables(source)
+    def __init__(self, graph: AnyGraph) -> None:
+        tables = as_tables(graph)
         self.tasks: list[TaskRow] = []
         self.object_count = 0
         self.bytes_made = 0
@@ -224,7 +222,8 @@ def _given_runs(data: Mapping[str, Any]) -> list[RunRow]:
     return runs
 
 
-Source: TypeAlias = "networkx.MultiDiGraph | GraphTables | Computation"
+Source: TypeAlias = "AnyGraph | Computation"
+"""What can be counted: a graph, or the rows of one."""
 
 
 def computation(source: Source) -> Computation:

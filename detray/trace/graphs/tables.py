@@ -365,13 +365,13 @@ class GivenTables(GraphTables):
         return self._graph
 
 
-Source: TypeAlias = "networkx.MultiDiGraph | GraphTables"
+AnyGraph: TypeAlias = "networkx.MultiDiGraph | GraphTables"
 """A graph: as networkx has it, or in tables, which are made and read faster."""
 
 
-def as_tables(source: Source) -> GraphTables:
+def as_tables(graph: AnyGraph) -> GraphTables:
     """The tables of a graph; tables stay what they are."""
-    return source if isinstance(source, GraphTables) else GivenTables(source)
+    return graph if isinstance(graph, GraphTables) else GivenTables(graph)
 
 
 def _beginning(link: tuple[Edge, int]) -> int:
